@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * A group's history: the chain of epochs. SPEC.md §5. A fork is two epochs with the same parent.
+ * Entries are kept oldest first, each entry's parent is the entry before it (one line of history).
+ */
+#ifndef HK_PROTO_HISTORY_H
+#define HK_PROTO_HISTORY_H
+
+#include "proto/limits.h"
+#include "proto/lsn.h"
+
+enum hk_epoch_reason {
+    HK_EPOCH_CREATE = 1,
+    HK_EPOCH_PROMOTE = 2,
+    HK_EPOCH_SWITCHOVER = 3,
+    HK_EPOCH_GAP_BEHIND = 4,
+    HK_EPOCH_GAP_CRASH = 5,
+    HK_EPOCH_GAP_ROLLBACK = 6,
+};
+
+struct hk_epoch {
+    struct hk_uuid id;
+    struct hk_uuid parent;   /* nil for the first */
+    uint64_t first_lsn;
+    uint64_t parent_end;     /* last LSN of the parent that will ever be sent; 0 for the first */
+    uint64_t time_ns;        /* realtime */
+    uint32_t ordinal;        /* from 1 */
+    uint32_t reason;         /* enum hk_epoch_reason */
+};
+HK_STATIC_ASSERT(sizeof(struct hk_epoch) == 64, "epoch entry is 64 bytes");
+
+struct hk_history {
+    uint32_t count;
+    uint32_t reserved;
+    struct hk_epoch epoch[HK_HISTORY_EPOCHS_MAX];
+};
+
+/* 0, -EINVAL (chain broken, ordinals not rising, LSNs falling, bad reason), -E2BIG. */
+int hk_history_check(const struct hk_history *h);
+/* -ENOSPC when full. Fills ordinal and parent from the last entry. */
+int hk_history_append(struct hk_history *h, const struct hk_uuid *id, uint64_t first_lsn,
+                      uint64_t parent_end, enum hk_epoch_reason reason, uint64_t time_ns);
+const struct hk_epoch *hk_history_last(const struct hk_history *h); /* NULL when empty */
+const struct hk_epoch *hk_history_find(const struct hk_history *h, const struct hk_uuid *id);
+
+enum hk_kinship {
+    HK_KIN_EQUAL,     /* same entries */
+    HK_KIN_BEHIND,    /* a is a proper prefix of b */
+    HK_KIN_AHEAD,     /* b is a proper prefix of a */
+    HK_KIN_DIVERGED,  /* common ancestor, then different epochs */
+    HK_KIN_STRANGERS, /* no common epoch (and both non-empty) */
+};
+/* ret_common = number of leading entries shared. An empty history is a prefix of any. */
+enum hk_kinship hk_history_compare(const struct hk_history *a, const struct hk_history *b,
+                                   uint32_t *ret_common);
+const char *hk_epoch_reason_text(uint32_t reason);
+
+#endif

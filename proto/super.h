@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Superblocks: the durable facts of one side. SPEC.md §6. Two slots of HK_SUPER_BYTES at offset 0
+ * and HK_SUPER_BYTES of the metadata file; a write goes to slot (sequence & 1), the valid slot with
+ * the highest sequence counts. Behind them the dirty map's area is reserved.
+ *
+ * The primary's is owned by the capture side, the standby's by hikaed. A promoted standby writes a
+ * primary superblock for its own capture side.
+ */
+#ifndef HK_PROTO_SUPER_H
+#define HK_PROTO_SUPER_H
+
+#include "proto/history.h"
+#include "proto/limits.h"
+#include "proto/lsn.h"
+
+#define HK_SUPER_MAGIC 0x31505553494b4148ull /* "HAKISUP1" */
+enum { HK_SUPER_VERSION = 1 };
+#define HK_DMAP_RESERVED_BYTES (16ULL << 20) /* behind the two slots, zero for now */
+
+enum hk_super_role { HK_ROLE_PRIMARY = 1, HK_ROLE_STANDBY = 2 };
+
+enum hk_super_flags {
+    HK_SF_CLEAN = 1 << 0,         /* primary: stopped cleanly at clean_lsn, nothing in flight */
+    HK_SF_DEGRADED = 1 << 1,      /* primary: unreplicated acknowledgements possible since … */
+    HK_SF_FULL_COMPARE = 1 << 2,  /* volumes may differ anywhere; only a full compare heals */
+    HK_SF_ORIGIN_FAILED = 1 << 3, /* primary: an origin operation failed */
+    HK_SF_PROMOTED = 1 << 4,      /* standby: it was promoted, takes no more data */
+    HK_SF_PROMOTING = 1 << 5,     /* standby: the new epoch is durable, draining goes on */
+    HK_SF_FROZEN = 1 << 6,        /* standby: the applier stands at freeze_lsn */
+    HK_SF_ASSUMED_EQUAL = 1 << 7, /* created with --assume-equal */
+    HK_SF_NOT_PROMOTABLE = 1 << 8,/* standby: a replica write or flush failed */
+};
+
+struct hk_interval {
+    uint64_t from, to; /* consistent positions [from, to]; to = 0: still open */
+    uint32_t epoch_ordinal;
+    uint32_t reserved;
+};
+
+struct hk_super_volume {
+    char name[HK_NAME_BYTES];
+    uint64_t bytes;
+    uint64_t reserved[3];
+};
+
+struct hk_super {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t role;              /* enum hk_super_role */
+    uint64_t sequence;          /* slot = sequence & 1 */
+    uint32_t flags;             /* enum hk_super_flags */
+    uint32_t volume_count;
+    struct hk_uuid group_id;
+    struct hk_uuid replica_id;  /* of this side's copy */
+    struct hk_uuid site_id;
+    struct hk_uuid peer_replica_id; /* the other copy this metadata is relative to; nil: not met */
+    char group_name[HK_NAME_BYTES];
+    uint64_t ceiling;           /* primary: LSNs below may be used; standby: last told */
+    uint64_t clean_lsn;         /* primary, with HK_SF_CLEAN */
+    uint64_t durable_known;     /* primary: durable on the standby when this was written */
+    uint64_t applied;           /* standby: in the replica and flushed */
+    uint64_t degraded_time_ns;  /* realtime, with HK_SF_DEGRADED */
+    uint64_t degraded_lsn;      /* durable on the standby when it went degraded */
+    uint64_t mode_lsn;          /* standby: newest mode record applied or replayed */
+    uint32_t mode;              /* enum hk_mode that holds from mode_lsn */
+    uint32_t on_link_loss;      /* enum hk_link_loss */
+    uint64_t contact_timeout_ns; /* T, as told by the primary */
+    uint64_t contact_time_ns;   /* standby: t0, realtime; see SPEC.md §9 */
+    uint64_t freeze_lsn;        /* end of the mark record */
+    uint64_t freeze_time_ns;    /* capture time of the mark */
+    char freeze_name[HK_NAME_BYTES];
+    uint32_t loss_class;        /* standby after promotion: enum hk_loss_class */
+    uint32_t interval_count;
+    uint64_t promote_lsn;       /* position the new epoch's parent ended at */
+    uint64_t promote_time_ns;
+    uint8_t reserved0[64];
+    struct hk_interval interval[HK_INTERVALS_MAX];
+    struct hk_history history;
+    struct hk_super_volume volume[HK_VOLUMES_MAX];
+};
+
+enum hk_loss_class {
+    HK_LOSS_NONE = 0,          /* not promoted */
+    HK_LOSS_ZERO_PROVEN = 1,   /* "0, proven" */
+    HK_LOSS_ZERO_IF_FENCED = 2,/* "0 if the primary was fenced before t0+T" */
+    HK_LOSS_UNKNOWN = 3,       /* "unknown since t0" */
+};
+
+HK_STATIC_ASSERT(sizeof(struct hk_super) <= HK_SUPER_BYTES - 8, "fits its slot with the hash");
+
+enum hk_super_fault {
+    HK_SUPER_OK = 0,
+    HK_SUPER_BAD_MAGIC,
+    HK_SUPER_BAD_VERSION,
+    HK_SUPER_BAD_HASH,
+    HK_SUPER_BAD_FIELD,
+};
+const char *hk_super_fault_text(enum hk_super_fault f);
+
+/* Encodes into a slot of HK_SUPER_BYTES; hash in its last 8 bytes. Sequence is taken from s. */
+void hk_super_encode(const struct hk_super *s, void *slot);
+enum hk_super_fault hk_super_decode(const void *slot, struct hk_super *ret_s);
+/*
+ * The newest valid of two slots. 0; -ENODATA both blank (all zero magic); -EUCLEAN none valid.
+ * ret_fault[i] tells each slot's verdict (may be NULL).
+ */
+int hk_super_pick(const void *slot0, const void *slot1, struct hk_super *ret_s,
+                  enum hk_super_fault ret_fault[2]);
+const char *hk_loss_class_text(uint32_t c);
+
+#endif
