@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The capture core: bookkeeping of one group's log production. Compiled into the NBD plugin, the
+ * simulator and (later) the kernel module.
+ *
+ * It never sleeps, copies user data, calls out, reads a clock or allocates. The caller takes the
+ * group's lock around each call (except hk_capture_publish) and drops it to copy, hash, submit and
+ * wait. Ops are embedded in the caller's requests; between begin and the step HK_DONE or HK_FAIL the
+ * core owns their private fields.
+ *
+ * Order of resources, always (SPEC.md, Appendix "capturing one write"): slot and credit → range lock →
+ * dirty mark → {LSN, descriptor} → copy and hash → publish → submit to the origin. The range lock ends
+ * at local completion, not at the standby's ack.
+ *
+ * One write, as the caller sees it:
+ *
+ *   step = begin(op)             under the lock
+ *     HK_WAIT    queued; next() will hand it back with HK_COPY (or HK_SUBMIT, HK_FAIL)
+ *     HK_COPY    copy op->length bytes to op->payload (if payload), then publish(op), then copied(op)
+ *     HK_SUBMIT  write origin: from op->payload, or (payload NULL, capture is passing) the caller's data
+ *     HK_FAIL    complete with op->result
+ *   publish(op)                  without the lock: hashes, bytes 8–63, then lsn with release
+ *   step = copied(op)            under the lock; HK_SUBMIT
+ *   step = written(op, result)   under the lock, after the origin I/O (with FUA/flush as asked) ended
+ *     HK_DONE    complete with op->result
+ *     HK_WAIT    sync or semisync: next() hands it back with HK_DONE
+ *   while ((op = next(&step)))   under the lock, after every call that may free something
+ *   if (meta(&m))                write m.bytes at m.offset durably (FUA or write + flush), meta_done()
+ */
+#ifndef HK_CAPTURE_CAPTURE_H
+#define HK_CAPTURE_CAPTURE_H
+
+#include "driver-glue/uapi/ring.h"
+#include "proto/super.h"
+
+enum hk_step { HK_COPY = 1, HK_SUBMIT, HK_META, HK_DONE, HK_WAIT, HK_FAIL };
+
+/* States of a group as capture knows them; replicator/group and the screens use the same words. */
+enum hk_group_state {
+    HK_STATE_INITIAL = 1,
+    HK_STATE_REPLICATING,
+    HK_STATE_SPOOLING,
+    HK_STATE_PACING,        /* ring full, writers wait, bounded */
+    HK_STATE_BLOCKED,       /* writers wait by policy, unbounded */
+    HK_STATE_DEGRADED,      /* mode sync/semisync not honoured */
+    HK_STATE_BEHIND,        /* not captured; full compare required */
+    HK_STATE_RESYNC,
+    HK_STATE_ORIGIN_FAILED,
+    HK_STATE_DETACHED,      /* no replicator */
+};
+
+struct hk_now {
+    uint64_t mono_ns; /* durations, deadlines */
+    uint64_t real_ns; /* capture times, what people read */
+};
+
+struct hk_op_link {
+    struct hk_op *next, *prev;
+};
+
+struct hk_op {
+    /* set by the caller before begin */
+    uint8_t type;       /* HK_REC_WRITE, ZEROES, DISCARD, FLUSH */
+    uint8_t flags;      /* HK_REC_FUA */
+    uint16_t volume;
+    uint64_t offset;    /* multiple of 512 */
+    uint32_t length;    /* multiple of 512; WRITE ≤ HK_PAYLOAD_BYTES_MAX; 0 for FLUSH */
+    void *cookie;       /* the caller's */
+    /* set by the core */
+    struct hk_lsn lsn, end;
+    uint64_t slot;      /* index */
+    void *payload;      /* in the ring; NULL: none */
+    int result;         /* 0 or -errno, valid at HK_DONE and HK_FAIL */
+    /* private */
+    uint8_t stage;
+    bool captured;
+    uint64_t since_ns;
+    struct hk_op_link link;  /* the wait, hold or ready queue it stands in */
+    struct hk_op_link range; /* in-flight range list */
+};
+
+struct hk_capture_cfg {
+    enum hk_mode mode;
+    enum hk_link_loss on_link_loss;
+    uint64_t contact_timeout_ns; /* T */
+    uint64_t pace_bound_ns;
+    uint32_t volume_count;
+    uint64_t volume_bytes[HK_VOLUMES_MAX];
+    uint64_t ceiling_step_bytes; /* 0: default */
+    uint32_t held_max;           /* writes that may wait at once; 0: no bound */
+};
+
+struct hk_capture;
+size_t hk_capture_bytes(void);  /* size of the opaque struct, for the caller's allocation */
+
+enum hk_start {
+    HK_START_NEW_RING = 1,  /* a ring just formatted */
+    HK_START_OLD_RING,      /* a ring that survived its producer: redo before serving */
+};
+
+/* Formats a mapped, zeroed ring of total_bytes. -EINVAL for sizes that do not fit. */
+int hk_ring_format(void *ring, uint64_t total_bytes, uint32_t slot_count, uint64_t payload_bytes,
+                   const struct hk_uuid *group_id, const struct hk_uuid *ring_id);
+/* 0 if a mapped ring is sound and belongs to the group and to the epoch of `super`; -EUCLEAN,
+ * -ESTALE otherwise, with nothing changed. */
+int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid *group_id,
+                  const struct hk_super *super);
+
+/*
+ * `super` is what was read from the metadata (or made by create-md). With a new ring and a super that
+ * was not stopped cleanly the ring was lost: full compare required, capture passes (SPEC.md §6).
+ * -EINVAL on a configuration or super that contradicts itself.
+ */
+int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void *ring,
+                    enum hk_start start, const struct hk_super *super, const struct hk_now *now);
+
+enum hk_step hk_capture_begin(struct hk_capture *c, struct hk_op *op, const struct hk_now *now);
+/* Lock-free; the op is in stage copy. Pure function of the slot and its payload. */
+void hk_capture_publish(const struct hk_capture *c, struct hk_op *op);
+enum hk_step hk_capture_copied(struct hk_capture *c, struct hk_op *op);
+enum hk_step hk_capture_written(struct hk_capture *c, struct hk_op *op, int result,
+                                const struct hk_now *now);
+/* Next op whose wait is over, and what to do with it; NULL when none. */
+struct hk_op *hk_capture_next(struct hk_capture *c, enum hk_step *ret_step,
+                              const struct hk_now *now);
+/* Gives up a waiting op (client gone). false if it is not waiting any more. */
+bool hk_capture_cancel(struct hk_capture *c, struct hk_op *op);
+
+/* Metadata. One write in flight. */
+struct hk_capture_meta {
+    const void *slot;   /* HK_SUPER_BYTES, stable until meta_done */
+    uint64_t offset;    /* in the metadata file */
+};
+bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret);
+void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now *now);
+
+/* Redo after the producer died: unpublished slots become void at once (inside init); then each
+ * published-but-not-done record, in LSN order, is written to the origin again. */
+struct hk_redo {
+    struct hk_record record;
+    const void *payload;  /* NULL for zeroes, discard */
+};
+bool hk_capture_redo_next(struct hk_capture *c, struct hk_redo *ret);
+void hk_capture_redo_done(struct hk_capture *c, int result, const struct hk_now *now);
+
+/* The replicator's side. A lease is taken by attach; the one before is stale from then on. */
+uint64_t hk_capture_attach(struct hk_capture *c, const struct hk_now *now);
+void hk_capture_detach(struct hk_capture *c, uint64_t lease, const struct hk_now *now);
+/* -ESTALE lease; -ERANGE a watermark above produced or not in order (released ≤ produced,
+ * durable ≤ acked ≤ produced); watermarks below what is known are ignored, never moved back. */
+int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn released,
+                      struct hk_lsn acked, struct hk_lsn durable, uint64_t contact_ns,
+                      const struct hk_now *now);
+/* Binds the standby's replica id durably on first contact; -EEXIST when another one is bound. */
+int hk_capture_bind_peer(struct hk_capture *c, uint64_t lease, const struct hk_uuid *replica_id);
+/* A control record (mark, mode …). -EAGAIN no room now, -ESHUTDOWN capture is passing, -ESTALE.
+ * Published when it returns 0. */
+int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const void *payload,
+                      uint32_t bytes, const struct hk_now *now, struct hk_lsn *ret_lsn,
+                      struct hk_lsn *ret_end);
+
+/* Time: degradation after T without contact or progress, pacing bound, ceiling. */
+void hk_capture_tick(struct hk_capture *c, const struct hk_now *now);
+uint64_t hk_capture_deadline_ns(const struct hk_capture *c); /* monotonic; UINT64_MAX: none */
+
+/* Clean stop: no new ops; true once nothing is in flight and everything is durable (or the policy
+ * says not to wait), after which one last meta write says clean. */
+bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now);
+
+struct hk_capture_status {
+    enum hk_group_state state;
+    uint64_t state_since_ns;   /* realtime */
+    struct hk_super super;
+    struct hk_lsn produced, released, acked, durable, ceiling;
+    uint64_t tail;             /* slot index */
+    struct hk_lsn tail_lsn;
+    uint32_t slots_used, slots_total, waiting, held;
+    uint64_t payload_used, payload_total;
+    uint64_t writes, bytes, uncaptured, origin_errors;
+    bool attached;
+};
+void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret);
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The ring: the log in memory on the primary, shared by capture (the only writer) and replicator
+ * (read-only mapping). proto/SPEC.md §11.
+ *
+ *   page 0        struct hk_ring_header, written once at creation
+ *   page 1        struct hk_ring_producer, written by the producer under the group's lock
+ *   slots_offset  slot_count × struct hk_record   (descriptors; never user bytes)
+ *   sides_offset  slot_count × struct hk_ring_side
+ *   payload_offset payload_bytes of payload, 4 KiB-aligned contiguous pieces
+ *
+ * A slot index is a monotonic u64; its place is index & (slot_count − 1). Payload positions are
+ * monotonic too; place = position % payload_bytes; a piece never wraps (the gap is skipped).
+ *
+ * Reservation, under the lock: the side (lsn, payload_pos, done = 0) and every header field but
+ * lsn, payload_hash and header_hash are stored, then `head` is release-stored: the one commit point.
+ * Publication: bytes 8–63 are stored with both hashes, then `lsn` is release-stored. A slot counts
+ * as published only while slot.lsn == the LSN expected there (LSNs are never reused).
+ * The side's `done` is release-stored after the origin's I/O has ended.
+ * A slot is free when done and released ≥ its end; then `tail` moves.
+ */
+#ifndef HK_UAPI_RING_H
+#define HK_UAPI_RING_H
+
+#include "proto/record.h"
+
+#define HK_RING_MAGIC 0x31474e52494b4148ull /* "HAKIRNG1" */
+enum { HK_RING_VERSION = 1 };
+#define HK_RING_SLOTS_DEFAULT (64u << 10)
+#define HK_RING_PAYLOAD_DEFAULT (256ull << 20)
+
+struct hk_ring_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t slot_count;      /* a power of two */
+    uint64_t payload_bytes;   /* a multiple of 4096 */
+    uint64_t slots_offset, sides_offset, payload_offset, total_bytes;
+    struct hk_uuid group_id;
+    struct hk_uuid ring_id;   /* random, new with every creation: a lost ring is noticed */
+    uint64_t hash;            /* XXH64 of the bytes before, seed 0 */
+};
+
+struct hk_ring_producer {
+    struct hk_uuid epoch_id;
+    uint64_t epoch_first_lsn;
+    uint64_t epoch_head;      /* slot index of the epoch's first record */
+    uint32_t epoch_ordinal;
+    uint32_t state;           /* enum hk_group_state, informational */
+    uint64_t head;            /* slot index the next reservation gets */
+    uint64_t tail;            /* oldest slot that is not free */
+    uint64_t next_lsn;        /* informational: LSN the next record gets */
+    uint64_t payload_head;    /* informational; redo derives it from the sides */
+    uint64_t last_time_ns;    /* newest capture time given */
+    uint64_t released, acked, durable; /* as last accepted from the replicator */
+    uint64_t ceiling;
+};
+
+struct hk_ring_side {
+    uint64_t lsn;             /* reserved LSN */
+    uint64_t payload_pos;     /* position of the payload; for no payload: payload_head then */
+    uint32_t done;            /* 1: the origin's I/O has ended (or there was none) */
+    uint32_t payload_span;    /* bytes taken in the payload ring, skipped gap included */
+    uint64_t reserved;
+};
+HK_STATIC_ASSERT(sizeof(struct hk_ring_side) == 32, "two sides a cache line");
+
+/*
+ * A page of its own, writable by the replicator and never trusted: only a hint whether a wake-up
+ * (eventfd) is wanted. The worst a liar gets is a late wake-up of itself.
+ */
+struct hk_ring_hint {
+    uint32_t want_wakeup;
+};
+
+static inline uint64_t hk_ring_total_bytes(uint32_t slot_count, uint64_t payload_bytes)
+{
+    return 2 * HK_PAGE_BYTES +
+           hk_round_up((uint64_t)slot_count * sizeof(struct hk_record), HK_PAGE_BYTES) +
+           hk_round_up((uint64_t)slot_count * sizeof(struct hk_ring_side), HK_PAGE_BYTES) +
+           payload_bytes;
+}
+
+#endif
