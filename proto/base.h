@@ -15,14 +15,14 @@
 /* The environment (daemon, plugin, simulator, kernel) defines what an assertion failure does. */
 void hk_assert_fail(const char *expr, const char *file, int line) __attribute__((noreturn));
 
-#define HK_ASSERT(e)                                                                               \
-    do {                                                                                           \
-        if (__builtin_expect(!(e), 0))                                                             \
-            hk_assert_fail(#e, __FILE__, __LINE__);                                                \
+#define HK_ASSERT(e)                                \
+    do {                                            \
+        if (__builtin_expect(!(e), 0))              \
+            hk_assert_fail(#e, __FILE__, __LINE__); \
     } while (0)
 
-#define HK_STATIC_ASSERT(e, why) _Static_assert(e, why)
-#define HK_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define HK_STATIC_ASSERT(e, why)         _Static_assert(e, why)
+#define HK_ARRAY_SIZE(a)                 (sizeof(a) / sizeof((a)[0]))
 #define HK_CONTAINER_OF(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
 /* 128-bit random identity (group, epoch, replica, site, host). All zeros means "none". */
@@ -83,8 +83,8 @@ struct hk_arena {
 /* Returns zeroed memory aligned to `align` (a power of two), or NULL when the arena is exhausted. */
 static inline void *hk_arena_take(struct hk_arena *a, size_t bytes, size_t align)
 {
-    size_t at = (((uintptr_t)a->base + a->used + align - 1) & ~(uintptr_t)(align - 1)) -
-                (uintptr_t)a->base;
+    size_t at =
+        (((uintptr_t)a->base + a->used + align - 1) & ~(uintptr_t)(align - 1)) - (uintptr_t)a->base;
 
     if (at > a->bytes || bytes > a->bytes - at)
         return NULL;

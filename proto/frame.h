@@ -14,21 +14,21 @@
 enum { HK_FRAME_VERSION = 1 };
 
 enum hk_frame_type {
-    HK_FRAME_DATA = 1,  /* body: log bytes [lsn, lsn + span) */
-    HK_FRAME_ACK = 2,   /* body: struct hk_ack + ranges; standby → primary */
-    HK_FRAME_PING = 3,  /* body: struct hk_ping; primary → standby; elicits an ack at once */
+    HK_FRAME_DATA = 1, /* body: log bytes [lsn, lsn + span) */
+    HK_FRAME_ACK = 2,  /* body: struct hk_ack + ranges; standby → primary */
+    HK_FRAME_PING = 3, /* body: struct hk_ping; primary → standby; elicits an ack at once */
 };
 
 struct hk_frame {
     uint8_t version;
-    uint8_t type;       /* enum hk_frame_type */
+    uint8_t type; /* enum hk_frame_type */
     uint8_t key_phase;
     uint8_t path;
     uint32_t session;
     uint64_t packet_number; /* per path and direction, from 1, never reused in a session */
     /* encrypted from here */
-    uint64_t lsn;       /* of the first log byte (DATA), else 0 */
-    uint32_t span;      /* log bytes covered (= body_len unless compressed); 0 unless DATA */
+    uint64_t lsn;  /* of the first log byte (DATA), else 0 */
+    uint32_t span; /* log bytes covered (= body_len unless compressed); 0 unless DATA */
     uint16_t body_len;
     uint16_t flags;
 };
@@ -42,11 +42,11 @@ struct hk_pn_range {
 /* Body of an ACK: this, then range_count ranges of packet numbers, newest first, disjoint. */
 struct hk_ack {
     uint64_t acked, durable, applied;
-    uint64_t window;       /* LSN up to which the standby takes data */
-    uint64_t last_ping;    /* packet number of the newest ping received, 0 if none */
-    uint32_t delay_us;     /* since the newest packet acknowledged here was received */
-    uint16_t range_count;  /* ≤ HK_ACK_RANGES_MAX */
-    uint16_t flags;        /* enum hk_ack_flags */
+    uint64_t window;      /* LSN up to which the standby takes data */
+    uint64_t last_ping;   /* packet number of the newest ping received, 0 if none */
+    uint32_t delay_us;    /* since the newest packet acknowledged here was received */
+    uint16_t range_count; /* ≤ HK_ACK_RANGES_MAX */
+    uint16_t flags;       /* enum hk_ack_flags */
 };
 HK_STATIC_ASSERT(sizeof(struct hk_ack) == 48, "ack is 48 bytes");
 
@@ -70,12 +70,13 @@ HK_STATIC_ASSERT(sizeof(struct hk_ping) == 48, "ping is 48 bytes");
 
 enum hk_frame_fault {
     HK_FRAME_OK = 0,
-    HK_FRAME_SHORT,       /* fewer bytes than header and tag */
+    HK_FRAME_SHORT, /* fewer bytes than header and tag */
     HK_FRAME_BAD_VERSION,
     HK_FRAME_BAD_TYPE,
-    HK_FRAME_BAD_LENGTH,  /* body_len, span or range_count disagree with the bytes received */
+    HK_FRAME_BAD_LENGTH, /* body_len, span or range_count disagree with the bytes received */
     HK_FRAME_BAD_TAG,
     HK_FRAME_BAD_SESSION,
+    HK_FRAME_BAD_FIELD, /* packet number 0, path out of range, unknown flags */
     HK_FRAME_FAULTS
 };
 const char *hk_frame_fault_text(enum hk_frame_fault f);

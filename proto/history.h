@@ -20,12 +20,12 @@ enum hk_epoch_reason {
 
 struct hk_epoch {
     struct hk_uuid id;
-    struct hk_uuid parent;   /* nil for the first */
+    struct hk_uuid parent; /* nil for the first */
     uint64_t first_lsn;
-    uint64_t parent_end;     /* last LSN of the parent that will ever be sent; 0 for the first */
-    uint64_t time_ns;        /* realtime */
-    uint32_t ordinal;        /* from 1 */
-    uint32_t reason;         /* enum hk_epoch_reason */
+    uint64_t parent_end; /* last LSN of the parent that will ever be sent; 0 for the first */
+    uint64_t time_ns;    /* realtime */
+    uint32_t ordinal;    /* from 1 */
+    uint32_t reason;     /* enum hk_epoch_reason */
 };
 HK_STATIC_ASSERT(sizeof(struct hk_epoch) == 64, "epoch entry is 64 bytes");
 
@@ -37,7 +37,10 @@ struct hk_history {
 
 /* 0, -EINVAL (chain broken, ordinals not rising, LSNs falling, bad reason), -E2BIG. */
 int hk_history_check(const struct hk_history *h);
-/* -ENOSPC when full. Fills ordinal and parent from the last entry. */
+/*
+ * 0, -ENOSPC when full, -EINVAL if the chain would break hk_history_check (h is then unchanged).
+ * Fills ordinal and parent from the last entry. parent_end lies in [parent first_lsn, first_lsn].
+ */
 int hk_history_append(struct hk_history *h, const struct hk_uuid *id, uint64_t first_lsn,
                       uint64_t parent_end, enum hk_epoch_reason reason, uint64_t time_ns);
 const struct hk_epoch *hk_history_last(const struct hk_history *h); /* NULL when empty */

@@ -10,7 +10,7 @@ struct hk_lsn {
     uint64_t v;
 };
 
-#define HK_LSN(x) ((struct hk_lsn){ (x) })
+#define HK_LSN(x) ((struct hk_lsn){(x)})
 
 static inline int hk_lsn_cmp(struct hk_lsn a, struct hk_lsn b)
 {
@@ -37,9 +37,9 @@ struct hk_position {
 struct hk_watermarks {
     struct hk_lsn produced; /* captured on the primary */
     struct hk_lsn sent;
-    struct hk_lsn acked;    /* placed and checked in the standby's memory */
-    struct hk_lsn durable;  /* on the standby's stable journal */
-    struct hk_lsn applied;  /* in the replica and flushed */
+    struct hk_lsn acked;   /* placed and checked in the standby's memory */
+    struct hk_lsn durable; /* on the standby's stable journal */
+    struct hk_lsn applied; /* in the replica and flushed */
 };
 
 #endif

@@ -16,14 +16,14 @@ enum hk_record_type {
     HK_REC_ZEROES = 2,
     HK_REC_DISCARD = 3, /* reads as zeroes on both sides */
     HK_REC_FLUSH = 4,
-    HK_REC_MARK = 5,    /* payload: struct hk_mark */
-    HK_REC_GAP = 6,     /* payload: struct hk_gap; opens every epoch but the first */
-    HK_REC_VOID = 7,    /* reserved but never submitted; same LSN and size, content without meaning */
+    HK_REC_MARK = 5, /* payload: struct hk_mark */
+    HK_REC_GAP = 6,  /* payload: struct hk_gap; opens every epoch but the first */
+    HK_REC_VOID = 7, /* reserved but never submitted; same LSN and size, content without meaning */
     HK_REC_RESYNC_BEGIN = 8,
     HK_REC_BLOCK = 9,
     HK_REC_BAD_RANGE = 10,
     HK_REC_RESYNC_END = 11,
-    HK_REC_MODE = 12,   /* payload: struct hk_mode_change */
+    HK_REC_MODE = 12, /* payload: struct hk_mode_change */
     HK_REC_JOIN = 13,
     HK_REC_LEAVE = 14,
     HK_REC_RESIZE = 15,
@@ -31,17 +31,18 @@ enum hk_record_type {
 
 enum hk_record_flags {
     HK_REC_FUA = 1 << 0, /* the write carried FUA; informational, order is by LSN */
+    HK_REC_FLAGS_KNOWN = HK_REC_FUA,
 };
 
 struct hk_record {
-    uint64_t lsn;          /* own position; in the ring release-stored last = published */
-    uint64_t time_ns;      /* capture time, strictly increasing in a group */
-    uint64_t offset;       /* bytes on the volume */
-    uint32_t length;       /* bytes covered on the volume */
-    uint32_t payload_len;  /* bytes that follow, ≤ HK_PAYLOAD_BYTES_MAX */
-    uint32_t epoch;        /* ordinal in this line of history */
+    uint64_t lsn;         /* own position; in the ring release-stored last = published */
+    uint64_t time_ns;     /* capture time, strictly increasing in a group */
+    uint64_t offset;      /* bytes on the volume */
+    uint32_t length;      /* bytes covered on the volume */
+    uint32_t payload_len; /* bytes that follow, ≤ HK_PAYLOAD_BYTES_MAX */
+    uint32_t epoch;       /* ordinal in this line of history */
     uint16_t volume;
-    uint8_t type;          /* enum hk_record_type */
+    uint8_t type; /* enum hk_record_type */
     uint8_t flags;
     uint32_t magic;
     uint32_t prev_bytes;   /* size of the record before in this epoch, 0 for the first */
@@ -72,9 +73,9 @@ enum hk_mark_kind { HK_MARK_PLAIN = 0, HK_MARK_FREEZE = 1 };
 /* Payload of a gap record. 64 bytes. */
 struct hk_gap {
     struct hk_uuid from_epoch;
-    uint64_t last_durable;  /* last position of from_epoch known durable on the standby */
-    uint64_t new_start;     /* = the gap record's own LSN */
-    uint32_t reason;        /* enum hk_epoch_reason (history.h) */
+    uint64_t last_durable; /* last position of from_epoch known durable on the standby */
+    uint64_t new_start;    /* = the gap record's own LSN */
+    uint32_t reason;       /* enum hk_epoch_reason (history.h) */
     uint32_t reserved0;
     uint8_t reserved1[24];
 };
@@ -88,8 +89,8 @@ enum hk_link_loss { HK_LINK_LOSS_CONTINUE = 1, HK_LINK_LOSS_BLOCK = 2 };
  * what the standby may claim about loss rests on it (SPEC.md §9).
  */
 struct hk_mode_change {
-    uint32_t mode;              /* enum hk_mode */
-    uint32_t on_link_loss;      /* enum hk_link_loss */
+    uint32_t mode;               /* enum hk_mode */
+    uint32_t on_link_loss;       /* enum hk_link_loss */
     uint64_t contact_timeout_ns; /* T */
     uint8_t reserved[48];
 };
@@ -122,13 +123,16 @@ uint64_t hk_record_header_hash(const struct hk_record *r, uint64_t epoch_seed);
 enum hk_record_fault {
     HK_RECORD_OK = 0,
     HK_RECORD_BAD_MAGIC,
-    HK_RECORD_BAD_LSN,       /* not the expected position */
-    HK_RECORD_BAD_HASH,      /* header hash */
+    HK_RECORD_BAD_LSN,  /* not the expected position */
+    HK_RECORD_BAD_HASH, /* header hash */
     HK_RECORD_BAD_EPOCH,
     HK_RECORD_BAD_TYPE,
-    HK_RECORD_BAD_LENGTH,    /* payload_len > max, or length/payload_len disagree with the type */
-    HK_RECORD_BAD_VOLUME,    /* ≥ HK_VOLUMES_MAX */
-    HK_RECORD_BAD_PAYLOAD,   /* payload hash */
+    HK_RECORD_BAD_LENGTH,  /* payload_len > max, or length/payload_len disagree with the type */
+    HK_RECORD_BAD_VOLUME,  /* ≥ HK_VOLUMES_MAX */
+    HK_RECORD_BAD_PAYLOAD, /* payload hash */
+    HK_RECORD_BAD_FLAGS,   /* a flag this version does not know */
+    HK_RECORD_BAD_CONTENT, /* payload of mark, gap or mode breaks its rules (SPEC.md §3.4) */
+    HK_RECORD_FAULTS
 };
 
 /*
@@ -138,6 +142,11 @@ enum hk_record_fault {
 enum hk_record_fault hk_record_check(const struct hk_record *r, struct hk_lsn expected,
                                      uint32_t epoch_ordinal, uint64_t epoch_seed);
 bool hk_record_payload_ok(const struct hk_record *r, const void *payload);
+/*
+ * For a header that hk_record_check accepted: the payload's hash, then what a mark, gap or mode
+ * record says. HK_RECORD_OK, HK_RECORD_BAD_PAYLOAD or HK_RECORD_BAD_CONTENT.
+ */
+enum hk_record_fault hk_record_check_payload(const struct hk_record *r, const void *payload);
 const char *hk_record_fault_text(enum hk_record_fault f);
 const char *hk_record_type_text(uint8_t type);
 /* Does this type end an apply batch (SPEC.md §8)? mark gap resync-begin/end resize join leave mode */

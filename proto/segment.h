@@ -12,7 +12,7 @@
 #include "proto/lsn.h"
 
 #define HK_SEGMENT_MAGIC 0x31474553494b4148ull /* "HAKISEG1" */
-#define HK_BATCH_MAGIC 0x31544142494b4148ull   /* "HAKIBAT1" */
+#define HK_BATCH_MAGIC   0x31544142494b4148ull /* "HAKIBAT1" */
 enum { HK_SEGMENT_VERSION = 1 };
 #define HK_SEGMENT_NAME_BYTES 96
 
@@ -22,11 +22,11 @@ struct hk_segment_header {
     uint32_t epoch_ordinal;
     struct hk_uuid group_id;
     struct hk_uuid epoch_id;
-    struct hk_uuid replica_id;  /* whose journal (or spool) this is */
-    uint64_t first_lsn;         /* of the first batch */
-    uint64_t segment_bytes;     /* size of the file, header included */
+    struct hk_uuid replica_id; /* whose journal (or spool) this is */
+    uint64_t first_lsn;        /* of the first batch */
+    uint64_t segment_bytes;    /* size of the file, header included */
     uint8_t reserved[4096 - 80 - 8];
-    uint64_t hash;              /* XXH64 of all bytes before, seed = first 8 bytes of epoch_id */
+    uint64_t hash; /* XXH64 of all bytes before, seed = first 8 bytes of epoch_id */
 };
 HK_STATIC_ASSERT(sizeof(struct hk_segment_header) == HK_SEGMENT_HEADER_BYTES, "4 KiB");
 
@@ -35,12 +35,12 @@ struct hk_batch_header {
     uint32_t version;
     uint32_t epoch_ordinal;
     struct hk_uuid epoch_id;
-    uint64_t first_lsn;   /* a record boundary */
-    uint64_t bytes;       /* stream bytes, whole records; > 0, ≤ HK_BATCH_BYTES_MAX */
-    uint64_t durable;     /* durable stamp: what had been reported durable before this batch */
-    uint64_t data_hash;   /* XXH64 of stream bytes [first, first + bytes), seed = epoch seed */
+    uint64_t first_lsn; /* a record boundary */
+    uint64_t bytes;     /* stream bytes, whole records; > 0, ≤ HK_BATCH_BYTES_MAX */
+    uint64_t durable;   /* durable stamp: what had been reported durable before this batch */
+    uint64_t data_hash; /* XXH64 of stream bytes [first, first + bytes), seed = epoch seed */
     uint8_t reserved[4096 - 64 - 8];
-    uint64_t hash;        /* XXH64 of all bytes before, seed = epoch seed */
+    uint64_t hash; /* XXH64 of all bytes before, seed = epoch seed */
 };
 HK_STATIC_ASSERT(sizeof(struct hk_batch_header) == HK_BATCH_HEADER_BYTES, "4 KiB");
 
@@ -55,8 +55,9 @@ enum hk_segment_fault {
     HK_SEGMENT_BAD_MAGIC,
     HK_SEGMENT_BAD_VERSION,
     HK_SEGMENT_BAD_HASH,
-    HK_SEGMENT_BAD_FIELD,   /* lengths out of bounds, LSN not aligned */
-    HK_SEGMENT_FOREIGN,     /* another group, replica or epoch than expected */
+    HK_SEGMENT_BAD_FIELD, /* lengths out of bounds, LSN not aligned */
+    HK_SEGMENT_FOREIGN,   /* whole, but of another group, replica, epoch or LSN than expected */
+    HK_SEGMENT_FAULTS
 };
 const char *hk_segment_fault_text(enum hk_segment_fault f);
 

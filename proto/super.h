@@ -21,15 +21,15 @@ enum { HK_SUPER_VERSION = 1 };
 enum hk_super_role { HK_ROLE_PRIMARY = 1, HK_ROLE_STANDBY = 2 };
 
 enum hk_super_flags {
-    HK_SF_CLEAN = 1 << 0,         /* primary: stopped cleanly at clean_lsn, nothing in flight */
-    HK_SF_DEGRADED = 1 << 1,      /* primary: unreplicated acknowledgements possible since … */
-    HK_SF_FULL_COMPARE = 1 << 2,  /* volumes may differ anywhere; only a full compare heals */
-    HK_SF_ORIGIN_FAILED = 1 << 3, /* primary: an origin operation failed */
-    HK_SF_PROMOTED = 1 << 4,      /* standby: it was promoted, takes no more data */
-    HK_SF_PROMOTING = 1 << 5,     /* standby: the new epoch is durable, draining goes on */
-    HK_SF_FROZEN = 1 << 6,        /* standby: the applier stands at freeze_lsn */
-    HK_SF_ASSUMED_EQUAL = 1 << 7, /* created with --assume-equal */
-    HK_SF_NOT_PROMOTABLE = 1 << 8,/* standby: a replica write or flush failed */
+    HK_SF_CLEAN = 1 << 0,          /* primary: stopped cleanly at clean_lsn, nothing in flight */
+    HK_SF_DEGRADED = 1 << 1,       /* primary: unreplicated acknowledgements possible since … */
+    HK_SF_FULL_COMPARE = 1 << 2,   /* volumes may differ anywhere; only a full compare heals */
+    HK_SF_ORIGIN_FAILED = 1 << 3,  /* primary: an origin operation failed */
+    HK_SF_PROMOTED = 1 << 4,       /* standby: it was promoted, takes no more data */
+    HK_SF_PROMOTING = 1 << 5,      /* standby: the new epoch is durable, draining goes on */
+    HK_SF_FROZEN = 1 << 6,         /* standby: the applier stands at freeze_lsn */
+    HK_SF_ASSUMED_EQUAL = 1 << 7,  /* created with --assume-equal */
+    HK_SF_NOT_PROMOTABLE = 1 << 8, /* standby: a replica write or flush failed */
 };
 
 struct hk_interval {
@@ -47,32 +47,32 @@ struct hk_super_volume {
 struct hk_super {
     uint64_t magic;
     uint32_t version;
-    uint32_t role;              /* enum hk_super_role */
-    uint64_t sequence;          /* slot = sequence & 1 */
-    uint32_t flags;             /* enum hk_super_flags */
+    uint32_t role;     /* enum hk_super_role */
+    uint64_t sequence; /* slot = sequence & 1 */
+    uint32_t flags;    /* enum hk_super_flags */
     uint32_t volume_count;
     struct hk_uuid group_id;
-    struct hk_uuid replica_id;  /* of this side's copy */
+    struct hk_uuid replica_id; /* of this side's copy */
     struct hk_uuid site_id;
     struct hk_uuid peer_replica_id; /* the other copy this metadata is relative to; nil: not met */
     char group_name[HK_NAME_BYTES];
-    uint64_t ceiling;           /* primary: LSNs below may be used; standby: last told */
-    uint64_t clean_lsn;         /* primary, with HK_SF_CLEAN */
-    uint64_t durable_known;     /* primary: durable on the standby when this was written */
-    uint64_t applied;           /* standby: in the replica and flushed */
-    uint64_t degraded_time_ns;  /* realtime, with HK_SF_DEGRADED */
-    uint64_t degraded_lsn;      /* durable on the standby when it went degraded */
-    uint64_t mode_lsn;          /* standby: newest mode record applied or replayed */
-    uint32_t mode;              /* enum hk_mode that holds from mode_lsn */
-    uint32_t on_link_loss;      /* enum hk_link_loss */
+    uint64_t ceiling;            /* primary: LSNs below may be used; standby: last told */
+    uint64_t clean_lsn;          /* primary, with HK_SF_CLEAN */
+    uint64_t durable_known;      /* primary: durable on the standby when this was written */
+    uint64_t applied;            /* standby: in the replica and flushed */
+    uint64_t degraded_time_ns;   /* realtime, with HK_SF_DEGRADED */
+    uint64_t degraded_lsn;       /* durable on the standby when it went degraded */
+    uint64_t mode_lsn;           /* standby: newest mode record applied or replayed */
+    uint32_t mode;               /* enum hk_mode that holds from mode_lsn */
+    uint32_t on_link_loss;       /* enum hk_link_loss */
     uint64_t contact_timeout_ns; /* T, as told by the primary */
-    uint64_t contact_time_ns;   /* standby: t0, realtime; see SPEC.md §9 */
-    uint64_t freeze_lsn;        /* end of the mark record */
-    uint64_t freeze_time_ns;    /* capture time of the mark */
+    uint64_t contact_time_ns;    /* standby: t0, realtime; see SPEC.md §9 */
+    uint64_t freeze_lsn;         /* end of the mark record */
+    uint64_t freeze_time_ns;     /* capture time of the mark */
     char freeze_name[HK_NAME_BYTES];
-    uint32_t loss_class;        /* standby after promotion: enum hk_loss_class */
+    uint32_t loss_class; /* standby after promotion: enum hk_loss_class */
     uint32_t interval_count;
-    uint64_t promote_lsn;       /* position the new epoch's parent ended at */
+    uint64_t promote_lsn; /* position the new epoch's parent ended at */
     uint64_t promote_time_ns;
     uint8_t reserved0[64];
     struct hk_interval interval[HK_INTERVALS_MAX];
@@ -81,10 +81,10 @@ struct hk_super {
 };
 
 enum hk_loss_class {
-    HK_LOSS_NONE = 0,          /* not promoted */
-    HK_LOSS_ZERO_PROVEN = 1,   /* "0, proven" */
-    HK_LOSS_ZERO_IF_FENCED = 2,/* "0 if the primary was fenced before t0+T" */
-    HK_LOSS_UNKNOWN = 3,       /* "unknown since t0" */
+    HK_LOSS_NONE = 0,           /* not promoted */
+    HK_LOSS_ZERO_PROVEN = 1,    /* "0, proven" */
+    HK_LOSS_ZERO_IF_FENCED = 2, /* "0 if the primary was fenced before t0+T" */
+    HK_LOSS_UNKNOWN = 3,        /* "unknown since t0" */
 };
 
 HK_STATIC_ASSERT(sizeof(struct hk_super) <= HK_SUPER_BYTES - 8, "fits its slot with the hash");
@@ -95,6 +95,7 @@ enum hk_super_fault {
     HK_SUPER_BAD_VERSION,
     HK_SUPER_BAD_HASH,
     HK_SUPER_BAD_FIELD,
+    HK_SUPER_FAULTS
 };
 const char *hk_super_fault_text(enum hk_super_fault f);
 
