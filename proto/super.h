@@ -74,7 +74,11 @@ struct hk_super {
     uint32_t interval_count;
     uint64_t promote_lsn; /* position the new epoch's parent ended at */
     uint64_t promote_time_ns;
-    uint8_t reserved0[64];
+    uint64_t clean_time_ns;     /* primary, with HK_SF_CLEAN: newest capture time given */
+    uint32_t clean_prev_bytes;  /* primary, with HK_SF_CLEAN: size of the epoch's last record */
+    uint32_t reserved1;
+    struct hk_uuid ring_id;     /* primary: the ring in use since it was not clean; nil: none yet */
+    uint8_t reserved0[32];
     struct hk_interval interval[HK_INTERVALS_MAX];
     struct hk_history history;
     struct hk_super_volume volume[HK_VOLUMES_MAX];
