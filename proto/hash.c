@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 #include "proto/hash.h"
 
-/* For XXH3_state_t on the stack: nothing here may allocate. */
+/* For the states on the stack: nothing here may allocate. */
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 #ifdef __x86_64__
@@ -12,6 +12,16 @@
 uint64_t hk_xxh64(const void *data, size_t bytes, uint64_t seed)
 {
     return XXH64(data, bytes, seed);
+}
+
+uint64_t hk_xxh64_2(const void *a, size_t a_bytes, const void *b, size_t b_bytes, uint64_t seed)
+{
+    XXH64_state_t state;
+
+    XXH64_reset(&state, seed);
+    XXH64_update(&state, a, a_bytes);
+    XXH64_update(&state, b, b_bytes);
+    return XXH64_digest(&state);
 }
 
 struct hk_hash128 hk_xxh3_128(const void *data, size_t bytes)
