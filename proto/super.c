@@ -97,7 +97,10 @@ static bool fields_ok(const struct hk_super *s)
         return false;
     if (!enums_ok(s) || !names_ok(s) || !lsns_ok(s) || !intervals_ok(s) || !volumes_ok(s))
         return false;
-    return hk_history_check(&s->history) == 0 && all_zero(s->reserved0, sizeof(s->reserved0));
+    if (s->clean_prev_bytes % HK_RECORD_ALIGN != 0 || s->clean_prev_bytes > HK_RECORD_BYTES_MAX)
+        return false;
+    return hk_history_check(&s->history) == 0 && s->reserved1 == 0 &&
+           all_zero(s->reserved0, sizeof(s->reserved0));
 }
 
 /* Table entries beyond their counts are zero on disk, so that equal facts are equal bytes. */

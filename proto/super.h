@@ -74,10 +74,10 @@ struct hk_super {
     uint32_t interval_count;
     uint64_t promote_lsn; /* position the new epoch's parent ended at */
     uint64_t promote_time_ns;
-    uint64_t clean_time_ns;     /* primary, with HK_SF_CLEAN: newest capture time given */
-    uint32_t clean_prev_bytes;  /* primary, with HK_SF_CLEAN: size of the epoch's last record */
+    uint64_t clean_time_ns;    /* primary, with HK_SF_CLEAN: newest capture time given */
+    uint32_t clean_prev_bytes; /* primary, with HK_SF_CLEAN: size of the epoch's last record */
     uint32_t reserved1;
-    struct hk_uuid ring_id;     /* primary: the ring in use since it was not clean; nil: none yet */
+    struct hk_uuid ring_id; /* primary: the ring in use since it was not clean; nil: none yet */
     uint8_t reserved0[32];
     struct hk_interval interval[HK_INTERVALS_MAX];
     struct hk_history history;
@@ -91,6 +91,16 @@ enum hk_loss_class {
     HK_LOSS_UNKNOWN = 3,        /* "unknown since t0" */
 };
 
+HK_STATIC_ASSERT(sizeof(struct hk_interval) == 24, "interval is 24 bytes");
+HK_STATIC_ASSERT(sizeof(struct hk_super_volume) == 96, "volume entry is 96 bytes");
+HK_STATIC_ASSERT(offsetof(struct hk_super, group_id) == 32, "group_id at 32");
+HK_STATIC_ASSERT(offsetof(struct hk_super, ceiling) == 160, "ceiling at 160");
+HK_STATIC_ASSERT(offsetof(struct hk_super, freeze_name) == 256, "freeze_name at 256");
+HK_STATIC_ASSERT(offsetof(struct hk_super, ring_id) == 360, "ring_id at 360");
+HK_STATIC_ASSERT(offsetof(struct hk_super, interval) == 408, "intervals at 408");
+HK_STATIC_ASSERT(offsetof(struct hk_super, history) == 1944, "history at 1944");
+HK_STATIC_ASSERT(offsetof(struct hk_super, volume) == 6048, "volumes at 6048");
+HK_STATIC_ASSERT(sizeof(struct hk_super) == 12192, "superblock fields end at 12192");
 HK_STATIC_ASSERT(sizeof(struct hk_super) <= HK_SUPER_BYTES - 8, "fits its slot with the hash");
 
 enum hk_super_fault {
