@@ -463,7 +463,7 @@ static void read_link(struct reader *r, config_setting_t *root, const struct hk_
     }
     known_keys(r, s, keys);
     l->link.backend =
-        (enum hk_link_backend)get_word(r, s, "backend", backends, 0, "\"udp\" or \"dpdk\"");
+        (enum hk_conf_backend)get_word(r, s, "backend", backends, 0, "\"udp\" or \"dpdk\"");
     l->link.mtu = (uint32_t)get_number(r, s, "mtu", 1500, 1280, 9600, "bytes");
     l->link.dpdk_memory_mib = (uint32_t)get_number(r, s, "dpdk-memory-mib", 256, 64, 65536, "MiB");
     l->link.rate_max_bytes_s =

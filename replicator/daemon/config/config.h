@@ -41,7 +41,7 @@ struct hk_group_conf {
     uint64_t hash; /* of the parsed meaning, so that comments and spacing don't matter */
 };
 
-enum hk_link_backend { HK_BACKEND_UDP = 1, HK_BACKEND_DPDK = 2 };
+enum hk_conf_backend { HK_BACKEND_UDP = 1, HK_BACKEND_DPDK = 2 };
 
 struct hk_local_conf {
     char site[HK_NAME_BYTES];
@@ -66,7 +66,7 @@ struct hk_local_conf {
         bool present;
     } standby;
     struct {
-        enum hk_link_backend backend;
+        enum hk_conf_backend backend;
         char interface[HK_PATHS_MAX][HK_NAME_BYTES];
         uint32_t interface_count;
         uint32_t mtu;

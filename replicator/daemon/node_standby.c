@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The standby's half of a node: its files, its window. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "replicator/daemon/node_private.h"
+
+static int bind_file(struct hk_node *n, uint32_t file, int fd, const char *name, char *error)
+{
+    int r = hk_uring_disk_bind(n->disk, file, fd, name);
+
+    if (r) {
+        snprintf(error, HK_CONFIG_ERROR_BYTES, "HKE4001E file number %u can't be used: %s", file,
+                 strerror(-r));
+        close(fd);
+    }
+    return r ? 1 : 0;
+}
+
+static int failed(char *error, const char *id, const struct hk_io_error *err)
+{
+    snprintf(error, HK_CONFIG_ERROR_BYTES, "%s %s", id, err->text);
+    return 1;
+}
+
+static void show_progress(void *arg, const char *what, uint64_t done, uint64_t total)
+{
+    int *last = arg;
+    int percent = total ? (int)(done * 100 / total) : 100;
+
+    if (percent / 10 != *last / 10)
+        fprintf(stderr, "hikaed: %s %d %%\n", what, percent);
+    *last = percent;
+}
+
+static int open_journal(struct hk_node *n, char *error)
+{
+    const char *dir = n->local->standby.journal;
+    uint32_t i, count = (uint32_t)(n->local->standby.journal_bytes /
+                                   n->local->standby.segment_bytes);
+    struct hk_segment_file *files = calloc(count, sizeof(*files));
+    int last = 0, dir_fd, r = 1;
+    struct hk_disk_progress progress = { show_progress, &last };
+    struct hk_io_error err;
+
+    if (!files) {
+        snprintf(error, HK_CONFIG_ERROR_BYTES, "HKE8002E out of memory");
+        return 1;
+    }
+    if (hk_disk_open_segments(dir, n->local->standby.segment_bytes, count, &progress, &dir_fd,
+                              files, &err)) {
+        r = failed(error, "HKE4002E", &err);
+        goto out;
+    }
+    if (bind_file(n, HK_FILE_JOURNAL_DIR, dir_fd, NULL, error))
+        goto out;
+    for (i = 0; i < count; i++)
+        if (bind_file(n, HK_FILE_SEGMENT0 + i, files[i].fd, files[i].name, error))
+            goto out;
+    n->cfg.segment_bytes = n->local->standby.segment_bytes;
+    n->cfg.segment_count = count;
+    r = 0;
+out:
+    free(files);
+    return r;
+}
+
+static int open_replicas(struct hk_node *n, char *error)
+{
+    struct hk_io_error err;
+    uint32_t i;
+    int fd;
+
+    for (i = 0; i < n->conf->volume_count; i++) {
+        if (hk_disk_open_volume(n->local->standby.replica[i], n->conf->volume[i].bytes, true, &fd,
+                                NULL, &err))
+            return failed(error, "HKE4003E", &err);
+        if (bind_file(n, HK_FILE_VOLUME0 + i, fd, NULL, error))
+            return 1;
+    }
+    return 0;
+}
+
+static int open_meta(struct hk_node *n, const char *path, bool create, uint32_t file, char *error)
+{
+    struct hk_io_error err;
+    int fd;
+
+    if (hk_disk_open_meta(path, 2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES, create, &fd, &err))
+        return failed(error, "HKE4004E", &err);
+    return bind_file(n, file, fd, NULL, error);
+}
+
+int hk_node_standby_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
+{
+    struct hk_uring_disk_cfg cfg = { 0 };
+    struct hk_io_error err;
+    uint32_t segments =
+        (uint32_t)(n->local->standby.journal_bytes / n->local->standby.segment_bytes);
+
+    cfg.files_max = HK_FILE_SEGMENT0 + segments;
+    if (hk_uring_disk_create(n->reactor, &cfg, &n->disk, &err))
+        return failed(error, "HKE8003E", &err);
+    if (open_meta(n, n->local->standby.metadata, false, HK_FILE_SUPER, error) ||
+        open_meta(n, n->local->standby.primary_metadata, true, HK_FILE_PRIMARY_MD, error) ||
+        open_journal(n, error) || open_replicas(n, error))
+        return 1;
+    if (hk_memory_arena(n->local->standby.window_bytes, &n->window, NULL, &err))
+        return failed(error, "HKE8002E", &err);
+    n->cfg.disk = hk_uring_disk_iface(n->disk);
+    n->cfg.window = n->window.base;
+    n->cfg.window_bytes = n->local->standby.window_bytes;
+    n->cfg.apply_bytes = n->local->standby.apply_bytes;
+    n->cfg.apply_lag_bytes_max = n->local->standby.apply_lag_bytes;
+    n->cfg.journal_retain_bytes = n->local->standby.journal_bytes;
+    return 0;
+}
