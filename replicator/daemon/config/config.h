@@ -48,11 +48,11 @@ struct hk_local_conf {
     uint32_t site_index, peer_index; /* into group.site */
     struct hk_uuid host_id;
     bool primary;             /* the role at first start */
-    char socket[PATH_MAX];    /* local control socket */
+    char socket[108];         /* local control socket */
     char state_dir[PATH_MAX]; /* events and evidence */
     uint32_t volume_count;
     struct {
-        char socket[PATH_MAX], ring[PATH_MAX], metadata[PATH_MAX];
+        char socket[108], ring[PATH_MAX], metadata[PATH_MAX];
         uint32_t ring_slots;
         uint64_t ring_payload;
         int64_t reader_uid;
