@@ -25,7 +25,11 @@
  *     HK_DONE    complete with op->result
  *     HK_WAIT    sync or semisync: next() hands it back with HK_DONE
  *   while ((op = next(&step)))   under the lock, after every call that may free something
- *   if (meta(&m))                write m.bytes at m.offset durably (FUA or write + flush), meta_done()
+ *   if (meta(&m))                after every call, begin too: write m.slot at m.offset durably
+ *                                (FUA or write + flush), then meta_done()
+ *
+ * Between the steps HK_COPY and written the op's range is locked; between begin and written it must
+ * not be given up. Reads go to the origin once hk_capture_serving() says so.
  */
 #ifndef HK_CAPTURE_CAPTURE_H
 #define HK_CAPTURE_CAPTURE_H
@@ -40,13 +44,13 @@ enum hk_group_state {
     HK_STATE_INITIAL = 1,
     HK_STATE_REPLICATING,
     HK_STATE_SPOOLING,
-    HK_STATE_PACING,        /* ring full, writers wait, bounded */
-    HK_STATE_BLOCKED,       /* writers wait by policy, unbounded */
-    HK_STATE_DEGRADED,      /* mode sync/semisync not honoured */
-    HK_STATE_BEHIND,        /* not captured; full compare required */
+    HK_STATE_PACING,   /* ring full, writers wait, bounded */
+    HK_STATE_BLOCKED,  /* writers wait by policy, unbounded */
+    HK_STATE_DEGRADED, /* mode sync/semisync not honoured */
+    HK_STATE_BEHIND,   /* not captured; full compare required */
     HK_STATE_RESYNC,
     HK_STATE_ORIGIN_FAILED,
-    HK_STATE_DETACHED,      /* no replicator */
+    HK_STATE_DETACHED, /* no replicator */
 };
 
 struct hk_now {
@@ -60,17 +64,17 @@ struct hk_op_link {
 
 struct hk_op {
     /* set by the caller before begin */
-    uint8_t type;       /* HK_REC_WRITE, ZEROES, DISCARD, FLUSH */
-    uint8_t flags;      /* HK_REC_FUA */
+    uint8_t type;  /* HK_REC_WRITE, ZEROES, DISCARD, FLUSH */
+    uint8_t flags; /* HK_REC_FUA */
     uint16_t volume;
-    uint64_t offset;    /* multiple of 512 */
-    uint32_t length;    /* multiple of 512; WRITE ≤ HK_PAYLOAD_BYTES_MAX; 0 for FLUSH */
-    void *cookie;       /* the caller's */
+    uint64_t offset; /* multiple of 512 */
+    uint32_t length; /* multiple of 512; WRITE ≤ HK_PAYLOAD_BYTES_MAX; 0 for FLUSH */
+    void *cookie;    /* the caller's */
     /* set by the core */
     struct hk_lsn lsn, end;
-    uint64_t slot;      /* index */
-    void *payload;      /* in the ring; NULL: none */
-    int result;         /* 0 or -errno, valid at HK_DONE and HK_FAIL */
+    uint64_t slot; /* index */
+    void *payload; /* in the ring; NULL: none */
+    int result;    /* 0 or -errno, valid at HK_DONE and HK_FAIL */
     /* private */
     uint8_t stage;
     bool captured;
@@ -87,15 +91,15 @@ struct hk_capture_cfg {
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
     uint64_t ceiling_step_bytes; /* 0: default */
-    uint32_t held_max;           /* writes that may wait at once; 0: no bound */
+    uint32_t held_max;           /* begin fails with -EAGAIN beyond so many waiting; 0: no bound */
 };
 
 struct hk_capture;
-size_t hk_capture_bytes(void);  /* size of the opaque struct, for the caller's allocation */
+size_t hk_capture_bytes(void); /* size of the opaque struct, for the caller's allocation */
 
 enum hk_start {
-    HK_START_NEW_RING = 1,  /* a ring just formatted */
-    HK_START_OLD_RING,      /* a ring that survived its producer: redo before serving */
+    HK_START_NEW_RING = 1, /* a ring just formatted */
+    HK_START_OLD_RING,     /* a ring that survived its producer: redo before serving */
 };
 
 /* Formats a mapped, zeroed ring of total_bytes. -EINVAL for sizes that do not fit. */
@@ -128,8 +132,8 @@ bool hk_capture_cancel(struct hk_capture *c, struct hk_op *op);
 
 /* Metadata. One write in flight. */
 struct hk_capture_meta {
-    const void *slot;   /* HK_SUPER_BYTES, stable until meta_done */
-    uint64_t offset;    /* in the metadata file */
+    const void *slot; /* HK_SUPER_BYTES, stable until meta_done */
+    uint64_t offset;  /* in the metadata file */
 };
 bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret);
 void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now *now);
@@ -138,7 +142,7 @@ void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now 
  * published-but-not-done record, in LSN order, is written to the origin again. */
 struct hk_redo {
     struct hk_record record;
-    const void *payload;  /* NULL for zeroes, discard */
+    const void *payload; /* NULL for zeroes, discard */
 };
 bool hk_capture_redo_next(struct hk_capture *c, struct hk_redo *ret);
 void hk_capture_redo_done(struct hk_capture *c, int result, const struct hk_now *now);
@@ -146,6 +150,8 @@ void hk_capture_redo_done(struct hk_capture *c, int result, const struct hk_now 
 /* The replicator's side. A lease is taken by attach; the one before is stale from then on. */
 uint64_t hk_capture_attach(struct hk_capture *c, const struct hk_now *now);
 void hk_capture_detach(struct hk_capture *c, uint64_t lease, const struct hk_now *now);
+/* contact_ns: monotonic time the standby was last heard, 0 never. Report at least each T / 4 while
+ * there is contact, also when no watermark moved: an old contact counts as a lost one. */
 /* -ESTALE lease; -ERANGE a watermark above produced or not in order (released ≤ produced,
  * durable ≤ acked ≤ produced); watermarks below what is known are ignored, never moved back. */
 int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn released,
@@ -153,7 +159,7 @@ int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn releas
                       const struct hk_now *now);
 /* Binds the standby's replica id durably on first contact; -EEXIST when another one is bound. */
 int hk_capture_bind_peer(struct hk_capture *c, uint64_t lease, const struct hk_uuid *replica_id);
-/* A control record (mark, mode …). -EAGAIN no room now, -ESHUTDOWN capture is passing, -ESTALE.
+/* A control record (marks only: mode and gap are the core's own). -EINVAL, -EAGAIN no room now, -ESHUTDOWN capture is passing, -ESTALE.
  * Published when it returns 0. */
 int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const void *payload,
                       uint32_t bytes, const struct hk_now *now, struct hk_lsn *ret_lsn,
@@ -169,16 +175,39 @@ bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now);
 
 struct hk_capture_status {
     enum hk_group_state state;
-    uint64_t state_since_ns;   /* realtime */
+    uint64_t state_since_ns; /* realtime */
     struct hk_super super;
     struct hk_lsn produced, released, acked, durable, ceiling;
-    uint64_t tail;             /* slot index */
+    uint64_t tail; /* slot index */
     struct hk_lsn tail_lsn;
     uint32_t slots_used, slots_total, waiting, held;
     uint64_t payload_used, payload_total;
     uint64_t writes, bytes, uncaptured, origin_errors;
     bool attached;
+    bool in_sync;           /* mode sync holds for every write acknowledged so far (I9, I18) */
+    bool passing;           /* writes are not captured */
+    bool barred;            /* block policy and full compare required: no write may complete */
+    struct hk_lsn mode_end; /* end of the newest mode record; 0: none yet */
 };
 void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret);
+
+/*
+ * May the volumes be served at all (reads too)? Not before redo is complete; under on-link-loss =
+ * block not before everything an earlier life left behind is with the standby, else a client reads
+ * a block that only the primary has. False for ever while `barred`.
+ */
+bool hk_capture_serving(const struct hk_capture *c);
+
+/* A fresh primary superblock: what `hikae create-md` writes. Mode and policy come at first start. */
+struct hk_super_create {
+    struct hk_uuid group_id, site_id, replica_id, epoch_id;
+    char group_name[HK_NAME_BYTES];
+    uint64_t time_ns; /* realtime */
+    uint32_t volume_count;
+    struct hk_super_volume volume[HK_VOLUMES_MAX]; /* name, bytes */
+    bool assume_equal;
+};
+/* -EINVAL: nil ids, no volume, a bad name, a size that is no multiple of 512. */
+int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super);
 
 #endif

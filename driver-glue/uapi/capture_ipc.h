@@ -7,29 +7,51 @@
 #ifndef HK_UAPI_CAPTURE_IPC_H
 #define HK_UAPI_CAPTURE_IPC_H
 
+#include "proto/record.h"
 #include "proto/super.h"
 
 #define HK_CAP_IPC_MAGIC 0x31495048u /* "HPI1" */
 
 enum hk_cap_ipc_type {
-    HK_IPC_ATTACH = 1,   /* r → c: take the attach lease (an older holder is cut off) */
-    HK_IPC_ATTACHED = 2, /* c → r: lease, positions, super; fds: ring (O_RDONLY), eventfd, hint page */
+    HK_IPC_ATTACH = 1, /* r → c: take the attach lease (an older holder is cut off) */
+    HK_IPC_ATTACHED =
+        2, /* c → r: lease, positions, super; fds: ring (O_RDONLY), eventfd, hint page */
     HK_IPC_REFUSED = 3,  /* c → r: errno and message id */
     HK_IPC_REPORT = 4,   /* r → c: watermarks and contact */
     HK_IPC_INSERT = 5,   /* r → c: insert a control record (mark) */
     HK_IPC_INSERTED = 6, /* c → r: its LSN, or an errno */
-    HK_IPC_STATE = 7,    /* c → r: state, flags, watermarks, counters; on change and each second */
-    HK_IPC_DETACH = 8,   /* r → c: give the lease back in order */
-    HK_IPC_STOP = 9,     /* c → r: clean stop is under way: drain, then DETACH */
-    HK_IPC_EPOCH = 10,   /* c → r: history changed (super follows) */
-    HK_IPC_PEER = 11,    /* r → c: replica id of the standby met, to be bound durably */
+    HK_IPC_STATE = 7,  /* c → r: state, flags, watermarks, counters; on change and each second */
+    HK_IPC_DETACH = 8, /* r → c: give the lease back in order */
+    HK_IPC_STOP = 9,   /* c → r: clean stop is under way: drain, then DETACH */
+    HK_IPC_EPOCH = 10, /* c → r: history changed (super follows) */
+    HK_IPC_PEER = 11,  /* r → c: replica id of the standby met, to be bound durably */
+};
+
+enum hk_cap_ipc_flags {
+    HK_IPC_FLAG_IN_SYNC = 1 << 0,  /* STATE: mode sync is honoured for every acknowledged write */
+    HK_IPC_FLAG_PASSING = 1 << 1,  /* STATE: writes are not captured */
+    HK_IPC_FLAG_STOPPING = 1 << 2, /* STATE: clean stop under way */
+};
+
+enum { HK_CAP_IPC_VERSION = 1 };
+
+/* REFUSED.reason: which check said no. */
+enum hk_cap_refusal {
+    HK_CAP_REFUSE_OTHER = 0,
+    HK_CAP_REFUSE_GROUP = 1, /* another group's replicator */
+    HK_CAP_REFUSE_VERSION = 2,
+    HK_CAP_REFUSE_STALE = 3,   /* a newer lease is out */
+    HK_CAP_REFUSE_PEER = 4,    /* another standby is bound */
+    HK_CAP_REFUSE_MESSAGE = 5, /* malformed */
+    HK_CAP_REFUSE_STOPPING = 6,
+    HK_CAP_REFUSE_RANGE = 7, /* watermarks that cannot be */
 };
 
 struct hk_cap_ipc {
     uint32_t magic;
-    uint16_t type;         /* enum hk_cap_ipc_type */
+    uint16_t type; /* enum hk_cap_ipc_type */
     uint16_t flags;
-    uint64_t lease;        /* 0 in ATTACH and REFUSED */
+    uint64_t lease; /* 0 in ATTACH and REFUSED */
     union {
         struct {
             struct hk_uuid group_id;
@@ -38,24 +60,24 @@ struct hk_cap_ipc {
         } attach;
         struct {
             struct hk_uuid ring_id;
-            uint64_t tail;          /* slot index to read from */
+            uint64_t tail; /* slot index to read from */
             uint64_t tail_lsn;
             uint64_t released, acked, durable;
             struct hk_super super;
         } attached;
         struct {
-            int32_t error;          /* -errno */
-            uint32_t reason;        /* 0, or an enum of the sender's */
+            int32_t error;   /* -errno */
+            uint32_t reason; /* 0, or an enum of the sender's */
         } refused;
         struct {
             uint64_t released, acked, durable;
-            uint64_t contact_ns;    /* CLOCK_MONOTONIC of the newest ack from the standby, 0 never */
+            uint64_t contact_ns; /* CLOCK_MONOTONIC of the newest ack from the standby, 0 never */
             uint32_t standby_flags; /* enum hk_ack_flags */
             uint32_t reserved;
         } report;
         struct {
             uint64_t request;
-            uint8_t record_type;    /* HK_REC_MARK only, for now */
+            uint8_t record_type; /* HK_REC_MARK only, for now */
             uint8_t reserved[7];
             struct hk_mark mark;
         } insert;
@@ -66,11 +88,11 @@ struct hk_cap_ipc {
             uint32_t reserved;
         } inserted;
         struct {
-            uint32_t state;         /* enum hk_group_state */
-            uint32_t super_flags;   /* enum hk_super_flags */
+            uint32_t state;       /* enum hk_group_state */
+            uint32_t super_flags; /* enum hk_super_flags */
             uint64_t produced, ceiling;
             uint64_t released, acked, durable;
-            uint64_t since_ns;      /* realtime of the last state change */
+            uint64_t since_ns; /* realtime of the last state change */
             uint32_t slots_used, slots_total;
             uint64_t payload_used, payload_total;
             uint32_t waiting;       /* writes waiting for room */

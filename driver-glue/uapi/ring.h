@@ -26,40 +26,40 @@
 
 #define HK_RING_MAGIC 0x31474e52494b4148ull /* "HAKIRNG1" */
 enum { HK_RING_VERSION = 1 };
-#define HK_RING_SLOTS_DEFAULT (64u << 10)
+#define HK_RING_SLOTS_DEFAULT   (64u << 10)
 #define HK_RING_PAYLOAD_DEFAULT (256ull << 20)
 
 struct hk_ring_header {
     uint64_t magic;
     uint32_t version;
-    uint32_t slot_count;      /* a power of two */
-    uint64_t payload_bytes;   /* a multiple of 4096 */
+    uint32_t slot_count;    /* a power of two */
+    uint64_t payload_bytes; /* a multiple of 4096 */
     uint64_t slots_offset, sides_offset, payload_offset, total_bytes;
     struct hk_uuid group_id;
-    struct hk_uuid ring_id;   /* random, new with every creation: a lost ring is noticed */
-    uint64_t hash;            /* XXH64 of the bytes before, seed 0 */
+    struct hk_uuid ring_id; /* random, new with every creation: a lost ring is noticed */
+    uint64_t hash;          /* XXH64 of the bytes before, seed 0 */
 };
 
 struct hk_ring_producer {
     struct hk_uuid epoch_id;
     uint64_t epoch_first_lsn;
-    uint64_t epoch_head;      /* slot index of the epoch's first record */
+    uint64_t epoch_head; /* slot index of the epoch's first record */
     uint32_t epoch_ordinal;
-    uint32_t state;           /* enum hk_group_state, informational */
-    uint64_t head;            /* slot index the next reservation gets */
-    uint64_t tail;            /* oldest slot that is not free */
-    uint64_t next_lsn;        /* informational: LSN the next record gets */
-    uint64_t payload_head;    /* informational; redo derives it from the sides */
-    uint64_t last_time_ns;    /* newest capture time given */
+    uint32_t state;                    /* enum hk_group_state, informational */
+    uint64_t head;                     /* slot index the next reservation gets */
+    uint64_t tail;                     /* oldest slot that is not free */
+    uint64_t next_lsn;                 /* informational: LSN the next record gets */
+    uint64_t payload_head;             /* informational; redo derives it from the sides */
+    uint64_t last_time_ns;             /* newest capture time given */
     uint64_t released, acked, durable; /* as last accepted from the replicator */
     uint64_t ceiling;
 };
 
 struct hk_ring_side {
-    uint64_t lsn;             /* reserved LSN */
-    uint64_t payload_pos;     /* position of the payload; for no payload: payload_head then */
-    uint32_t done;            /* 1: the origin's I/O has ended (or there was none) */
-    uint32_t payload_span;    /* bytes taken in the payload ring, skipped gap included */
+    uint64_t lsn;          /* reserved LSN */
+    uint64_t payload_pos;  /* position of the payload; for no payload: payload_head then */
+    uint32_t done;         /* 1: the origin's I/O has ended (or there was none) */
+    uint32_t payload_span; /* bytes taken in the payload ring, skipped gap included */
     uint64_t reserved;
 };
 HK_STATIC_ASSERT(sizeof(struct hk_ring_side) == 32, "two sides a cache line");
@@ -71,6 +71,38 @@ HK_STATIC_ASSERT(sizeof(struct hk_ring_side) == 32, "two sides a cache line");
 struct hk_ring_hint {
     uint32_t want_wakeup;
 };
+
+/* Smallest and largest ring: one largest payload and the headroom of control records must fit. */
+enum {
+    HK_RING_SLOTS_MIN = 16,
+    HK_RING_SLOTS_MAX = 1 << 24,
+    HK_RING_PAYLOAD_MIN = HK_PAYLOAD_BYTES_MAX + 16 * HK_PAGE_BYTES,
+};
+
+/*
+ * The words both sides look at: head, tail, a slot's lsn, a side's done. A release store here pairs
+ * with the acquire load of the same word there.
+ */
+static inline uint64_t hk_ring_load_acquire(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void hk_ring_store_release(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+/* Informational words of the producer page: never torn, ordered by nothing. */
+static inline uint64_t hk_ring_load_relaxed(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static inline void hk_ring_store_relaxed(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
 
 static inline uint64_t hk_ring_total_bytes(uint32_t slot_count, uint64_t payload_bytes)
 {

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Records that carry no user data. gap and mode are the core's own: they open the log of this life
+ * before any write, and lead back from degraded. Marks come from the replicator, few at a time.
+ */
+#include "driver-glue/capture/internal.h"
+#include "proto/hash.h"
+
+#include <errno.h>
+
+static bool fits(const struct hk_capture *c, uint32_t bytes)
+{
+    return c->next_lsn + hk_record_bytes(bytes) <= c->super.ceiling &&
+           hk_capture_room(c, bytes, true);
+}
+
+/* Reserved, filled, published and done in one go: nobody ever waits for a control record. */
+static void put(struct hk_capture *c, uint8_t type, const void *payload, uint32_t bytes,
+                const struct hk_now *now, struct hk_reserved *ret)
+{
+    struct hk_reserve r = {.type = type, .payload_len = bytes};
+    bool was_idle = hk_policy_watermark(c) >= c->next_lsn;
+    bool was_drained = c->released >= c->next_lsn;
+
+    hk_capture_reserve(c, &r, now->real_ns, ret);
+    __builtin_memcpy(ret->payload, payload, bytes);
+    hk_capture_publish_slot(c, ret->slot, ret->lsn, ret->payload);
+    hk_capture_mark_done(c, ret->slot);
+    hk_capture_advance_published(c);
+    if (was_idle)
+        c->hold_stall_ns = now->mono_ns;
+    if (was_drained)
+        c->drain_stall_ns = now->mono_ns;
+    hk_meta_plan_ceiling(c);
+}
+
+void hk_control_gap_payload(const struct hk_capture *c, uint64_t lsn, struct hk_gap *ret)
+{
+    const struct hk_epoch *epoch = hk_history_last(&c->super.history);
+    struct hk_gap gap = {.from_epoch = epoch->parent, .new_start = lsn, .reason = epoch->reason};
+    bool handed_over = epoch->reason == HK_EPOCH_PROMOTE || epoch->reason == HK_EPOCH_SWITCHOVER;
+
+    gap.last_durable = handed_over ? epoch->parent_end : c->super.durable_known;
+    gap.last_durable = hk_min_u64(gap.last_durable, lsn);
+    *ret = gap;
+}
+
+static bool put_mode(struct hk_capture *c, const struct hk_now *now)
+{
+    struct hk_mode_change mode = {.mode = c->cfg.mode,
+                                  .on_link_loss = c->cfg.on_link_loss,
+                                  .contact_timeout_ns = c->cfg.contact_timeout_ns};
+    struct hk_reserved r;
+
+    if (!fits(c, sizeof(mode)))
+        return false;
+    put(c, HK_REC_MODE, &mode, sizeof(mode), now, &r);
+    c->mode_end = r.end;
+    return true;
+}
+
+void hk_control_step(struct hk_capture *c, const struct hk_now *now)
+{
+    struct hk_reserved r;
+    struct hk_gap gap;
+
+    if (c->passing || c->barred || c->stopped || !hk_meta_surely_clear(c, HK_SF_CLEAN))
+        return;
+    if (c->pending_gap && fits(c, sizeof(gap))) {
+        hk_control_gap_payload(c, c->next_lsn, &gap);
+        c->prev_bytes = 0;
+        put(c, HK_REC_GAP, &gap, sizeof(gap), now, &r);
+        c->pending_gap = false;
+    }
+    if (c->pending_mode && !c->pending_gap && put_mode(c, now))
+        c->pending_mode = false;
+    if (c->pending_rejoin && put_mode(c, now)) {
+        c->pending_rejoin = false;
+        c->stage = HK_SYNC_REJOIN;
+        c->hold_stall_ns = now->mono_ns;
+    }
+}
+
+int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const void *payload,
+                      uint32_t bytes, const struct hk_now *now, struct hk_lsn *ret_lsn,
+                      struct hk_lsn *ret_end)
+{
+    struct hk_record as_record = {.type = type, .payload_len = bytes};
+    struct hk_reserved r;
+
+    if (!c->attached || lease != c->lease)
+        return -ESTALE;
+    if (type != HK_REC_MARK || bytes != sizeof(struct hk_mark))
+        return -EINVAL;
+    as_record.payload_hash = hk_xxh64(payload, bytes, 0);
+    if (hk_record_check_payload(&as_record, payload) != HK_RECORD_OK)
+        return -EINVAL;
+    if (c->passing || c->barred || c->behind_wanted || c->stopping)
+        return -ESHUTDOWN;
+    if (!hk_policy_gate_open(c) || c->marks >= HK_CAPTURE_MARKS_MAX || !fits(c, bytes))
+        return -EAGAIN;
+    put(c, type, payload, bytes, now, &r);
+    c->marks++;
+    *ret_lsn = HK_LSN(r.lsn);
+    *ret_end = HK_LSN(r.end);
+    hk_capture_settle(c, now);
+    return 0;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* The superblock of a group's first primary. */
+#include "driver-glue/capture/capture.h"
+
+#include <errno.h>
+
+int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
+{
+    struct hk_history *history = &ret_super->history;
+
+    if (hk_uuid_is_nil(&p->group_id) || hk_uuid_is_nil(&p->site_id) ||
+        hk_uuid_is_nil(&p->replica_id) || hk_uuid_is_nil(&p->epoch_id))
+        return -EINVAL;
+    if (p->volume_count == 0 || p->volume_count > HK_VOLUMES_MAX || !hk_mark_name_ok(p->group_name))
+        return -EINVAL;
+    for (uint32_t i = 0; i < p->volume_count; i++) {
+        if (!hk_mark_name_ok(p->volume[i].name) || p->volume[i].bytes == 0 ||
+            p->volume[i].bytes % 512 != 0)
+            return -EINVAL;
+        for (uint32_t k = 0; k < i; k++) {
+            if (__builtin_memcmp(p->volume[i].name, p->volume[k].name, HK_NAME_BYTES) == 0)
+                return -EINVAL;
+        }
+    }
+    __builtin_memset(ret_super, 0, sizeof(*ret_super));
+    ret_super->magic = HK_SUPER_MAGIC;
+    ret_super->version = HK_SUPER_VERSION;
+    ret_super->role = HK_ROLE_PRIMARY;
+    ret_super->sequence = 1;
+    ret_super->flags = HK_SF_CLEAN | (p->assume_equal ? HK_SF_ASSUMED_EQUAL : HK_SF_FULL_COMPARE);
+    ret_super->group_id = p->group_id;
+    ret_super->site_id = p->site_id;
+    ret_super->replica_id = p->replica_id;
+    __builtin_memcpy(ret_super->group_name, p->group_name, HK_NAME_BYTES);
+    ret_super->ceiling = HK_LSN_FIRST;
+    ret_super->clean_lsn = HK_LSN_FIRST;
+    ret_super->volume_count = p->volume_count;
+    for (uint32_t i = 0; i < p->volume_count; i++) {
+        __builtin_memcpy(ret_super->volume[i].name, p->volume[i].name, HK_NAME_BYTES);
+        ret_super->volume[i].bytes = p->volume[i].bytes;
+    }
+    return hk_history_append(history, &p->epoch_id, HK_LSN_FIRST, 0, HK_EPOCH_CREATE, p->time_ns);
+}

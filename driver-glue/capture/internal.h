@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The inside of the capture core. Everything here is called under the group's lock, except
+ * hk_capture_publish, which only reads what is fixed at init (ring addresses, epoch) and writes the
+ * one slot its op owns.
+ *
+ * Invariants, checked by asserts where they are used:
+ *   tail ≤ published ≤ head ≤ tail + slot_count; payload_tail ≤ payload_head ≤ payload_tail + bytes
+ *   durable ≤ acked ≤ produced ≤ next_lsn ≤ ceiling of the durable super, and released ≤ produced
+ *   an op stands in at most one of waiting, held, failed, ready; and in a range list exactly from
+ *   admission to written()
+ */
+#ifndef HK_CAPTURE_INTERNAL_H
+#define HK_CAPTURE_INTERNAL_H
+
+#include "driver-glue/capture/capture.h"
+
+/* Marks a replicator may have in the ring at once; it must not be able to fill it (I6). */
+enum { HK_CAPTURE_MARKS_MAX = 16 };
+/* Kept free of writes, so that gap, mode and mark records find room in a full ring. */
+enum { HK_CAPTURE_CONTROL_SLOTS = 4, HK_CAPTURE_CONTROL_BYTES = 4 * HK_PAGE_BYTES };
+
+enum hk_op_stage {
+    HK_OP_IDLE = 0,
+    HK_OP_WAITING,   /* for range, room, ceiling or metadata */
+    HK_OP_COPYING,   /* reserved; the caller copies and publishes */
+    HK_OP_SUBMITTED, /* the caller writes the origin */
+    HK_OP_HELD,      /* locally complete; the standby's ack is awaited */
+    HK_OP_FAILED,    /* origin error; the durable flag is awaited */
+    HK_OP_READY_COPY,
+    HK_OP_READY_SUBMIT,
+    HK_OP_READY_DONE,
+    HK_OP_READY_FAIL,
+};
+
+/* Why the waiting queue's scan stopped. */
+enum hk_stall {
+    HK_STALL_NONE = 0, /* it did not: whoever still waits, waits for a range */
+    HK_STALL_GATE,     /* metadata, redo or the opening records come first */
+    HK_STALL_CEILING,
+    HK_STALL_ROOM,
+};
+
+/* How completions are honoured in mode sync and semisync. */
+enum hk_sync_stage {
+    HK_SYNC_WAITING,   /* every completion waits for the standby */
+    HK_SYNC_DEGRADING, /* the flag is on its way to the metadata; completions still wait */
+    HK_SYNC_DEGRADED,  /* the flag is durable; completions are local */
+    HK_SYNC_REJOIN,    /* from the new mode record on every completion waits; flag still durable */
+};
+
+struct hk_op_list {
+    struct hk_op *first, *last;
+    uint32_t count;
+};
+
+struct hk_capture {
+    struct hk_capture_cfg cfg;
+    /* What holds until the standby has stored the mode record: the stricter of old and new. */
+    enum hk_mode mode;
+    enum hk_link_loss on_link_loss;
+    uint64_t contact_timeout_ns;
+
+    /* The ring: addresses and sizes are fixed at init. */
+    struct hk_ring_header *header;
+    struct hk_ring_producer *producer;
+    struct hk_record *slots;
+    struct hk_ring_side *sides;
+    uint8_t *payload;
+    uint64_t slot_mask;
+    uint64_t slot_count;
+    uint64_t payload_bytes;
+    uint64_t epoch_seed;
+    uint32_t epoch_ordinal;
+
+    /* Own copies of the positions; the ring's words are written, never read back. */
+    uint64_t head, tail, published; /* slot indexes */
+    uint64_t next_lsn;
+    uint64_t produced; /* end of the published prefix */
+    uint64_t released, acked, durable;
+    uint64_t payload_head, payload_tail;
+    uint64_t last_time_ns;
+    uint32_t prev_bytes;
+    uint32_t marks; /* mark records in the ring */
+
+    uint64_t redo_next, redo_end; /* slot indexes; equal: no redo left */
+    bool redo_out;                /* one handed out, redo_done awaited */
+    uint64_t serve_lsn;           /* what an earlier life produced */
+
+    struct hk_op_list waiting, held, failed, ready;
+    struct hk_op *range[HK_VOLUMES_MAX];
+    uint32_t in_flight; /* between admission and written() */
+    enum hk_stall stall;
+    bool rescan; /* a waiter was cancelled */
+
+    /* Metadata: what should be durable, what is, and what a failed or running write may have made. */
+    struct hk_super want, super;
+    bool meta_dirty, meta_in_flight, meta_backoff;
+    uint32_t issued_or, issued_and; /* flags of every write issued since the last success */
+    struct hk_super issued;
+    uint64_t meta_failed_since_ns; /* 0: the last one succeeded */
+    uint64_t meta_retry_ns;
+    uint32_t meta_failures;
+
+    /* Policy. */
+    enum hk_sync_stage stage;
+    bool passing, barred, behind_wanted;
+    bool pending_gap, pending_mode, pending_rejoin;
+    uint64_t mode_end;
+    uint64_t rejoin_target, rejoin_since_ns;
+    bool stopping, stopped;
+
+    uint64_t lease;
+    bool attached;
+    uint64_t contact_ns, report_ns, detached_since_ns;
+    uint64_t hold_stall_ns;  /* since when the awaited watermark has not moved */
+    uint64_t drain_stall_ns; /* since when nothing was released */
+    uint64_t room_since_ns;  /* since when writers wait for room */
+
+    enum hk_group_state state;
+    uint64_t state_since_ns; /* realtime */
+    uint64_t pace_since_ns;  /* monotonic start of pacing */
+    uint64_t writes, bytes, uncaptured, origin_errors;
+
+    /* A slot as it goes to the metadata; aligned for direct I/O. */
+    uint8_t meta_slot[HK_SUPER_BYTES] __attribute__((aligned(4096)));
+};
+
+/* ring.c */
+struct hk_reserve {
+    uint8_t type, flags;
+    uint16_t volume;
+    uint64_t offset;
+    uint32_t length, payload_len;
+};
+struct hk_reserved {
+    uint64_t slot, lsn, end;
+    void *payload;
+};
+void hk_capture_map_ring(struct hk_capture *c, void *ring);
+bool hk_capture_room(const struct hk_capture *c, uint32_t payload_len, bool control);
+void hk_capture_reserve(struct hk_capture *c, const struct hk_reserve *r, uint64_t real_ns,
+                        struct hk_reserved *ret);
+void hk_capture_publish_slot(const struct hk_capture *c, uint64_t slot, uint64_t lsn,
+                             const void *payload);
+void hk_capture_mark_done(struct hk_capture *c, uint64_t slot);
+void hk_capture_advance_published(struct hk_capture *c);
+void hk_capture_advance_tail(struct hk_capture *c);
+/* Takes over the positions of a ring that hk_ring_check has passed; voids what was unpublished. */
+void hk_capture_load_ring(struct hk_capture *c);
+
+/* range.c */
+void hk_op_list_push(struct hk_op_list *l, struct hk_op *op);
+void hk_op_list_push_by_end(struct hk_op_list *l, struct hk_op *op);
+void hk_op_list_remove(struct hk_op_list *l, struct hk_op *op);
+bool hk_op_overlaps(const struct hk_op *a, const struct hk_op *b);
+bool hk_range_busy(const struct hk_capture *c, const struct hk_op *op);
+/* Does an op that waits before `op` (all of them, if op is not queued) overlap it? */
+bool hk_range_queued(const struct hk_capture *c, const struct hk_op *op);
+void hk_range_lock(struct hk_capture *c, struct hk_op *op);
+void hk_range_unlock(struct hk_capture *c, struct hk_op *op);
+
+/* meta.c */
+bool hk_meta_surely_set(const struct hk_capture *c, uint32_t flags);
+bool hk_meta_surely_clear(const struct hk_capture *c, uint32_t flags);
+void hk_meta_set(struct hk_capture *c, uint32_t flags);
+void hk_meta_clear(struct hk_capture *c, uint32_t flags);
+void hk_meta_plan_ceiling(struct hk_capture *c);
+/* Metadata has been failing for longer than the pace bound: who waits for it must fail. */
+bool hk_meta_dead(const struct hk_capture *c, uint64_t mono_ns);
+
+/* control.c */
+void hk_control_step(struct hk_capture *c, const struct hk_now *now);
+void hk_control_gap_payload(const struct hk_capture *c, uint64_t lsn, struct hk_gap *ret);
+
+/* policy.c */
+bool hk_policy_waits(const struct hk_capture *c);         /* mode sync or semisync */
+uint64_t hk_policy_watermark(const struct hk_capture *c); /* what completions wait for */
+bool hk_policy_may_complete(const struct hk_capture *c, const struct hk_op *op);
+uint32_t hk_policy_passing_flags(const struct hk_capture *c);
+bool hk_policy_gate_open(const struct hk_capture *c);
+void hk_policy_step(struct hk_capture *c, const struct hk_now *now);
+void hk_policy_state(struct hk_capture *c, const struct hk_now *now);
+
+/* capture.c: everything that follows from a change, in order. */
+void hk_capture_settle(struct hk_capture *c, const struct hk_now *now);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The primary's metadata as the core wants it, and what is known to be durable of it. One write is in
+ * flight at a time; a write that failed may or may not have reached the disk, so until the next one
+ * succeeds nothing is believed that any of them would contradict.
+ */
+#include "driver-glue/capture/internal.h"
+
+#include <errno.h>
+
+enum { META_RETRY_NS = 100000000, META_RETRY_NS_MAX = 1000000000 };
+
+bool hk_meta_surely_set(const struct hk_capture *c, uint32_t flags)
+{
+    return (c->super.flags & c->issued_and & flags) == flags;
+}
+
+bool hk_meta_surely_clear(const struct hk_capture *c, uint32_t flags)
+{
+    return ((c->super.flags | c->issued_or) & flags) == 0;
+}
+
+void hk_meta_set(struct hk_capture *c, uint32_t flags)
+{
+    if ((c->want.flags & flags) == flags)
+        return;
+    c->want.flags |= flags;
+    c->meta_dirty = true;
+}
+
+void hk_meta_clear(struct hk_capture *c, uint32_t flags)
+{
+    if (!(c->want.flags & flags))
+        return;
+    c->want.flags &= ~flags;
+    c->meta_dirty = true;
+}
+
+void hk_meta_plan_ceiling(struct hk_capture *c)
+{
+    uint64_t step = c->cfg.ceiling_step_bytes;
+    uint64_t margin = hk_max_u64(step / 2, 2 * HK_RECORD_BYTES_MAX);
+
+    if (c->passing || c->barred || c->stopped || c->want.ceiling - c->next_lsn >= margin)
+        return;
+    while (c->want.ceiling - c->next_lsn < margin)
+        c->want.ceiling += step;
+    c->meta_dirty = true;
+}
+
+bool hk_meta_dead(const struct hk_capture *c, uint64_t mono_ns)
+{
+    return c->meta_failed_since_ns && mono_ns - c->meta_failed_since_ns >= c->cfg.pace_bound_ns;
+}
+
+bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)
+{
+    if (!c->meta_dirty || c->meta_in_flight || c->meta_backoff)
+        return false;
+    c->want.durable_known = hk_max_u64(c->want.durable_known, c->durable);
+    c->want.sequence = c->super.sequence + 1;
+    c->issued = c->want;
+    c->issued_or |= c->want.flags;
+    c->issued_and &= c->want.flags;
+    c->meta_dirty = false;
+    c->meta_in_flight = true;
+    hk_super_encode(&c->issued, c->meta_slot);
+    ret->slot = c->meta_slot;
+    ret->offset = (c->issued.sequence & 1) * HK_SUPER_BYTES;
+    return true;
+}
+
+void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now *now)
+{
+    HK_ASSERT(c->meta_in_flight);
+    HK_ASSERT(result <= 0);
+    c->meta_in_flight = false;
+    if (result == 0) {
+        c->super = c->issued;
+        c->issued_or = 0;
+        c->issued_and = ~0u;
+        c->meta_failed_since_ns = 0;
+        c->meta_failures = 0;
+    } else {
+        uint64_t wait_ns = (uint64_t)META_RETRY_NS << (c->meta_failures < 4 ? c->meta_failures : 4);
+
+        /* The same slot again: the other one still holds the last good superblock. */
+        if (c->meta_failures < 4)
+            c->meta_failures++;
+        if (!c->meta_failed_since_ns)
+            c->meta_failed_since_ns = hk_max_u64(now->mono_ns, 1);
+        c->meta_dirty = true;
+        c->meta_backoff = true;
+        c->meta_retry_ns = now->mono_ns + hk_min_u64(wait_ns, META_RETRY_NS_MAX);
+    }
+    hk_capture_settle(c, now);
+}
+
+int hk_capture_bind_peer(struct hk_capture *c, uint64_t lease, const struct hk_uuid *replica_id)
+{
+    if (!c->attached || lease != c->lease)
+        return -ESTALE;
+    if (hk_uuid_is_nil(replica_id))
+        return -EINVAL;
+    if (hk_uuid_equal(&c->want.peer_replica_id, replica_id))
+        return 0;
+    if (!hk_uuid_is_nil(&c->want.peer_replica_id))
+        return -EEXIST;
+    c->want.peer_replica_id = *replica_id;
+    c->meta_dirty = true;
+    return 0;
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * What happens when the standby does not answer or the ring is full: pace, block, degrade, behind.
+ * Each step that makes an unreplicated acknowledgement possible is durable before it takes effect
+ * (I9), and none ever becomes an I/O error.
+ */
+#include "driver-glue/capture/internal.h"
+
+#include <errno.h>
+
+bool hk_policy_waits(const struct hk_capture *c)
+{
+    return c->mode != HK_MODE_ASYNC;
+}
+
+uint64_t hk_policy_watermark(const struct hk_capture *c)
+{
+    return c->mode == HK_MODE_SEMISYNC ? c->acked : c->durable;
+}
+
+bool hk_policy_may_complete(const struct hk_capture *c, const struct hk_op *op)
+{
+    if (!op->captured || !hk_policy_waits(c) || c->passing || c->stage == HK_SYNC_DEGRADED)
+        return true;
+    return hk_policy_watermark(c) >= op->end.v;
+}
+
+uint32_t hk_policy_passing_flags(const struct hk_capture *c)
+{
+    return HK_SF_FULL_COMPARE | (hk_policy_waits(c) ? HK_SF_DEGRADED : 0);
+}
+
+bool hk_policy_gate_open(const struct hk_capture *c)
+{
+    if (c->barred || c->redo_next < c->redo_end || !hk_meta_surely_clear(c, HK_SF_CLEAN))
+        return false;
+    if (c->passing)
+        return hk_meta_surely_set(c, hk_policy_passing_flags(c));
+    /* The new life's opening records precede its first write. */
+    return !c->pending_gap && !c->pending_mode;
+}
+
+bool hk_capture_serving(const struct hk_capture *c)
+{
+    if (c->barred || c->redo_next < c->redo_end)
+        return false;
+    if (c->on_link_loss == HK_LINK_LOSS_CONTINUE || !hk_policy_waits(c) || c->passing)
+        return true;
+    return hk_policy_watermark(c) >= c->serve_lsn;
+}
+
+static bool continues(const struct hk_capture *c)
+{
+    return c->on_link_loss == HK_LINK_LOSS_CONTINUE;
+}
+
+/*
+ * The standby is known to be out of reach for T. A replicator that itself went quiet tells nothing
+ * about the standby; then only missing progress counts.
+ */
+static bool no_contact(const struct hk_capture *c, uint64_t mono_ns)
+{
+    uint64_t limit = c->contact_timeout_ns;
+
+    if (mono_ns - c->contact_ns < limit)
+        return false;
+    if (!c->attached)
+        return mono_ns - c->detached_since_ns >= limit;
+    return mono_ns - c->report_ns < limit;
+}
+
+static void want_degraded(struct hk_capture *c, const struct hk_now *now)
+{
+    if (!(c->want.flags & HK_SF_DEGRADED)) {
+        c->want.degraded_time_ns = now->real_ns;
+        c->want.degraded_lsn = c->durable;
+    }
+    hk_meta_set(c, HK_SF_DEGRADED);
+}
+
+/* WAITING or REJOIN → DEGRADING → DEGRADED. */
+static void degrade_step(struct hk_capture *c, const struct hk_now *now)
+{
+    bool outstanding = hk_policy_watermark(c) < c->next_lsn;
+    bool stalled = now->mono_ns - c->hold_stall_ns >= c->contact_timeout_ns;
+
+    if (!hk_policy_waits(c) || !continues(c) || c->barred)
+        return;
+    if (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN) {
+        if (!outstanding || !(stalled || no_contact(c, now->mono_ns)))
+            return;
+        want_degraded(c, now);
+        c->stage = HK_SYNC_DEGRADING;
+    }
+    if (c->stage == HK_SYNC_DEGRADING && hk_meta_surely_set(c, HK_SF_DEGRADED)) {
+        c->stage = HK_SYNC_DEGRADED;
+        c->rejoin_target = 0;
+        c->pending_rejoin = false;
+    }
+}
+
+/* Writers wait for room, and it is not the origin that keeps the oldest slot. */
+static bool room_waits_for_replicator(const struct hk_capture *c)
+{
+    return c->stall == HK_STALL_ROOM && c->waiting.first && c->tail < c->head &&
+           c->sides[c->tail & c->slot_mask].done;
+}
+
+/* The ring is full and nothing drains it, or writers have been paced for as long as is allowed. */
+static void behind_step(struct hk_capture *c, const struct hk_now *now)
+{
+    bool drained = now->mono_ns - c->drain_stall_ns < c->contact_timeout_ns;
+    uint64_t paced_ns;
+
+    if (c->passing || c->barred)
+        return;
+    if (!c->behind_wanted) {
+        if (!continues(c) || !room_waits_for_replicator(c))
+            return;
+        paced_ns = now->mono_ns - c->room_since_ns;
+        if (drained && paced_ns < c->cfg.pace_bound_ns)
+            return;
+        if (hk_policy_waits(c))
+            want_degraded(c, now);
+        hk_meta_set(c, HK_SF_FULL_COMPARE);
+        c->behind_wanted = true;
+    }
+    if (hk_meta_surely_set(c, hk_policy_passing_flags(c))) {
+        c->passing = true;
+        c->pending_gap = c->pending_mode = c->pending_rejoin = false;
+    }
+}
+
+/*
+ * Back from degraded: not by a timer but by a drain rate above the arrival rate. Either nothing is
+ * outstanding, or what was outstanding a moment ago became durable in a quarter of T.
+ */
+static void rejoin_step(struct hk_capture *c, const struct hk_now *now)
+{
+    uint64_t reached = hk_policy_watermark(c);
+
+    if (c->stage != HK_SYNC_DEGRADED || c->passing || c->behind_wanted || c->stopping ||
+        c->pending_rejoin || (c->want.flags & HK_SF_FULL_COMPARE))
+        return;
+    if (!c->attached || now->mono_ns - c->contact_ns >= c->contact_timeout_ns) {
+        c->rejoin_target = 0;
+        return;
+    }
+    if (reached >= c->next_lsn) {
+        c->pending_rejoin = true;
+        return;
+    }
+    if (c->rejoin_target && reached < c->rejoin_target)
+        return;
+    if (c->rejoin_target && now->mono_ns - c->rejoin_since_ns <= c->contact_timeout_ns / 4) {
+        c->pending_rejoin = true;
+        return;
+    }
+    c->rejoin_target = c->next_lsn;
+    c->rejoin_since_ns = now->mono_ns;
+}
+
+/* The standby has stored the newest mode record: what it says holds, and what it ends is over. */
+static void mode_step(struct hk_capture *c)
+{
+    if (!c->mode_end || c->durable < c->mode_end || c->passing || c->pending_rejoin)
+        return;
+    if (c->want.mode != c->cfg.mode || c->want.on_link_loss != c->cfg.on_link_loss ||
+        c->want.contact_timeout_ns != c->cfg.contact_timeout_ns) {
+        c->want.mode = c->mode = c->cfg.mode;
+        c->want.on_link_loss = c->on_link_loss = c->cfg.on_link_loss;
+        c->want.contact_timeout_ns = c->contact_timeout_ns = c->cfg.contact_timeout_ns;
+        c->meta_dirty = true;
+    }
+    if (c->stage == HK_SYNC_REJOIN)
+        c->stage = HK_SYNC_WAITING;
+    if (c->stage == HK_SYNC_WAITING && !(c->want.flags & HK_SF_FULL_COMPARE))
+        hk_meta_clear(c, HK_SF_DEGRADED);
+}
+
+void hk_policy_step(struct hk_capture *c, const struct hk_now *now)
+{
+    mode_step(c);
+    degrade_step(c, now);
+    behind_step(c, now);
+    rejoin_step(c, now);
+}
+
+/* Since when writers wait for replication without an end in sight; 0: they do not. */
+static uint64_t paced_since(const struct hk_capture *c, uint64_t mono_ns)
+{
+    if (c->stall == HK_STALL_ROOM && c->waiting.first)
+        return c->room_since_ns;
+    if (!continues(c) && c->held.count > 0 && mono_ns - c->hold_stall_ns >= c->contact_timeout_ns)
+        return hk_max_u64(c->hold_stall_ns, 1);
+    return 0;
+}
+
+static enum hk_group_state state_of(struct hk_capture *c, uint64_t mono_ns)
+{
+    if (c->want.flags & HK_SF_ORIGIN_FAILED)
+        return HK_STATE_ORIGIN_FAILED;
+    if (c->passing)
+        return HK_STATE_BEHIND;
+    if (c->barred)
+        return HK_STATE_BLOCKED;
+    if (c->stage == HK_SYNC_DEGRADED || c->stage == HK_SYNC_REJOIN)
+        return HK_STATE_DEGRADED;
+    c->pace_since_ns = paced_since(c, mono_ns);
+    if (c->pace_since_ns && !continues(c) && mono_ns - c->pace_since_ns >= c->cfg.pace_bound_ns)
+        return HK_STATE_BLOCKED;
+    if (c->pace_since_ns)
+        return HK_STATE_PACING;
+    return c->attached ? HK_STATE_REPLICATING : HK_STATE_DETACHED;
+}
+
+void hk_policy_state(struct hk_capture *c, const struct hk_now *now)
+{
+    enum hk_group_state state = state_of(c, now->mono_ns);
+
+    if (state == c->state)
+        return;
+    c->state = state;
+    c->state_since_ns = now->real_ns;
+    __atomic_store_n(&c->producer->state, (uint32_t)state, __ATOMIC_RELAXED);
+}
+
+uint64_t hk_capture_attach(struct hk_capture *c, const struct hk_now *now)
+{
+    /* Above anything an earlier life of the capture side gave out. */
+    c->lease = hk_max_u64(c->lease + 1, now->real_ns);
+    c->attached = true;
+    c->report_ns = now->mono_ns;
+    hk_capture_settle(c, now);
+    return c->lease;
+}
+
+void hk_capture_detach(struct hk_capture *c, uint64_t lease, const struct hk_now *now)
+{
+    if (!c->attached || lease != c->lease)
+        return;
+    c->attached = false;
+    c->detached_since_ns = now->mono_ns;
+    hk_capture_settle(c, now);
+}
+
+/* Believed only as far as it can be true: known watermarks never move back. */
+static void take_watermarks(struct hk_capture *c, uint64_t released, uint64_t acked,
+                            uint64_t durable, const struct hk_now *now)
+{
+    uint64_t before = hk_policy_watermark(c);
+
+    c->acked = hk_max_u64(c->acked, acked);
+    c->durable = hk_max_u64(c->durable, durable);
+    if (released > c->released) {
+        c->released = released;
+        c->drain_stall_ns = now->mono_ns;
+    }
+    if (hk_policy_watermark(c) > before)
+        c->hold_stall_ns = now->mono_ns;
+    /* In this order: a successor demands durable ≤ acked. */
+    hk_ring_store_release(&c->producer->acked, c->acked);
+    hk_ring_store_release(&c->producer->durable, c->durable);
+    hk_ring_store_release(&c->producer->released, c->released);
+}
+
+int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn released,
+                      struct hk_lsn acked, struct hk_lsn durable, uint64_t contact_ns,
+                      const struct hk_now *now)
+{
+    if (!c->attached || lease != c->lease)
+        return -ESTALE;
+    hk_capture_advance_published(c);
+    if ((released.v | acked.v | durable.v) % HK_RECORD_ALIGN != 0)
+        return -ERANGE;
+    if (released.v > c->produced || acked.v > c->produced || durable.v > acked.v)
+        return -ERANGE;
+    c->report_ns = now->mono_ns;
+    c->contact_ns = hk_max_u64(c->contact_ns, hk_min_u64(contact_ns, now->mono_ns));
+    take_watermarks(c, released.v, acked.v, durable.v, now);
+    hk_capture_settle(c, now);
+    return 0;
+}
+
+void hk_capture_tick(struct hk_capture *c, const struct hk_now *now)
+{
+    if (c->meta_backoff && now->mono_ns >= c->meta_retry_ns)
+        c->meta_backoff = false;
+    hk_capture_advance_published(c);
+    hk_capture_settle(c, now);
+}
+
+uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
+{
+    uint64_t at = UINT64_MAX;
+    bool outstanding = hk_policy_watermark(c) < c->next_lsn;
+
+    if (c->meta_backoff)
+        at = c->meta_retry_ns;
+    if (c->passing || c->barred)
+        return at;
+    if (continues(c)) {
+        if (hk_policy_waits(c) && outstanding &&
+            (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN))
+            at = hk_min_u64(at, c->hold_stall_ns + c->contact_timeout_ns);
+        if (room_waits_for_replicator(c) && !c->behind_wanted)
+            at = hk_min_u64(at, hk_min_u64(c->drain_stall_ns + c->contact_timeout_ns,
+                                           c->room_since_ns + c->cfg.pace_bound_ns));
+        return at;
+    }
+    if (c->state == HK_STATE_PACING)
+        return hk_min_u64(at, c->pace_since_ns + c->cfg.pace_bound_ns);
+    if ((c->state == HK_STATE_REPLICATING || c->state == HK_STATE_DETACHED) && c->held.count > 0)
+        at = hk_min_u64(at, c->hold_stall_ns + c->contact_timeout_ns);
+    return at;
+}
