@@ -4,8 +4,8 @@
  * before use. submit() queues; the reactor submits once per turn; completions wait in a list until
  * hk_uring_disk_poll hands them out, so nothing is ever completed inside submit.
  *
- * Short transfers are continued; no progress is -EIO. EINTR and EAGAIN are repeated. A failed
- * FLUSH or WRITE_DSYNC is handed out as it is and never repeated (I11).
+ * Short transfers are continued; no progress is -EIO. EINTR and EAGAIN (never carried out) are
+ * repeated, but not for FLUSH and SYNC_DIR: whatever they return is final (I11).
  *
  * Data files are O_DIRECT, preallocated and already written, so that no write needs memory or
  * metadata of a file system. Owned by the reactor's thread.
