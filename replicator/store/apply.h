@@ -34,64 +34,65 @@
 #include "replicator/store/journal.h"
 
 enum {
-    HK_APPLY_DEPTH = 32,                /* operations in flight */
+    HK_APPLY_DEPTH = 32, /* operations in flight */
     HK_APPLY_OP_BYTES_MAX = 1 << 20,
-    HK_APPLY_STEP_BYTES = 1 << 20,      /* copied and hashed in one hk_apply_run() */
-    HK_APPLY_RECORDS_MAX = 16384,       /* writing records in a batch */
+    HK_APPLY_STEP_BYTES = 1 << 20, /* copied and hashed in one hk_apply_run() */
+    HK_APPLY_RECORDS_MAX = 16384,  /* writing records in a batch */
     HK_APPLY_BARRIER_PAYLOAD_MAX = 4096,
     HK_APPLY_BYTES_MIN = 2 << 20,
 };
 
 enum hk_apply_state {
     HK_APPLY_NEW = 0,
-    HK_APPLY_IDLE,            /* nothing to do up to the limit */
-    HK_APPLY_LOADING,         /* collecting a batch; nothing of it has been written */
+    HK_APPLY_IDLE,    /* nothing to do up to the limit */
+    HK_APPLY_LOADING, /* collecting a batch; nothing of it has been written */
     HK_APPLY_WRITING,
     HK_APPLY_FLUSHING,
-    HK_APPLY_STORING,         /* before a barrier: waits for hk_apply_stored() */
-    HK_APPLY_BARRIER,         /* waits for hk_apply_resume(); barrier and barrier_payload are valid */
-    HK_APPLY_REPLICA_FAILED,  /* final: failed_volume, error */
-    HK_APPLY_CORRUPT,         /* final, fail-stop: bad_lsn, record_fault or error */
+    HK_APPLY_STORING, /* before a barrier: waits for hk_apply_stored() */
+    HK_APPLY_BARRIER, /* waits for hk_apply_resume(); barrier and barrier_payload are valid */
+    HK_APPLY_REPLICA_FAILED, /* final: failed_volume, error */
+    HK_APPLY_CORRUPT,        /* final, fail-stop: bad_lsn, record_fault or error */
 };
 
 struct hk_apply_cfg {
     struct hk_disk *disk;
     struct hk_journal *journal;
-    const struct hk_history *history;   /* the owner's; read at each step, may grow */
+    const struct hk_history *history; /* the owner's; read at each step, may grow */
     const uint8_t *window;
-    uint64_t window_bytes;              /* a power of two */
-    uint64_t apply_bytes;               /* ≥ HK_APPLY_BYTES_MIN, multiple of 4096 */
+    uint64_t window_bytes; /* a power of two */
+    uint64_t apply_bytes;  /* ≥ HK_APPLY_BYTES_MIN, multiple of 4096 */
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
 };
 
 struct hk_apply_op {
     struct hk_diskop op;
-    uint8_t *bounce;                    /* one page per iovec, for pieces that don't align */
+    uint8_t *bounce; /* one page per iovec, for pieces that don't align */
     bool busy;
 };
 
 struct hk_apply {
     enum hk_apply_state state;
-    struct hk_record barrier;           /* BARRIER */
+    struct hk_record barrier; /* BARRIER */
     uint8_t barrier_payload[HK_APPLY_BARRIER_PAYLOAD_MAX];
-    uint32_t failed_volume;             /* REPLICA_FAILED */
-    int error;                          /* REPLICA_FAILED, CORRUPT: -errno */
-    uint64_t bad_lsn;                   /* CORRUPT */
-    enum hk_record_fault record_fault;  /* CORRUPT: HK_RECORD_OK if it was the journal's read (error) */
+    uint32_t failed_volume; /* REPLICA_FAILED */
+    int error;              /* REPLICA_FAILED, CORRUPT: -errno */
+    uint64_t bad_lsn;       /* CORRUPT */
+    enum hk_record_fault
+        record_fault; /* CORRUPT: HK_RECORD_OK if it was the journal's read (error) */
     uint64_t written_bytes, punched_bytes, superseded_bytes, batch_count; /* since start */
     /* private */
     struct hk_apply_cfg cfg;
-    uint64_t position;                  /* end of what the batch being built or written covers */
+    uint64_t position; /* end of what the batch being built or written covers */
     uint64_t flushed, stored;
-    uint64_t volumes_touched;           /* bit a volume */
+    uint64_t volumes_touched; /* bit a volume */
     uint64_t volumes_to_flush;
     uint8_t *memory;
     uint64_t memory_used;
     struct hk_extents extents;
-    struct hk_extent_piece piece;       /* next one to submit */
+    struct hk_extent_piece piece; /* next one to submit */
     bool piece_valid;
-    bool barrier_ahead;                 /* the batch ends at a barrier */
+    bool barrier_ahead; /* the batch ends at a barrier */
     struct hk_apply_op op[HK_APPLY_DEPTH];
     uint32_t op_busy_count;
     struct hk_journal_reader reader;

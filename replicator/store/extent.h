@@ -11,24 +11,24 @@
 #include "proto/base.h"
 
 struct hk_extent {
-    uint64_t offset, bytes;   /* on the volume */
-    uint8_t *data;            /* NULL: reads as zeroes */
+    uint64_t offset, bytes; /* on the volume */
+    uint8_t *data;          /* NULL: reads as zeroes */
     uint32_t volume;
 };
 
 struct hk_extent_piece {
     uint32_t volume;
     uint64_t offset, bytes;
-    uint8_t *data;            /* of byte `offset`; NULL: zeroes */
+    uint8_t *data; /* of byte `offset`; NULL: zeroes */
 };
 
 struct hk_extents {
     uint32_t count, count_max;
     struct hk_extent *extent; /* in log order; a higher index is newer */
     /* private: the sweep */
-    uint32_t *sorted, *heap;  /* heap: indices of extents that began, newest on top */
+    uint32_t *sorted, *heap; /* heap: indices of extents that began, newest on top */
     uint32_t heap_count, sorted_at;
-    uint64_t at;              /* the sweep stands here on `volume` */
+    uint64_t at; /* the sweep stands here on `volume` */
     uint32_t volume;
 };
 

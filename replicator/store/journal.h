@@ -57,8 +57,8 @@
 #include "replicator/store/disk.h"
 
 enum {
-    HK_JOURNAL_INFLIGHT = 8,      /* batches being written at once */
-    HK_JOURNAL_CHECKPOINTS = 64,  /* known batch positions a segment, for reading from the middle */
+    HK_JOURNAL_INFLIGHT = 8,     /* batches being written at once */
+    HK_JOURNAL_CHECKPOINTS = 64, /* known batch positions a segment, for reading from the middle */
     HK_JOURNAL_READERS = 2,
     /* Scan and read memory: any batch with its header fits, whatever wrote it. */
     HK_JOURNAL_READ_BYTES = HK_BATCH_HEADER_BYTES + HK_BATCH_BYTES_MAX + 2 * HK_PAGE_BYTES,
@@ -68,28 +68,29 @@ enum hk_journal_state {
     HK_JOURNAL_NEW = 0,
     HK_JOURNAL_RECOVERING,
     HK_JOURNAL_RUNNING,
-    HK_JOURNAL_FAILED,            /* final; see error and, from recovery, result.verdict */
+    HK_JOURNAL_FAILED, /* final; see error and, from recovery, result.verdict */
 };
 
 enum hk_journal_verdict {
     HK_JOURNAL_CLEAN = 0,
-    HK_JOURNAL_TORN,              /* "torn or corrupt, N bytes, can't tell"; the journal runs */
-    HK_JOURNAL_CORRUPT,           /* below what had been reported durable: fail-stop */
-    HK_JOURNAL_FOREIGN,           /* segments of another group or replica, or of an epoch that the
+    HK_JOURNAL_TORN,       /* "torn or corrupt, N bytes, can't tell"; the journal runs */
+    HK_JOURNAL_CORRUPT,    /* below what had been reported durable: fail-stop */
+    HK_JOURNAL_FOREIGN,    /* segments of another group or replica, or of an epoch that the
                                      superblock does not know: nothing here may be overwritten */
-    HK_JOURNAL_UNREADABLE,        /* an I/O error */
+    HK_JOURNAL_UNREADABLE, /* an I/O error */
     HK_JOURNAL_VERDICTS
 };
 
 struct hk_journal_result {
     enum hk_journal_verdict verdict;
-    int error;                    /* 0; -EUCLEAN, -EMEDIUMTYPE or the disk's -errno */
-    uint64_t end;                 /* next LSN expected, in the last epoch of the history */
-    uint64_t lost_bytes;          /* TORN: log bytes of which something was seen beyond the end */
-    uint64_t stamp;               /* highest durable stamp seen, 0 if none */
-    uint64_t bad_lsn;             /* CORRUPT: where the damage is */
-    uint32_t bad_slot;            /* CORRUPT, FOREIGN: in which segment slot */
-    enum hk_segment_fault segment_fault; /* why the chain ended, if not at something never written */
+    int error;           /* 0; -EUCLEAN, -EMEDIUMTYPE or the disk's -errno */
+    uint64_t end;        /* next LSN expected, in the last epoch of the history */
+    uint64_t lost_bytes; /* TORN: log bytes of which something was seen beyond the end */
+    uint64_t stamp;      /* highest durable stamp seen, 0 if none */
+    uint64_t bad_lsn;    /* CORRUPT: where the damage is */
+    uint32_t bad_slot;   /* CORRUPT, FOREIGN: in which segment slot */
+    enum hk_segment_fault
+        segment_fault; /* why the chain ended, if not at something never written */
     enum hk_record_fault record_fault;
     uint64_t scanned_bytes;
 };
@@ -97,89 +98,90 @@ struct hk_journal_result {
 struct hk_journal_cfg {
     struct hk_disk *disk;
     struct hk_uuid group_id, replica_id;
-    const uint8_t *window;        /* ring of log bytes addressed by LSN modulo its size */
-    uint64_t window_bytes;        /* a power of two, ≥ HK_RECORD_BYTES_MAX rounded up to pages */
-    uint64_t segment_bytes;       /* multiple of 4096, ≥ hk_journal_segment_bytes_min() */
-    uint32_t segment_count;       /* ≥ 2 */
+    const uint8_t *window;  /* ring of log bytes addressed by LSN modulo its size */
+    uint64_t window_bytes;  /* a power of two, ≥ HK_RECORD_BYTES_MAX rounded up to pages */
+    uint64_t segment_bytes; /* multiple of 4096, ≥ hk_journal_segment_bytes_min() */
+    uint32_t segment_count; /* ≥ 2 */
 };
 
 struct hk_journal_segment {
-    bool live;                    /* part of the log; else free */
+    bool live; /* part of the log; else free */
     uint32_t ordinal;
     uint32_t readers;
     struct hk_uuid epoch_id;
-    uint64_t first_lsn, end_lsn;  /* end_lsn: of what is durable */
-    uint64_t end_offset;          /* where the next batch begins, 0 if not known (not scanned) */
-    uint64_t checkpoint_lsn[HK_JOURNAL_CHECKPOINTS];    /* 0: not known */
+    uint64_t first_lsn, end_lsn; /* end_lsn: of what is durable */
+    uint64_t end_offset;         /* where the next batch begins, 0 if not known (not scanned) */
+    uint64_t checkpoint_lsn[HK_JOURNAL_CHECKPOINTS]; /* 0: not known */
     uint64_t checkpoint_offset[HK_JOURNAL_CHECKPOINTS];
 };
 
-struct hk_journal_slot {          /* one batch in flight */
+struct hk_journal_slot { /* one batch in flight */
     struct hk_diskop op;
-    uint8_t *page;                /* header, copy of the first page, copy of the last page */
+    uint8_t *page; /* header, copy of the first page, copy of the last page */
     uint64_t end_lsn, end_offset;
     uint32_t segment;
     bool done;
 };
 
 /*
- * Reads the journal in order. Embedded in its user; buffer from the arena by hk_journal_reader_init.
- * One call reads ahead as far as the buffer goes, so small batches do not cost a read each.
+ * Reads the journal in order. Embedded in its user. One read fetches as much as the buffer holds, so
+ * small batches do not cost a read each.
  */
 struct hk_journal_reader {
     /* valid after hk_journal_read() returned 0, until the next call with this reader */
-    uint32_t ordinal;             /* epoch of these bytes */
-    uint64_t first, end;          /* log bytes [first, end): a whole batch, or its rest from `lsn` */
-    const uint8_t *data;          /* byte `first` */
+    uint32_t ordinal;    /* epoch of these bytes */
+    uint64_t first, end; /* log bytes [first, end): a whole batch, or its rest from `lsn` */
+    const uint8_t *data; /* byte `first` */
     /* private */
     struct hk_diskop op;
-    uint8_t *buffer;              /* HK_JOURNAL_READ_BYTES, 4096-aligned */
-    uint32_t segment;             /* which the buffer holds a piece of; UINT32_MAX none */
-    uint64_t segment_first;       /* its first LSN then, to notice recycling */
-    uint64_t offset, bytes;       /* piece of the file in the buffer */
-    uint64_t batch_offset, batch_lsn; /* a known batch start inside or before the buffer */
+    uint8_t *buffer;                  /* HK_JOURNAL_READ_BYTES, 4096-aligned */
+    uint32_t segment;                 /* which the buffer holds a piece of; UINT32_MAX none */
+    uint64_t segment_first;           /* its first LSN then, to notice recycling */
+    uint64_t offset, bytes;           /* piece of the file in the buffer */
+    uint64_t batch_offset, batch_lsn; /* where the batch given last starts */
     int error;
     bool busy;
 };
 
 struct hk_journal {
     enum hk_journal_state state;
-    int error;                    /* FAILED: -errno */
+    int error;                       /* FAILED: -errno */
     struct hk_journal_result result; /* of the recovery; valid when RUNNING, or FAILED by it */
     /* private */
     struct hk_journal_cfg cfg;
     struct hk_journal_segment *segment; /* segment_count */
-    uint32_t *order;              /* live ones, oldest first */
+    uint32_t *order;                    /* live ones, oldest first */
     uint32_t live_count;
     struct hk_uuid epoch_id;
-    uint32_t ordinal;             /* 0: no epoch yet */
-    uint64_t end;                 /* next LSN to append */
+    uint32_t ordinal; /* 0: no epoch yet */
+    uint64_t end;     /* next LSN to append */
     uint64_t durable;
     uint64_t applied, retain;
-    uint32_t current;             /* segment being filled, UINT32_MAX none */
-    uint64_t offset;              /* in it, for the next batch */
-    int opening;                  /* taking a segment: enum in journal.c */
-    bool want_segment;            /* the next batch does not fit, or an epoch begins */
-    bool named;                   /* current's name is durable */
+    uint32_t current; /* segment being filled, UINT32_MAX none */
+    uint64_t offset;  /* in it, for the next batch */
+    enum { HK_JOURNAL_OPEN, HK_JOURNAL_HEADER, HK_JOURNAL_RENAME, HK_JOURNAL_SYNC } taking;
+    uint32_t taken;    /* the segment being taken, until its header is durable */
+    bool want_segment; /* the next batch does not fit, or an epoch begins */
+    bool named;        /* current's name is durable */
     struct hk_journal_slot slot[HK_JOURNAL_INFLIGHT];
     uint32_t slot_head, slot_count; /* FIFO of those in flight */
-    struct hk_diskop op;          /* header, rename, directory; recovery */
-    uint8_t *page;                /* two pages: segment header, recovery's look at a file */
+    struct hk_diskop op;            /* header, rename, directory; recovery */
+    uint8_t *page;                  /* two pages: segment header, recovery's look at a file */
     char name[HK_SEGMENT_NAME_BYTES];
     struct hk_journal_reader *reader[HK_JOURNAL_READERS];
     uint32_t reader_count;
     struct hk_journal_recovery *recovery;
+    uint8_t *scan;                /* HK_JOURNAL_READ_BYTES: recovery's, then the first reader's */
     uint64_t recycled_count;      /* segments taken again that held log */
     uint64_t retention_cut_count; /* of them, those that retention would have liked to keep */
 };
 
 /* Smallest segment that holds its header and one batch with the largest record. */
 uint64_t hk_journal_segment_bytes_min(void);
-size_t hk_journal_memory(const struct hk_journal_cfg *cfg); /* arena bytes, readers not included */
-size_t hk_journal_reader_memory(void);
+size_t hk_journal_memory(const struct hk_journal_cfg *cfg); /* arena bytes, one reader included */
+size_t hk_journal_reader_memory(void);                      /* for each further one */
 /* -EINVAL: cfg breaks a bound given above. -ENOMEM: the arena is too small. */
-int hk_journal_init(struct hk_journal *j, const struct hk_journal_cfg *cfg,
-                    struct hk_arena *arena);
+int hk_journal_init(struct hk_journal *j, const struct hk_journal_cfg *cfg, struct hk_arena *arena);
 
 /*
  * Starts recovery: NEW → RECOVERING → RUNNING or FAILED. `history` and `applied` are as durably

@@ -25,26 +25,26 @@
 #include "replicator/store/disk.h"
 
 enum hk_super_store_state {
-    HK_SUPER_STORE_NEW = 0,  /* init was called */
+    HK_SUPER_STORE_NEW = 0, /* init was called */
     HK_SUPER_STORE_READING,
-    HK_SUPER_STORE_BLANK,    /* both slots all zeroes: no metadata was ever created here */
-    HK_SUPER_STORE_INVALID,  /* no valid slot, and not blank: never written to by us */
+    HK_SUPER_STORE_BLANK,   /* both slots all zeroes: no metadata was ever created here */
+    HK_SUPER_STORE_INVALID, /* no valid slot, and not blank: never written to by us */
     HK_SUPER_STORE_READY,
-    HK_SUPER_STORE_FAILED,   /* final */
+    HK_SUPER_STORE_FAILED, /* final */
 };
 
 struct hk_super_store {
     enum hk_super_store_state state;
-    int error;                      /* FAILED: -errno */
-    enum hk_super_fault fault[2];   /* what start() found in each slot; READY, INVALID */
+    int error;                    /* FAILED: -errno */
+    enum hk_super_fault fault[2]; /* what start() found in each slot; READY, INVALID */
     /* private */
     struct hk_disk *disk;
     uint32_t file;
-    uint8_t *slot[2];               /* HK_SUPER_BYTES each, 4096-aligned */
-    struct hk_super *live;          /* the owner's */
-    struct hk_super *pending;       /* what the last put took */
+    uint8_t *slot[2];         /* HK_SUPER_BYTES each, 4096-aligned */
+    struct hk_super *live;    /* the owner's */
+    struct hk_super *pending; /* what the last put took */
     struct hk_super *durable;
-    uint64_t sequence;              /* of the last write that was begun */
+    uint64_t sequence; /* of the last write that was begun */
     uint64_t ticket_put, ticket_flight, ticket_stored;
     unsigned reads_left;
     bool in_flight;
