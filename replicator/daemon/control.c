@@ -24,7 +24,7 @@ enum { TAG_SIGNAL = 1, TAG_NODE, TAG_LISTENER, TAG_PEER_LISTENER, TAG_PEER, TAG_
 
 static int watch(struct hk_control *c, int fd, uint32_t tag, uint32_t events)
 {
-    struct epoll_event e = { .events = events };
+    struct epoll_event e = {.events = events};
 
     e.data.u32 = tag;
     return epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &e) ? -errno : 0;
@@ -32,7 +32,7 @@ static int watch(struct hk_control *c, int fd, uint32_t tag, uint32_t events)
 
 static void rewatch(struct hk_control *c, int fd, uint32_t tag, uint32_t events)
 {
-    struct epoll_event e = { .events = events };
+    struct epoll_event e = {.events = events};
 
     e.data.u32 = tag;
     epoll_ctl(c->epoll, EPOLL_CTL_MOD, fd, &e);
@@ -85,8 +85,8 @@ static ssize_t send_with_fd(struct hk_client *client)
         char bytes[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control;
-    struct iovec iov = { client->out + client->out_sent, client->out_bytes - client->out_sent };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+    struct iovec iov = {client->out + client->out_sent, client->out_bytes - client->out_sent};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
     if (client->pass_fd >= 0) {
         struct cmsghdr *h;
@@ -290,8 +290,8 @@ static void peer_accept(struct hk_control *c)
 {
     struct sockaddr_in from, other;
     socklen_t len = sizeof(from);
-    int fd = accept4(c->peer_listener, (struct sockaddr *)&from, &len,
-                     SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd =
+        accept4(c->peer_listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     if (fd < 0)
         return;
@@ -312,9 +312,11 @@ static void peer_accept(struct hk_control *c)
 static void peer_bad(struct hk_control *c, const char *what, const char *id)
 {
     c->peer_bad++;
-    hk_notice_add(c, id, 0, 0, 0, NULL,
-                  "a control message of the other site is %s; the connection was closed and is made "
-                  "again, no data is lost", what);
+    hk_notice_add(
+        c, id, 0, 0, 0, NULL,
+        "a control message of the other site is %s; the connection was closed and is made "
+        "again, no data is lost",
+        what);
     peer_close(c);
 }
 
@@ -412,22 +414,14 @@ static void peer_event(struct hk_control *c, uint32_t events)
 static void node_message(struct hk_control *c, const struct hk_from_node *m)
 {
     switch (m->kind) {
-    case HK_FROM_NODE_CONTROL:
-        peer_send(c, &m->action.control);
-        break;
+    case HK_FROM_NODE_CONTROL: peer_send(c, &m->action.control); break;
     case HK_FROM_NODE_CONTROL_CLOSE:
         peer_flush(c);
         peer_close(c);
         break;
-    case HK_FROM_NODE_NOTIFY:
-        hk_notice_event(c, m);
-        break;
-    case HK_FROM_NODE_VERB_DONE:
-        hk_verbs_done(c, &m->action);
-        break;
-    case HK_FROM_NODE_STATUS:
-        status_arrived(c);
-        break;
+    case HK_FROM_NODE_NOTIFY: hk_notice_event(c, m); break;
+    case HK_FROM_NODE_VERB_DONE: hk_verbs_done(c, &m->action); break;
+    case HK_FROM_NODE_STATUS: status_arrived(c); break;
     case HK_FROM_NODE_CAPTURE:
         hk_notice_capture(c, &c->capture, &m->capture);
         c->capture = m->capture;
@@ -437,9 +431,7 @@ static void node_message(struct hk_control *c, const struct hk_from_node *m)
         c->exit_code = 1;
         hk_notice_event(c, m);
         break;
-    case HK_FROM_NODE_STOPPED:
-        c->stop = true;
-        break;
+    case HK_FROM_NODE_STOPPED: c->stop = true; break;
     }
 }
 
@@ -493,24 +485,12 @@ static void timers(struct hk_control *c)
 static void dispatch(struct hk_control *c, const struct epoll_event *e)
 {
     switch (e->data.u32) {
-    case TAG_SIGNAL:
-        tell_node(c, HK_TO_NODE_STOP);
-        break;
-    case TAG_NODE:
-        node_event(c);
-        break;
-    case TAG_LISTENER:
-        client_accept(c);
-        break;
-    case TAG_PEER_LISTENER:
-        peer_accept(c);
-        break;
-    case TAG_PEER:
-        peer_event(c, e->events);
-        break;
-    default:
-        client_event(c, &c->client[e->data.u32 - TAG_CLIENT], e->events);
-        break;
+    case TAG_SIGNAL: tell_node(c, HK_TO_NODE_STOP); break;
+    case TAG_NODE: node_event(c); break;
+    case TAG_LISTENER: client_accept(c); break;
+    case TAG_PEER_LISTENER: peer_accept(c); break;
+    case TAG_PEER: peer_event(c, e->events); break;
+    default: client_event(c, &c->client[e->data.u32 - TAG_CLIENT], e->events); break;
     }
 }
 
@@ -530,7 +510,7 @@ int hk_control_run(struct hk_control *c)
 
 static int listen_local(struct hk_control *c, char *error)
 {
-    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     strncpy(addr.sun_path, c->local->socket, sizeof(addr.sun_path) - 1);
@@ -565,9 +545,11 @@ static int listen_peer(struct hk_control *c, char *error)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 4) ||
         watch(c, fd, TAG_PEER_LISTENER, EPOLLIN)) {
-        snprintf(error, HK_CONFIG_ERROR_BYTES,
-                 "HKE2002E %s: cannot listen for the other site: %s; is the address on an interface "
-                 "of this host?", text, strerror(errno));
+        snprintf(
+            error, HK_CONFIG_ERROR_BYTES,
+            "HKE2002E %s: cannot listen for the other site: %s; is the address on an interface "
+            "of this host?",
+            text, strerror(errno));
         if (fd >= 0)
             close(fd);
         return 1;

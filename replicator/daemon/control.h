@@ -19,20 +19,20 @@ enum {
 
 /* One operator connection: one request, one reply, then it is closed. */
 struct hk_client {
-    int fd;                      /* -1: free */
+    int fd; /* -1: free */
     uint32_t uid;
     uint64_t since_ns;
     enum { HK_CLIENT_READING = 0, HK_CLIENT_ASKING, HK_CLIENT_WAITING, HK_CLIENT_REPLYING } stage;
     Hk__Pb__Request *request;
-    uint64_t op_id;              /* of the verb it waits for */
+    uint64_t op_id; /* of the verb it waits for */
     struct hk_rpc_in in;
     uint8_t *out;
     size_t out_bytes, out_sent;
-    int pass_fd;                 /* descriptor to send with the first byte, or -1 */
+    int pass_fd; /* descriptor to send with the first byte, or -1 */
 };
 
 struct hk_fence {
-    int pid;                     /* 0: none runs */
+    int pid; /* 0: none runs */
     uint64_t deadline_ns;
     uint32_t client;
 };
@@ -45,13 +45,13 @@ struct hk_control {
     int epoll, listener, peer_listener, signals;
     struct hk_client client[HK_CLIENTS_MAX];
     /* the other site */
-    int peer;                    /* -1: none */
+    int peer; /* -1: none */
     bool peer_connecting;
     uint64_t peer_retry_ns;
     struct hk_rpc_in peer_in;
     uint8_t peer_out[1 << 18];
     size_t peer_out_bytes;
-    uint64_t peer_bad;           /* control messages refused */
+    uint64_t peer_bad; /* control messages refused */
     /* status asked of the node */
     bool asked;
     struct hk_node_status status;

@@ -13,14 +13,14 @@
 enum { HK_EVENTS_KEPT = 1024, HK_EVENT_TEXT_BYTES = 768 };
 
 struct hk_event_entry {
-    uint64_t number;           /* from 1 */
-    uint64_t time_ns;          /* realtime */
-    char id[12];               /* HKE####x */
+    uint64_t number;  /* from 1 */
+    uint64_t time_ns; /* realtime */
+    char id[12];      /* HKE####x */
     char text[HK_EVENT_TEXT_BYTES];
     uint32_t epoch;
     uint64_t lsn;
-    uint64_t op_id;            /* 0: none */
-    char change[HK_NAME_BYTES];/* --change REF of the verb that caused it */
+    uint64_t op_id;             /* 0: none */
+    char change[HK_NAME_BYTES]; /* --change REF of the verb that caused it */
 };
 
 struct hk_events;

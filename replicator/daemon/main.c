@@ -20,32 +20,28 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     struct arguments *a = state->input;
 
     switch (key) {
-    case 'g':
-        a->group = arg;
-        return 0;
-    case 's':
-        a->site = arg;
-        return 0;
-    case ARGP_KEY_ARG:
-        argp_error(state, "unexpected argument \"%s\"", arg);
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    case 'g': a->group = arg; return 0;
+    case 's': a->site = arg; return 0;
+    case ARGP_KEY_ARG: argp_error(state, "unexpected argument \"%s\"", arg); return 0;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 
 static const struct argp_option options[] = {
-    { "group", 'g', "FILE", 0, "group configuration (default /etc/hikae/group.conf)", 0 },
-    { "site", 's', "FILE", 0, "site configuration (default /etc/hikae/site.conf)", 0 },
-    { NULL, 0, NULL, 0, NULL, 0 },
+    {"group", 'g', "FILE", 0, "group configuration (default /etc/hikae/group.conf)", 0},
+    {"site", 's', "FILE", 0, "site configuration (default /etc/hikae/site.conf)", 0},
+    {NULL, 0, NULL, 0, NULL, 0},
 };
 
 static const struct argp argp = {
-    options, parse, NULL,
+    options,
+    parse,
+    NULL,
     "hikaed replicates one group: it ships the log from the capture side to the standby site, or "
     "receives, journals and applies it there.",
-    NULL, NULL, NULL
-};
+    NULL,
+    NULL,
+    NULL};
 
 const char *argp_program_version = "hikaed 0.1.0";
 
@@ -57,8 +53,10 @@ static int run(const struct hk_group_conf *group, const struct hk_local_conf *lo
     int r = 1;
 
     if (!c || hk_events_open(local->state_dir, group->name, &c->events)) {
-        fprintf(stderr, "hikaed: HKE8006E %s: the event log can't be opened; does the directory "
-                        "exist, may this user write there?\n", local->state_dir);
+        fprintf(stderr,
+                "hikaed: HKE8006E %s: the event log can't be opened; does the directory "
+                "exist, may this user write there?\n",
+                local->state_dir);
         free(c);
         return 1;
     }
@@ -77,8 +75,9 @@ static int run(const struct hk_group_conf *group, const struct hk_local_conf *lo
     hk_notice_add(c, "HKE8007I", 0, 0, 0, NULL, "hikaed 0.1.0 serves group %s at site %s as %s",
                   group->name, local->site, local->primary ? "primary" : "standby");
     if (group->lab_unencrypted)
-        hk_notice_add(c, "HKE2050W", 0, 0, 0, NULL,
-                      "the link is not encrypted (lab-unencrypted): use it only inside a laboratory");
+        hk_notice_add(
+            c, "HKE2050W", 0, 0, 0, NULL,
+            "the link is not encrypted (lab-unencrypted): use it only inside a laboratory");
     if (pthread_create(&reactor, NULL, hk_node_run, c->node)) {
         fprintf(stderr, "hikaed: HKE8003E the reactor thread can't be started\n");
         goto out_node;
@@ -97,7 +96,7 @@ out_events:
 
 int main(int argc, char **argv)
 {
-    struct arguments a = { "/etc/hikae/group.conf", "/etc/hikae/site.conf" };
+    struct arguments a = {"/etc/hikae/group.conf", "/etc/hikae/site.conf"};
     static struct hk_group_conf group;
     static struct hk_local_conf local;
     char error[HK_CONFIG_ERROR_BYTES];

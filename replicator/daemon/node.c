@@ -134,7 +134,7 @@ struct frame_arg {
 static void on_frame(void *arg, const struct hk_frame *hdr, const uint8_t *body)
 {
     struct frame_arg *a = arg;
-    struct hk_event e = { .type = HK_EV_FRAME_IN };
+    struct hk_event e = {.type = HK_EV_FRAME_IN};
 
     e.frame.header = *hdr;
     e.frame.body = body;
@@ -144,7 +144,7 @@ static void on_frame(void *arg, const struct hk_frame *hdr, const uint8_t *body)
 static void on_bad_frame(void *arg, enum hk_frame_fault fault)
 {
     struct frame_arg *a = arg;
-    struct hk_event e = { .type = HK_EV_BAD_FRAME };
+    struct hk_event e = {.type = HK_EV_BAD_FRAME};
 
     e.bad_frame.path = a->path;
     e.bad_frame.fault = fault;
@@ -153,7 +153,7 @@ static void on_bad_frame(void *arg, enum hk_frame_fault fault)
 
 static void on_disk_done(void *arg, struct hk_diskop *op)
 {
-    struct hk_event e = { .type = HK_EV_DISK_DONE };
+    struct hk_event e = {.type = HK_EV_DISK_DONE};
 
     e.disk = op;
     hk_node_event(arg, &e);
@@ -164,13 +164,13 @@ static uint32_t poll_links(struct hk_node *n, const struct hk_now *now)
     uint32_t i, work = 0;
 
     for (i = 0; i < n->path_count; i++) {
-        struct frame_arg arg = { n, (uint8_t)i };
+        struct frame_arg arg = {n, (uint8_t)i};
         bool up;
 
         work += hk_link_poll(n->link[i], now, on_frame, on_bad_frame, &arg, HK_NODE_LINK_BUDGET);
         up = hk_link_is_up(n->link[i]);
         if (up != n->link_up[i]) {
-            struct hk_event e = { .type = HK_EV_LINK };
+            struct hk_event e = {.type = HK_EV_LINK};
 
             n->link_up[i] = up;
             e.link.path = (uint8_t)i;
@@ -187,7 +187,7 @@ static uint32_t poll_links(struct hk_node *n, const struct hk_now *now)
 static void act_send(struct hk_node *n)
 {
     const struct hk_frame *h = &n->action.send.header;
-    struct hk_iovec body = { n->action.send.body, h->body_len };
+    struct hk_iovec body = {n->action.send.body, h->body_len};
     const struct hk_iovec *iov = &body;
     int pieces = 1;
 
@@ -197,7 +197,7 @@ static void act_send(struct hk_node *n)
         iov = n->iov;
         pieces = hk_node_primary_gather(n, HK_LSN(h->lsn), h->span);
         if (pieces == -ERANGE) {
-            struct hk_event e = { .type = HK_EV_RING_LOST };
+            struct hk_event e = {.type = HK_EV_RING_LOST};
 
             hk_node_event(n, &e);
         }
@@ -211,26 +211,14 @@ static void act_send(struct hk_node *n)
 static void act(struct hk_node *n)
 {
     switch (n->action.type) {
-    case HK_ACT_SEND:
-        act_send(n);
-        break;
+    case HK_ACT_SEND: act_send(n); break;
     case HK_ACT_REPORT:
     case HK_ACT_INSERT:
-    case HK_ACT_BIND_PEER:
-        hk_node_primary_action(n, &n->action);
-        break;
-    case HK_ACT_CONTROL_OUT:
-        tell_action(n, HK_FROM_NODE_CONTROL);
-        break;
-    case HK_ACT_CONTROL_CLOSE:
-        tell_action(n, HK_FROM_NODE_CONTROL_CLOSE);
-        break;
-    case HK_ACT_NOTIFY:
-        tell_action(n, HK_FROM_NODE_NOTIFY);
-        break;
-    case HK_ACT_VERB_DONE:
-        tell_action(n, HK_FROM_NODE_VERB_DONE);
-        break;
+    case HK_ACT_BIND_PEER: hk_node_primary_action(n, &n->action); break;
+    case HK_ACT_CONTROL_OUT: tell_action(n, HK_FROM_NODE_CONTROL); break;
+    case HK_ACT_CONTROL_CLOSE: tell_action(n, HK_FROM_NODE_CONTROL_CLOSE); break;
+    case HK_ACT_NOTIFY: tell_action(n, HK_FROM_NODE_NOTIFY); break;
+    case HK_ACT_VERB_DONE: tell_action(n, HK_FROM_NODE_VERB_DONE); break;
     case HK_ACT_FATAL:
         tell_action(n, HK_FROM_NODE_FATAL);
         n->failed = true;
@@ -276,7 +264,7 @@ static uint32_t node_poll(void *arg, const struct hk_now *now)
     if (n->disk)
         work += hk_uring_disk_poll(n->disk, on_disk_done, n, 256);
     if (work == 0 && hk_group_deadline_ns(n->group) <= now->mono_ns) {
-        struct hk_event e = { .type = HK_EV_TIMER };
+        struct hk_event e = {.type = HK_EV_TIMER};
 
         hk_node_event(n, &e);
         work++;
@@ -329,12 +317,11 @@ static int open_links(struct hk_node *n, char *error)
             .path = (uint8_t)i,
             .local_address = own,
             .peer_address = peer,
-            .device = n->local->link.backend == HK_BACKEND_DPDK ? n->local->link.interface[i]
-                                                                : NULL,
+            .device =
+                n->local->link.backend == HK_BACKEND_DPDK ? n->local->link.interface[i] : NULL,
             .mtu = n->local->link.mtu,
-            .impair = { n->local->link.loss_ppm, n->local->link.dup_ppm,
-                        n->local->link.reorder_ppm, n->local->link.corrupt_ppm,
-                        n->local->link.impair_seed },
+            .impair = {n->local->link.loss_ppm, n->local->link.dup_ppm, n->local->link.reorder_ppm,
+                       n->local->link.corrupt_ppm, n->local->link.impair_seed},
         };
 
         hk_address_split(here->path[i], own, sizeof(own), &cfg.local_port);
@@ -394,7 +381,7 @@ static int make_group(struct hk_node *n, char *error)
 int hk_node_create(const struct hk_group_conf *group, const struct hk_local_conf *local,
                    struct hk_node **ret_node, char error[HK_CONFIG_ERROR_BYTES])
 {
-    struct hk_reactor_cfg rcfg = { .name = "hk-reactor", .cpu = -1 };
+    struct hk_reactor_cfg rcfg = {.name = "hk-reactor", .cpu = -1};
     struct hk_node *n = calloc(1, sizeof(*n));
     struct hk_io_error err;
     uint32_t i;
@@ -420,10 +407,12 @@ int hk_node_create(const struct hk_group_conf *group, const struct hk_local_conf
         goto err_node;
     if (open_links(n, error) || make_group(n, error))
         goto err_node;
-    n->poller = (struct hk_poller){ .name = "node", .arg = n, .poll = node_poll,
-                                    .deadline_ns = node_deadline,
-                                    .before_sleep = node_before_sleep,
-                                    .after_sleep = node_after_sleep };
+    n->poller = (struct hk_poller){.name = "node",
+                                   .arg = n,
+                                   .poll = node_poll,
+                                   .deadline_ns = node_deadline,
+                                   .before_sleep = node_before_sleep,
+                                   .after_sleep = node_after_sleep};
     for (i = 0; i < n->path_count; i++)
         n->poller.must_poll |= hk_link_must_poll(n->link[i]);
     hk_reactor_add(n->reactor, &n->poller);
@@ -463,7 +452,7 @@ void hk_node_free(struct hk_node *n)
 /* Lets the group finish what is in flight, so that an orderly stop leaves nothing torn. Bounded. */
 static void wind_down(struct hk_node *n)
 {
-    struct hk_event e = { .type = HK_EV_VERB };
+    struct hk_event e = {.type = HK_EV_VERB};
     uint64_t end = hk_clock_mono_ns() + 2000000000u;
 
     e.verb.kind = HK_VERB_STOP;

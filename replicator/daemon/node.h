@@ -52,13 +52,13 @@ enum hk_from_node_kind {
     HK_FROM_NODE_VERB_DONE,
     HK_FROM_NODE_STATUS,
     HK_FROM_NODE_FATAL,
-    HK_FROM_NODE_CAPTURE,  /* the capture side came, went or changed state */
+    HK_FROM_NODE_CAPTURE, /* the capture side came, went or changed state */
     HK_FROM_NODE_STOPPED,
 };
 
 struct hk_from_node {
     enum hk_from_node_kind kind;
-    uint32_t epoch;           /* ordinal and durable LSN at that time, for the event log */
+    uint32_t epoch; /* ordinal and durable LSN at that time, for the event log */
     uint64_t lsn;
     union {
         struct hk_action action; /* CONTROL, NOTIFY, VERB_DONE, FATAL */

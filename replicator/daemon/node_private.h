@@ -22,8 +22,8 @@ struct hk_node {
     struct hk_link *link[HK_PATHS_MAX];
     bool link_up[HK_PATHS_MAX];
     uint32_t path_count;
-    struct hk_uring_disk *disk;       /* standby */
-    struct hk_node_primary *primary;  /* primary */
+    struct hk_uring_disk *disk;      /* standby */
+    struct hk_node_primary *primary; /* primary */
     struct hk_capture_view capture;
     struct hk_arena arena, window;
     struct hk_group_cfg cfg;
@@ -31,7 +31,7 @@ struct hk_node {
     struct hk_queue in, out;
     int out_fd;
     bool stopping, failed;
-    struct hk_action action;          /* too large for the stack of every turn */
+    struct hk_action action; /* too large for the stack of every turn */
     struct hk_event event;
     struct hk_iovec iov[HK_NODE_IOV_MAX];
 };

@@ -40,11 +40,11 @@ static void show_progress(void *arg, const char *what, uint64_t done, uint64_t t
 static int open_journal(struct hk_node *n, char *error)
 {
     const char *dir = n->local->standby.journal;
-    uint32_t i, count = (uint32_t)(n->local->standby.journal_bytes /
-                                   n->local->standby.segment_bytes);
+    uint32_t i,
+        count = (uint32_t)(n->local->standby.journal_bytes / n->local->standby.segment_bytes);
     struct hk_segment_file *files = calloc(count, sizeof(*files));
     int last = 0, dir_fd, r = 1;
-    struct hk_disk_progress progress = { show_progress, &last };
+    struct hk_disk_progress progress = {show_progress, &last};
     struct hk_io_error err;
 
     if (!files) {
@@ -97,7 +97,7 @@ static int open_meta(struct hk_node *n, const char *path, bool create, uint32_t 
 
 int hk_node_standby_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
 {
-    struct hk_uring_disk_cfg cfg = { 0 };
+    struct hk_uring_disk_cfg cfg = {0};
     struct hk_io_error err;
     uint32_t segments =
         (uint32_t)(n->local->standby.journal_bytes / n->local->standby.segment_bytes);

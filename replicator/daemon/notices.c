@@ -29,8 +29,8 @@ void hk_notice_add(struct hk_control *c, const char *id, uint32_t epoch, uint64_
 
 static void freeze_ended(struct hk_control *c, const struct hk_from_node *m)
 {
-    static const char *const why[] = { "", "it was released", "the journal passed 80 %",
-                                       "the backlog hit the RTO bound", "a failover runs" };
+    static const char *const why[] = {"", "it was released", "the journal passed 80 %",
+                                      "the backlog hit the RTO bound", "a failover runs"};
     uint64_t r = m->action.notify.arg[0];
 
     if (r == HK_FREEZE_RELEASED)
@@ -52,10 +52,11 @@ static void recovered(struct hk_control *c, const struct hk_from_node *m)
         hk_notice_add(c, "HKE4010I", m->epoch, a[0], 0, NULL,
                       "journal recovered, clean, up to LSN %#llx", (unsigned long long)a[0]);
     else if (a[1] == HK_JOURNAL_TORN)
-        hk_notice_add(c, "HKE4011W", m->epoch, a[0], 0, NULL,
-                      "journal recovered up to LSN %#llx; behind it %llu bytes are torn or corrupt, "
-                      "it can't be told which; they had never been reported durable",
-                      (unsigned long long)a[0], (unsigned long long)a[2]);
+        hk_notice_add(
+            c, "HKE4011W", m->epoch, a[0], 0, NULL,
+            "journal recovered up to LSN %#llx; behind it %llu bytes are torn or corrupt, "
+            "it can't be told which; they had never been reported durable",
+            (unsigned long long)a[0], (unsigned long long)a[2]);
     else
         hk_notice_add(c, "HKE4012E", m->epoch, a[0], 0, NULL,
                       "the journal is corrupt at LSN %#llx, below what had been reported durable; "
@@ -71,20 +72,22 @@ static void session_notes(struct hk_control *c, const struct hk_from_node *m)
     case HK_NOTE_SESSION_UP:
         hk_notice_add(c, "HKE2010I", m->epoch, m->lsn, 0, NULL,
                       "session %#llx with site %s stands; the link is NOT ENCRYPTED "
-                      "(lab-unencrypted)", (unsigned long long)a[0],
-                      c->conf->site[c->local->peer_index].name);
+                      "(lab-unencrypted)",
+                      (unsigned long long)a[0], c->conf->site[c->local->peer_index].name);
         break;
     case HK_NOTE_SESSION_DOWN:
-        hk_notice_add(c, "HKE2011W", m->epoch, m->lsn, 0, NULL, "the session with site %s ended: %s",
+        hk_notice_add(c, "HKE2011W", m->epoch, m->lsn, 0, NULL,
+                      "the session with site %s ended: %s",
                       c->conf->site[c->local->peer_index].name,
                       a[0] ? hk_refusal_text((enum hk_refusal)a[0]) : "the connection was lost");
         break;
     case HK_NOTE_REFUSED:
-        hk_notice_add(c, "HKE2012E", m->epoch, m->lsn, 0, NULL,
-                      "a session with site %s was refused: %s (%#llx, %#llx); nothing was changed at "
-                      "either site", c->conf->site[c->local->peer_index].name,
-                      hk_refusal_text((enum hk_refusal)a[0]), (unsigned long long)a[1],
-                      (unsigned long long)a[2]);
+        hk_notice_add(
+            c, "HKE2012E", m->epoch, m->lsn, 0, NULL,
+            "a session with site %s was refused: %s (%#llx, %#llx); nothing was changed at "
+            "either site",
+            c->conf->site[c->local->peer_index].name, hk_refusal_text((enum hk_refusal)a[0]),
+            (unsigned long long)a[1], (unsigned long long)a[2]);
         break;
     case HK_NOTE_CONTACT_LOST:
         hk_notice_add(c, "HKE2041E", m->epoch, m->lsn, 0, NULL,
@@ -96,8 +99,7 @@ static void session_notes(struct hk_control *c, const struct hk_from_node *m)
         hk_notice_add(c, "HKE2042I", m->epoch, m->lsn, 0, NULL, "site %s is heard again",
                       c->conf->site[c->local->peer_index].name);
         break;
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -107,9 +109,10 @@ static void store_notes(struct hk_control *c, const struct hk_from_node *m)
 
     switch (m->action.notify.id) {
     case HK_NOTE_JOURNAL_FULL:
-        hk_notice_add(c, "HKE4020W", m->epoch, m->lsn, 0, NULL,
-                      "the journal is full: acknowledgements stop, the primary's policy acts; is the "
-                      "replica slow, or a freeze standing?");
+        hk_notice_add(
+            c, "HKE4020W", m->epoch, m->lsn, 0, NULL,
+            "the journal is full: acknowledgements stop, the primary's policy acts; is the "
+            "replica slow, or a freeze standing?");
         break;
     case HK_NOTE_JOURNAL_ROOM:
         hk_notice_add(c, "HKE4021I", m->epoch, m->lsn, 0, NULL, "the journal has room again");
@@ -130,13 +133,15 @@ static void store_notes(struct hk_control *c, const struct hk_from_node *m)
     case HK_NOTE_SUPER_FAILED:
         hk_notice_add(c, "HKE4024E", m->epoch, m->lsn, 0, NULL,
                       "writing the metadata failed (%s); the daemon stops, nothing more is "
-                      "acknowledged", strerror((int)-(int64_t)a[0]));
+                      "acknowledged",
+                      strerror((int)-(int64_t)a[0]));
         break;
     case HK_NOTE_BAD_RECORD:
-        hk_notice_add(c, "HKE7010E", m->epoch, a[0], 0, NULL,
-                      "a record at LSN %#llx is bad although its frame was good: %s; the session is "
-                      "made anew and the record sent again", (unsigned long long)a[0],
-                      hk_record_fault_text((enum hk_record_fault)a[1]));
+        hk_notice_add(
+            c, "HKE7010E", m->epoch, a[0], 0, NULL,
+            "a record at LSN %#llx is bad although its frame was good: %s; the session is "
+            "made anew and the record sent again",
+            (unsigned long long)a[0], hk_record_fault_text((enum hk_record_fault)a[1]));
         break;
     case HK_NOTE_EPOCH:
         hk_notice_add(c, "HKE4030I", (uint32_t)a[0], a[1], 0, NULL,
@@ -144,12 +149,14 @@ static void store_notes(struct hk_control *c, const struct hk_from_node *m)
                       (unsigned long long)a[1], hk_epoch_reason_text((uint32_t)a[2]));
         break;
     case HK_NOTE_MODE:
-        hk_notice_add(c, "HKE4031I", m->epoch, a[1], 0, NULL, "the primary is in mode %s from LSN %#llx",
-                      a[0] == HK_MODE_SYNC ? "sync" : a[0] == HK_MODE_SEMISYNC ? "semisync" : "async",
+        hk_notice_add(c, "HKE4031I", m->epoch, a[1], 0, NULL,
+                      "the primary is in mode %s from LSN %#llx",
+                      a[0] == HK_MODE_SYNC       ? "sync"
+                      : a[0] == HK_MODE_SEMISYNC ? "semisync"
+                                                 : "async",
                       (unsigned long long)a[1]);
         break;
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -158,17 +165,15 @@ void hk_notice_event(struct hk_control *c, const struct hk_from_node *m)
     const uint64_t *a = m->action.notify.arg;
 
     if (m->kind == HK_FROM_NODE_FATAL) {
-        hk_notice_add(c, "HKE8004E", m->epoch, m->lsn, 0, NULL,
-                      "the daemon stops to protect the data (%s); what was acknowledged stays; see "
-                      "the message before this one",
-                      strerror(m->action.fatal.error < 0 ? -m->action.fatal.error
-                                                         : m->action.fatal.error));
+        hk_notice_add(
+            c, "HKE8004E", m->epoch, m->lsn, 0, NULL,
+            "the daemon stops to protect the data (%s); what was acknowledged stays; see "
+            "the message before this one",
+            strerror(m->action.fatal.error < 0 ? -m->action.fatal.error : m->action.fatal.error));
         return;
     }
     switch (m->action.notify.id) {
-    case HK_NOTE_RECOVERED:
-        recovered(c, m);
-        return;
+    case HK_NOTE_RECOVERED: recovered(c, m); return;
     case HK_NOTE_FREEZE_BEGUN:
         hk_notice_add(c, "HKE5001I", m->epoch, a[0], 0, NULL, "freeze %s: mark set at LSN %#llx",
                       m->action.notify.name, (unsigned long long)a[0]);
@@ -176,16 +181,16 @@ void hk_notice_event(struct hk_control *c, const struct hk_from_node *m)
     case HK_NOTE_FROZEN:
         hk_notice_add(c, "HKE5002I", m->epoch, a[0], 0, NULL,
                       "freeze %s: the replica stands exactly at its mark (LSN %#llx); read it with "
-                      "`hikae restore %s`", m->action.notify.name, (unsigned long long)a[0],
-                      m->action.notify.name);
+                      "`hikae restore %s`",
+                      m->action.notify.name, (unsigned long long)a[0], m->action.notify.name);
         return;
-    case HK_NOTE_FREEZE_ENDED:
-        freeze_ended(c, m);
-        return;
+    case HK_NOTE_FREEZE_ENDED: freeze_ended(c, m); return;
     case HK_NOTE_PROMOTION_STARTED:
-        hk_notice_add(c, "HKE6001I", m->epoch, a[0], 0, NULL,
-                      "promotion has begun at LSN %#llx, loss: %s; older epochs are refused from now "
-                      "on", (unsigned long long)a[0], hk_loss_class_text((uint32_t)a[1]));
+        hk_notice_add(
+            c, "HKE6001I", m->epoch, a[0], 0, NULL,
+            "promotion has begun at LSN %#llx, loss: %s; older epochs are refused from now "
+            "on",
+            (unsigned long long)a[0], hk_loss_class_text((uint32_t)a[1]));
         return;
     case HK_NOTE_PROMOTED:
         hk_notice_add(c, "HKE6002I", m->epoch, a[0], 0, NULL,
@@ -212,8 +217,9 @@ void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *befor
                           (unsigned long long)after->state.released,
                           (unsigned long long)after->state.produced);
         else
-            hk_notice_add(c, "HKE3002W", 0, lsn, 0, NULL,
-                          "the capture side is gone; it is tried again; written data is in its ring");
+            hk_notice_add(
+                c, "HKE3002W", 0, lsn, 0, NULL,
+                "the capture side is gone; it is tried again; written data is in its ring");
     }
     if (before->state.state == after->state.state)
         return;
@@ -236,12 +242,15 @@ void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *befor
         hk_notice_add(c, "HKE3030E", 0, lsn, 0, NULL,
                       "writes are no longer captured; a full compare is required before this group "
                       "can replicate again (resync is not there yet); the standby stays consistent "
-                      "at LSN %#llx", (unsigned long long)lsn);
+                      "at LSN %#llx",
+                      (unsigned long long)lsn);
         break;
     case HK_STATE_ORIGIN_FAILED:
-        hk_notice_add(c, "HKE3040E", 0, lsn, 0, NULL,
-                      "an origin refused a write or flush (%llu so far): the application was told; a "
-                      "full compare is required", (unsigned long long)after->state.origin_errors);
+        hk_notice_add(
+            c, "HKE3040E", 0, lsn, 0, NULL,
+            "an origin refused a write or flush (%llu so far): the application was told; a "
+            "full compare is required",
+            (unsigned long long)after->state.origin_errors);
         break;
     case HK_STATE_REPLICATING:
         if (before->ever)
@@ -250,7 +259,6 @@ void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *befor
     case HK_STATE_INITIAL:
     case HK_STATE_SPOOLING:
     case HK_STATE_RESYNC:
-    case HK_STATE_DETACHED:
-        break;
+    case HK_STATE_DETACHED: break;
     }
 }

@@ -14,9 +14,9 @@
 struct hk_queue {
     uint8_t *items;
     size_t item_bytes;
-    uint32_t slots;           /* a power of two */
-    _Atomic uint64_t head;    /* items ever put */
-    _Atomic uint64_t tail;    /* items ever taken */
+    uint32_t slots;        /* a power of two */
+    _Atomic uint64_t head; /* items ever put */
+    _Atomic uint64_t tail; /* items ever taken */
 };
 
 /* -EINVAL, -ENOMEM. */

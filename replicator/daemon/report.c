@@ -10,26 +10,16 @@
 static const char *state_word(uint32_t state)
 {
     switch ((enum hk_group_state)state) {
-    case HK_STATE_INITIAL:
-        return "initial";
-    case HK_STATE_REPLICATING:
-        return "replicating";
-    case HK_STATE_SPOOLING:
-        return "spooling";
-    case HK_STATE_PACING:
-        return "pacing";
-    case HK_STATE_BLOCKED:
-        return "blocked";
-    case HK_STATE_DEGRADED:
-        return "degraded";
-    case HK_STATE_BEHIND:
-        return "behind";
-    case HK_STATE_RESYNC:
-        return "resync";
-    case HK_STATE_ORIGIN_FAILED:
-        return "origin-failed";
-    case HK_STATE_DETACHED:
-        return "detached";
+    case HK_STATE_INITIAL: return "initial";
+    case HK_STATE_REPLICATING: return "replicating";
+    case HK_STATE_SPOOLING: return "spooling";
+    case HK_STATE_PACING: return "pacing";
+    case HK_STATE_BLOCKED: return "blocked";
+    case HK_STATE_DEGRADED: return "degraded";
+    case HK_STATE_BEHIND: return "behind";
+    case HK_STATE_RESYNC: return "resync";
+    case HK_STATE_ORIGIN_FAILED: return "origin-failed";
+    case HK_STATE_DETACHED: return "detached";
     }
     return "unknown";
 }
@@ -113,10 +103,13 @@ static void primary_advice(struct hk_control *c, struct hk_status_text *s)
     size_t from = s->list_used;
 
     if (!v->attached)
-        list_add(s, keep(s, "HKE3002W the capture side is not there: no volume of this group is "
-                            "served, or its socket %s can't be reached", c->local->capture.socket));
+        list_add(s, keep(s,
+                         "HKE3002W the capture side is not there: no volume of this group is "
+                         "served, or its socket %s can't be reached",
+                         c->local->capture.socket));
     if (v->state.super_flags & HK_SF_FULL_COMPARE)
-        list_add(s, keep(s, "HKE3030E writes are not captured any more; a full compare is required"));
+        list_add(s,
+                 keep(s, "HKE3030E writes are not captured any more; a full compare is required"));
     if (g->session != HK_SESSION_UP && g->last_refusal)
         list_add(s, keep(s, "HKE2012E %s refused: %s", peer, hk_refusal_text(g->last_refusal)));
     else if (!g->contact)
@@ -145,8 +138,10 @@ static void primary_advice(struct hk_control *c, struct hk_status_text *s)
             list_add(s, keep(s, "1 keep the standby as it is  2 make the volumes equal, then "
                                 "`hikae create-md --assume-equal` at both sites"));
         else
-            list_add(s, keep(s, "1 check the line and hikaed at %s  2 do NOT fail over unless %s is "
-                                "lost  3 after repair: nothing, it resumes by itself", peer, here));
+            list_add(s, keep(s,
+                             "1 check the line and hikaed at %s  2 do NOT fail over unless %s is "
+                             "lost  3 after repair: nothing, it resumes by itself",
+                             peer, here));
     }
     s->m.do_ = s->list + from;
     s->m.n_do_ = s->list_used - from;
@@ -175,8 +170,10 @@ static void standby_advice(struct hk_control *c, struct hk_status_text *s)
     s->m.n_next = s->list_used - from;
     from = s->list_used;
     if (s->m.n_cause && g->ready)
-        list_add(s, keep(s, "1 find out whether %s is lost or only the line  2 only if it is lost: "
-                            "`hikae failover %s`", peer, c->conf->name));
+        list_add(s, keep(s,
+                         "1 find out whether %s is lost or only the line  2 only if it is lost: "
+                         "`hikae failover %s`",
+                         peer, c->conf->name));
     s->m.do_ = s->list + from;
     s->m.n_do_ = s->list_used - from;
 }
@@ -219,9 +216,10 @@ static void volume_list(struct hk_control *c, struct hk_status_text *s)
         s->volume[i].name = (char *)(uintptr_t)c->conf->volume[i].name;
         s->volume[i].bytes = c->conf->volume[i].bytes;
         s->volume[i].state =
-            keep(s, "%s", g->super.flags & HK_SF_FULL_COMPARE ? "may differ"
-                          : g->mark.durable.v == g->mark.produced.v && g->contact ? "equal"
-                                                                                  : "following");
+            keep(s, "%s",
+                 g->super.flags & HK_SF_FULL_COMPARE                     ? "may differ"
+                 : g->mark.durable.v == g->mark.produced.v && g->contact ? "equal"
+                                                                         : "following");
         s->volume_ptr[i] = &s->volume[i];
     }
     s->m.n_volume = i;
@@ -243,21 +241,22 @@ static void fill_identity(struct hk_control *c, struct hk_status_text *s)
     s->m.peer_site = keep(s, "%s", c->conf->site[c->local->peer_index].name);
     s->m.role = keep(s, "%s", g->role == HK_ROLE_PRIMARY ? "primary" : "standby");
     s->m.state = keep(s, "%s", hk_report_state(c));
-    s->m.mode = keep(s, "%s", c->conf->mode == HK_MODE_SYNC       ? "sync"
-                              : c->conf->mode == HK_MODE_SEMISYNC ? "semisync"
-                                                                  : "async");
+    s->m.mode = keep(s, "%s",
+                     c->conf->mode == HK_MODE_SYNC       ? "sync"
+                     : c->conf->mode == HK_MODE_SEMISYNC ? "semisync"
+                                                         : "async");
     s->m.on_link_loss =
         keep(s, "%s", c->conf->on_link_loss == HK_LINK_LOSS_BLOCK ? "block" : "continue");
-    s->m.session = keep(s, "%s", g->session == HK_SESSION_UP         ? "up"
-                                 : g->session == HK_SESSION_GREETING ? "greeting"
-                                                                     : "down");
+    s->m.session = keep(s, "%s",
+                        g->session == HK_SESSION_UP         ? "up"
+                        : g->session == HK_SESSION_GREETING ? "greeting"
+                                                            : "down");
     s->m.session_id = g->session_id;
     if (last) {
         s->m.epoch = last->ordinal;
         s->m.epoch_id = keep_uuid(s, &last->id);
     }
-    s->m.last_refusal =
-        keep(s, "%s", g->last_refusal ? hk_refusal_text(g->last_refusal) : "");
+    s->m.last_refusal = keep(s, "%s", g->last_refusal ? hk_refusal_text(g->last_refusal) : "");
     s->m.config_equal = g->session == HK_SESSION_UP;
     s->m.promoted = g->promoted;
     s->m.loss_class = keep(s, "%s", hk_loss_class_text(g->loss_class));

@@ -147,8 +147,10 @@ static bool image_stands(struct hk_control *c, struct hk_client *client)
         say(c, client, EXIT_REFUSED, "HKE5010W images are kept at the standby: ask there");
     else if (!g->frozen || strcmp(g->freeze_name, name))
         say(c, client, EXIT_REFUSED,
-            "HKE5011E image %s does not stand (any more): it was never frozen here, or it was ended; "
-            "see `hikae images` and `hikae events`; what was read of it must not be used", name);
+            "HKE5011E image %s does not stand (any more): it was never frozen here, or it was "
+            "ended; "
+            "see `hikae images` and `hikae events`; what was read of it must not be used",
+            name);
     else
         return true;
     return false;
@@ -236,8 +238,10 @@ static bool plan_first(struct hk_control *c, struct hk_client *client, const cha
     }
     if (*r->plan_id && strcmp(r->plan_id, id)) {
         say(c, client, EXIT_REFUSED,
-            "HKE1020E plan %s no longer holds: the group's state has changed since (now %s); nothing "
-            "was done, plan anew", r->plan_id, id);
+            "HKE1020E plan %s no longer holds: the group's state has changed since (now %s); "
+            "nothing "
+            "was done, plan anew",
+            r->plan_id, id);
         return true;
     }
     return false;
@@ -280,16 +284,17 @@ static void post(struct hk_control *c, struct hk_client *client, enum hk_verb_ki
 
 static void verb_freeze(struct hk_control *c, struct hk_client *client)
 {
-    char name[HK_NAME_BYTES] = { 0 };
+    char name[HK_NAME_BYTES] = {0};
 
     snprintf(name, sizeof(name), "%s", client->request->name);
     if (strlen(client->request->name) >= HK_NAME_BYTES || !hk_mark_name_ok(name))
         say(c, client, EXIT_REFUSED,
             "HKE5014E \"%.80s\" is no name for an image: 1 to 63 of letters, digits, '.', '_', '-'",
             client->request->name);
-    else if (!plan_first(c, client,
-                         "a mark is set in the log; the standby's applier stops exactly there until "
-                         "the image is released; replication goes on"))
+    else if (!plan_first(
+                 c, client,
+                 "a mark is set in the log; the standby's applier stops exactly there until "
+                 "the image is released; replication goes on"))
         post(c, client, HK_VERB_FREEZE, 0);
 }
 
@@ -398,10 +403,9 @@ static const struct {
     const char *verb;
     void (*handle)(struct hk_control *c, struct hk_client *client);
 } verbs[] = {
-    { "status", verb_status },           { "events", verb_events },
-    { "images", verb_images },           { "image-open", verb_image_open },
-    { "image-check", verb_image_check }, { "freeze", verb_freeze },
-    { "freeze-end", verb_freeze_end },   { "failover", verb_failover },
+    {"status", verb_status},         {"events", verb_events},           {"images", verb_images},
+    {"image-open", verb_image_open}, {"image-check", verb_image_check}, {"freeze", verb_freeze},
+    {"freeze-end", verb_freeze_end}, {"failover", verb_failover},
 };
 
 void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
@@ -411,8 +415,10 @@ void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
 
     if (r->version != 1) {
         say(c, client, EXIT_FAILED,
-            "HKE1022E the command speaks version %u of the control dialogue, this daemon version 1; "
-            "use the tools of one release", r->version);
+            "HKE1022E the command speaks version %u of the control dialogue, this daemon version "
+            "1; "
+            "use the tools of one release",
+            r->version);
         return;
     }
     if (*r->group && strcmp(r->group, c->conf->name)) {

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hikae dump: every on-disk structure in words, without the daemon. What a file is, its own first
+ * bytes tell. Never prints payload unless --payload asks for it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ctl/ctl.h"
+#include "driver-glue/uapi/ring.h"
+#include "proto/hash.h"
+#include "proto/record.h"
+#include "proto/segment.h"
+#include "proto/super.h"
+
+struct dump {
+    const struct hk_options *o;
+    const char *path;
+    const uint8_t *bytes;
+    uint64_t size;
+    json_t *root;
+};
+
+static void set_number(json_t *o, const char *key, uint64_t v)
+{
+    json_object_set_new(o, key, json_integer((json_int_t)v));
+}
+
+static void set_text(json_t *o, const char *key, const char *v)
+{
+    json_object_set_new(o, key, json_string(v));
+}
+
+static void set_uuid(json_t *o, const char *key, const struct hk_uuid *u)
+{
+    char text[HK_UUID_TEXT];
+
+    hk_uuid_format(u, text);
+    set_text(o, key, text);
+}
+
+/* ---- superblocks ---- */
+
+static json_t *flag_words(uint32_t flags)
+{
+    static const char *const word[] = {"clean",         "degraded",      "full-compare-required",
+                                       "origin-failed", "promoted",      "promoting",
+                                       "frozen",        "assumed-equal", "not-promotable"};
+    json_t *a = json_array();
+    size_t i;
+
+    for (i = 0; i < HK_ARRAY_SIZE(word); i++)
+        if (flags & (1u << i))
+            json_array_append_new(a, json_string(word[i]));
+    return a;
+}
+
+static json_t *history_json(const struct hk_history *h)
+{
+    json_t *a = json_array(), *e;
+    uint32_t i;
+
+    for (i = 0; i < h->count && i < HK_HISTORY_EPOCHS_MAX; i++) {
+        e = json_object();
+        set_number(e, "ordinal", h->epoch[i].ordinal);
+        set_uuid(e, "id", &h->epoch[i].id);
+        set_uuid(e, "parent", &h->epoch[i].parent);
+        set_number(e, "first_lsn", h->epoch[i].first_lsn);
+        set_number(e, "parent_end", h->epoch[i].parent_end);
+        set_number(e, "time_ns", h->epoch[i].time_ns);
+        set_text(e, "reason", hk_epoch_reason_text(h->epoch[i].reason));
+        json_array_append_new(a, e);
+    }
+    return a;
+}
+
+static void super_numbers(json_t *o, const struct hk_super *s)
+{
+    const struct {
+        const char *key;
+        uint64_t v;
+    } n[] = {{"sequence", s->sequence},
+             {"ceiling", s->ceiling},
+             {"clean_lsn", s->clean_lsn},
+             {"durable_known", s->durable_known},
+             {"applied", s->applied},
+             {"degraded_time_ns", s->degraded_time_ns},
+             {"degraded_lsn", s->degraded_lsn},
+             {"mode_lsn", s->mode_lsn},
+             {"mode", s->mode},
+             {"on_link_loss", s->on_link_loss},
+             {"contact_timeout_ns", s->contact_timeout_ns},
+             {"contact_time_ns", s->contact_time_ns},
+             {"freeze_lsn", s->freeze_lsn},
+             {"freeze_time_ns", s->freeze_time_ns},
+             {"loss_class", s->loss_class},
+             {"promote_lsn", s->promote_lsn},
+             {"promote_time_ns", s->promote_time_ns}};
+    size_t i;
+
+    for (i = 0; i < HK_ARRAY_SIZE(n); i++)
+        set_number(o, n[i].key, n[i].v);
+}
+
+static json_t *super_json(const struct hk_super *s)
+{
+    json_t *o = json_object(), *a = json_array(), *v;
+    uint32_t i;
+
+    set_text(o, "role", s->role == HK_ROLE_PRIMARY ? "primary" : "standby");
+    set_text(o, "group", s->group_name);
+    set_uuid(o, "group_id", &s->group_id);
+    set_uuid(o, "replica_id", &s->replica_id);
+    set_uuid(o, "site_id", &s->site_id);
+    set_uuid(o, "peer_replica_id", &s->peer_replica_id);
+    json_object_set_new(o, "flags", flag_words(s->flags));
+    super_numbers(o, s);
+    if (*s->freeze_name)
+        set_text(o, "freeze_name", s->freeze_name);
+    for (i = 0; i < s->volume_count && i < HK_VOLUMES_MAX; i++) {
+        v = json_object();
+        set_text(v, "name", s->volume[i].name);
+        set_number(v, "bytes", s->volume[i].bytes);
+        json_array_append_new(a, v);
+    }
+    json_object_set_new(o, "volumes", a);
+    json_object_set_new(o, "history", history_json(&s->history));
+    return o;
+}
+
+static int dump_super(struct dump *d)
+{
+    struct hk_super s;
+    enum hk_super_fault fault[2];
+    json_t *slots = json_array(), *o;
+    int i, r;
+
+    r = hk_super_pick(d->bytes, d->bytes + HK_SUPER_BYTES, &s, fault);
+    for (i = 0; i < 2; i++) {
+        o = json_object();
+        set_text(o, "verdict", hk_super_fault_text(fault[i]));
+        json_array_append_new(slots, o);
+    }
+    set_text(d->root, "structure", "superblocks");
+    json_object_set_new(d->root, "slots", slots);
+    if (r)
+        return hk_complain(HK_EXIT_REFUSED,
+                           "HKE1045E %s: no valid superblock (slot 0: %s, slot 1: "
+                           "%s); keep the file as it is",
+                           d->path, hk_super_fault_text(fault[0]), hk_super_fault_text(fault[1]));
+    json_object_set_new(d->root, "super", super_json(&s));
+    return HK_EXIT_DONE;
+}
+
+/* ---- segments ---- */
+
+static json_t *record_json(const struct dump *d, const struct hk_record *r, const uint8_t *payload)
+{
+    json_t *o = json_object();
+    char hex[65];
+    uint32_t i;
+
+    set_number(o, "lsn", r->lsn);
+    set_text(o, "type", hk_record_type_text(r->type));
+    set_number(o, "volume", r->volume);
+    set_number(o, "offset", r->offset);
+    set_number(o, "length", r->length);
+    set_number(o, "payload_len", r->payload_len);
+    set_number(o, "time_ns", r->time_ns);
+    if (r->type == HK_REC_MARK && r->payload_len >= sizeof(struct hk_mark)) {
+        struct hk_mark m;
+
+        memcpy(&m, payload, sizeof(m));
+        m.name[HK_NAME_BYTES - 1] = 0;
+        set_text(o, "mark", m.name);
+    }
+    if (d->o->payload && r->payload_len) {
+        for (i = 0; i < 32 && i < r->payload_len; i++)
+            snprintf(hex + 2 * i, 3, "%02x", payload[i]);
+        set_text(o, "payload", hex);
+    }
+    return o;
+}
+
+/* Walks a batch's records; returns their number, or stops at the first that is wrong and says so. */
+static uint64_t dump_records(const struct dump *d, const struct hk_batch_header *h,
+                             const uint8_t *pages, json_t *list, const char **ret_fault)
+{
+    const uint8_t *stream = pages + (h->first_lsn & (HK_PAGE_BYTES - 1));
+    uint64_t at = 0, n = 0;
+
+    while (at < h->bytes) {
+        struct hk_record r;
+        enum hk_record_fault f;
+
+        memcpy(&r, stream + at, sizeof(r));
+        f = hk_record_check(&r, HK_LSN(h->first_lsn + at), h->epoch_ordinal,
+                            hk_epoch_seed(&h->epoch_id));
+        if (f == HK_RECORD_OK && hk_record_bytes(r.payload_len) > h->bytes - at)
+            f = HK_RECORD_BAD_LENGTH;
+        if (f == HK_RECORD_OK && !hk_record_payload_ok(&r, stream + at + sizeof(r)))
+            f = HK_RECORD_BAD_PAYLOAD;
+        if (f != HK_RECORD_OK) {
+            *ret_fault = hk_record_fault_text(f);
+            return n;
+        }
+        json_array_append_new(list, record_json(d, &r, stream + at + sizeof(r)));
+        at += hk_record_bytes(r.payload_len);
+        n++;
+    }
+    return n;
+}
+
+static json_t *batch_json(const struct dump *d, const struct hk_batch_header *h, uint64_t at)
+{
+    json_t *o = json_object(), *records = json_array();
+    const char *fault = NULL;
+
+    set_number(o, "at", at);
+    set_number(o, "first_lsn", h->first_lsn);
+    set_number(o, "bytes", h->bytes);
+    set_number(o, "durable", h->durable);
+    dump_records(d, h, d->bytes + at + HK_BATCH_HEADER_BYTES, records, &fault);
+    set_text(o, "verdict", fault ? fault : "ok");
+    json_object_set_new(o, "records", records);
+    return o;
+}
+
+static int dump_segment(struct dump *d)
+{
+    struct hk_segment_header h;
+    struct hk_batch_header b;
+    json_t *batches = json_array();
+    uint64_t at = HK_SEGMENT_HEADER_BYTES, next;
+    enum hk_segment_fault f;
+
+    memcpy(&h, d->bytes, sizeof(h));
+    f = hk_segment_header_check(&h);
+    set_text(d->root, "structure", "segment");
+    set_text(d->root, "verdict", hk_segment_fault_text(f));
+    json_object_set_new(d->root, "batches", batches);
+    if (f != HK_SEGMENT_OK)
+        return hk_complain(HK_EXIT_REFUSED, "HKE1046E %s: segment header: %s", d->path,
+                           hk_segment_fault_text(f));
+    set_number(d->root, "epoch", h.epoch_ordinal);
+    set_uuid(d->root, "epoch_id", &h.epoch_id);
+    set_uuid(d->root, "group_id", &h.group_id);
+    set_uuid(d->root, "replica_id", &h.replica_id);
+    set_number(d->root, "first_lsn", h.first_lsn);
+    next = h.first_lsn;
+    while (at + HK_BATCH_HEADER_BYTES <= d->size) {
+        memcpy(&b, d->bytes + at, sizeof(b));
+        if (hk_batch_header_check(&b, &h.epoch_id, next) != HK_SEGMENT_OK ||
+            hk_batch_page_bytes(b.first_lsn, b.bytes) > d->size - at - HK_BATCH_HEADER_BYTES)
+            break;
+        json_array_append_new(batches, batch_json(d, &b, at));
+        next = b.first_lsn + b.bytes;
+        at += HK_BATCH_HEADER_BYTES + hk_batch_page_bytes(b.first_lsn, b.bytes);
+    }
+    set_number(d->root, "end_lsn", next);
+    return HK_EXIT_DONE;
+}
+
+/* ---- the ring ---- */
+
+static int dump_ring(struct dump *d)
+{
+    const struct hk_ring_header *h = (const void *)d->bytes;
+    const struct hk_ring_producer *p = (const void *)(d->bytes + HK_PAGE_BYTES);
+    json_t *records = json_array();
+    uint64_t i;
+
+    set_text(d->root, "structure", "ring");
+    json_object_set_new(d->root, "records", records);
+    if (h->version != HK_RING_VERSION || h->total_bytes > d->size ||
+        h->hash != hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0) ||
+        h->slots_offset + (uint64_t)h->slot_count * sizeof(struct hk_record) > d->size ||
+        h->slot_count == 0 || (h->slot_count & (h->slot_count - 1)))
+        return hk_complain(HK_EXIT_REFUSED,
+                           "HKE1047E %s: the ring's header is damaged or of another "
+                           "version",
+                           d->path);
+    set_uuid(d->root, "group_id", &h->group_id);
+    set_uuid(d->root, "ring_id", &h->ring_id);
+    set_uuid(d->root, "epoch_id", &p->epoch_id);
+    set_number(d->root, "epoch", p->epoch_ordinal);
+    set_number(d->root, "head", p->head);
+    set_number(d->root, "tail", p->tail);
+    set_number(d->root, "next_lsn", p->next_lsn);
+    set_number(d->root, "released", p->released);
+    set_number(d->root, "acked", p->acked);
+    set_number(d->root, "durable", p->durable);
+    for (i = p->tail; i < p->head && i - p->tail < h->slot_count; i++) {
+        struct hk_record r;
+
+        memcpy(&r, d->bytes + h->slots_offset + (i & (h->slot_count - 1)) * sizeof(r), sizeof(r));
+        r.payload_len = d->o->payload ? r.payload_len : 0;
+        json_array_append_new(
+            records, record_json(&(struct dump){.o = &(struct hk_options){0}}, &r, d->bytes));
+    }
+    return HK_EXIT_DONE;
+}
+
+/* ---- in words ---- */
+
+static void print_words(const json_t *v, int depth);
+
+static void print_member(const char *key, const json_t *v, int depth)
+{
+    printf("%*s%s: ", depth * 2, "", key);
+    if (json_is_string(v))
+        printf("%s\n", json_string_value(v));
+    else if (json_is_integer(v))
+        printf("%" PRId64 " (%#" PRIx64 ")\n", (int64_t)json_integer_value(v),
+               (uint64_t)json_integer_value(v));
+    else {
+        putchar('\n');
+        print_words(v, depth + 1);
+    }
+}
+
+static void print_words(const json_t *v, int depth)
+{
+    const json_t *e;
+    const char *key;
+    size_t i;
+
+    if (json_is_object(v)) {
+        json_object_foreach((json_t *)(uintptr_t)v, key, e) print_member(key, e, depth);
+        return;
+    }
+    json_array_foreach(v, i, e)
+    {
+        char name[24];
+
+        snprintf(name, sizeof(name), "%zu", i);
+        print_member(name, e, depth);
+    }
+}
+
+/* ---- which is it ---- */
+
+static int dump_any(struct dump *d)
+{
+    uint64_t magic[2] = {0, 0};
+
+    if (d->size < 2 * HK_SUPER_BYTES)
+        return hk_complain(HK_EXIT_FAILED,
+                           "HKE1048E %s: %" PRIu64 " bytes are too few for any "
+                           "structure of Hikae",
+                           d->path, d->size);
+    memcpy(&magic[0], d->bytes, 8);
+    memcpy(&magic[1], d->bytes + HK_SUPER_BYTES, 8);
+    if (magic[0] == HK_SEGMENT_MAGIC)
+        return dump_segment(d);
+    if (magic[0] == HK_RING_MAGIC)
+        return dump_ring(d);
+    if (magic[0] == HK_SUPER_MAGIC || magic[1] == HK_SUPER_MAGIC)
+        return dump_super(d);
+    return hk_complain(HK_EXIT_REFUSED,
+                       "HKE1049E %s is none of Hikae's structures (metadata, "
+                       "segment, ring), or its beginning is damaged",
+                       d->path);
+}
+
+int hk_verb_dump(const struct hk_options *o)
+{
+    struct dump d = {.o = o, .path = o->argv[0]};
+    int fd = open(d.path, O_RDONLY | O_CLOEXEC), r;
+    struct stat st;
+    void *map;
+
+    if (fd < 0 || fstat(fd, &st))
+        return hk_complain(HK_EXIT_FAILED, "HKE1050E %s can't be read: %s", d.path,
+                           strerror(errno));
+    d.size = (uint64_t)st.st_size;
+    map = d.size ? mmap(NULL, d.size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+    close(fd);
+    if (map == MAP_FAILED)
+        return hk_complain(HK_EXIT_FAILED, "HKE1050E %s can't be read: %s", d.path,
+                           d.size ? strerror(errno) : "it is empty");
+    d.bytes = map;
+    d.root = json_pack("{s:i, s:s}", "schema", 1, "file", d.path);
+    r = dump_any(&d);
+    if (o->json)
+        hk_print_json(d.root);
+    else {
+        print_words(d.root, 0);
+        json_decref(d.root);
+    }
+    munmap(map, d.size);
+    return r;
+}
