@@ -161,6 +161,7 @@ static int dump_super(struct dump *d)
 
 /* ---- segments ---- */
 
+/* payload NULL: not at hand. */
 static json_t *record_json(const struct dump *d, const struct hk_record *r, const uint8_t *payload)
 {
     json_t *o = json_object();
@@ -174,14 +175,14 @@ static json_t *record_json(const struct dump *d, const struct hk_record *r, cons
     set_number(o, "length", r->length);
     set_number(o, "payload_len", r->payload_len);
     set_number(o, "time_ns", r->time_ns);
-    if (r->type == HK_REC_MARK && r->payload_len >= sizeof(struct hk_mark)) {
+    if (payload && r->type == HK_REC_MARK && r->payload_len >= sizeof(struct hk_mark)) {
         struct hk_mark m;
 
         memcpy(&m, payload, sizeof(m));
         m.name[HK_NAME_BYTES - 1] = 0;
         set_text(o, "mark", m.name);
     }
-    if (d->o->payload && r->payload_len) {
+    if (payload && d->o->payload && r->payload_len) {
         for (i = 0; i < 32 && i < r->payload_len; i++)
             snprintf(hex + 2 * i, 3, "%02x", payload[i]);
         set_text(o, "payload", hex);
@@ -301,9 +302,7 @@ static int dump_ring(struct dump *d)
         struct hk_record r;
 
         memcpy(&r, d->bytes + h->slots_offset + (i & (h->slot_count - 1)) * sizeof(r), sizeof(r));
-        r.payload_len = d->o->payload ? r.payload_len : 0;
-        json_array_append_new(
-            records, record_json(&(struct dump){.o = &(struct hk_options){0}}, &r, d->bytes));
+        json_array_append_new(records, record_json(d, &r, NULL));
     }
     return HK_EXIT_DONE;
 }
