@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "replicator/core/lag.h"
+
+#define RATE_SPAN_NS 500000000ull
+#define NS_PER_S 1000000000ull
+
+uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to)
+{
+    uint64_t bytes;
+
+    if (to <= from)
+        return 0;
+    bytes = to - from;
+    for (uint32_t i = 1; i < h->count; i++) {
+        uint64_t first = hk_max_u64(h->epoch[i].parent_end, from);
+        uint64_t end = hk_min_u64(h->epoch[i].first_lsn, to);
+
+        if (first < end)
+            bytes -= end - first;
+    }
+    return bytes;
+}
+
+void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns)
+{
+    if (time_ns == a->time_ns)
+        return;
+    a->time_ns = time_ns;
+    a->since_ns = mono_ns;
+}
+
+uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns)
+{
+    uint64_t by_mono, by_real;
+
+    if (a->time_ns == 0)
+        return 0;
+    by_mono = mono_ns > a->since_ns ? mono_ns - a->since_ns : 0;
+    by_real = real_ns > a->time_ns ? real_ns - a->time_ns : 0;
+    return hk_max_u64(hk_max_u64(by_mono, by_real), 1);
+}
+
+void hk_lag_rate_update(struct hk_lag_rate *r, uint64_t total_bytes, bool busy, uint64_t mono_ns)
+{
+    if (r->was_busy && mono_ns > r->last_ns && total_bytes >= r->last_bytes) {
+        r->busy_ns += mono_ns - r->last_ns;
+        r->busy_bytes += total_bytes - r->last_bytes;
+    }
+    r->was_busy = busy;
+    r->last_ns = mono_ns;
+    r->last_bytes = total_bytes;
+    if (r->busy_ns >= RATE_SPAN_NS) {
+        uint64_t now = (uint64_t)((unsigned __int128)r->busy_bytes * NS_PER_S / r->busy_ns);
+
+        r->bytes_s = r->bytes_s ? (3 * r->bytes_s + now) / 4 : now;
+        r->busy_ns = r->busy_bytes = 0;
+    }
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How far behind, in bytes and in time, and how fast the applier goes. Integers; where the truth is
+ * not known the figure errs on the large side (I18). One thread.
+ */
+#ifndef HK_CORE_LAG_H
+#define HK_CORE_LAG_H
+
+#include "proto/history.h"
+
+/* Log bytes between two positions of one line of history; the holes between epochs hold no log. */
+uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to);
+
+/*
+ * Age of the oldest record that is not durable. Capture times are realtime, which may step; the
+ * monotonic time since which that record is known to be the oldest is the floor.
+ */
+struct hk_lag_age {
+    uint64_t time_ns;   /* capture time of that record, 0: none */
+    uint64_t since_ns;  /* monotonic: since when it has been the oldest */
+};
+void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns);
+uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns);
+
+/* Bytes a second while there was something to do. */
+struct hk_lag_rate {
+    uint64_t bytes_s;   /* 0: not known yet */
+    uint64_t busy_ns, busy_bytes, last_ns, last_bytes;
+    bool was_busy;
+};
+/* total_bytes: done so far; busy: there is more to do from now on. */
+void hk_lag_rate_update(struct hk_lag_rate *r, uint64_t total_bytes, bool busy, uint64_t mono_ns);
+
+#endif

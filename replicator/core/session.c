@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "replicator/core/session.h"
+
+#include "proto/record.h"
+
+bool hk_hello_ok(const struct hk_hello *h)
+{
+    const struct hk_epoch *last;
+
+    if (h->history.count == 0 || hk_history_check(&h->history) != 0)
+        return false;
+    last = hk_history_last(&h->history);
+    if (__builtin_memcmp(last, &h->epoch, sizeof(*last)) != 0)
+        return false;
+    if (h->durable > h->acked || h->acked > h->produced || h->released > h->produced ||
+        h->produced > h->ceiling)
+        return false;
+    if ((h->durable | h->acked | h->produced | h->released) % HK_RECORD_ALIGN != 0)
+        return false;
+    return h->mode >= HK_MODE_ASYNC && h->mode <= HK_MODE_SYNC &&
+           h->on_link_loss >= HK_LINK_LOSS_CONTINUE && h->on_link_loss <= HK_LINK_LOSS_BLOCK &&
+           h->contact_timeout_ns > 0 && h->volume_count <= HK_VOLUMES_MAX;
+}
+
+/* Who is calling, and with which configuration? */
+static enum hk_refusal judge_identity(const struct hk_session_standby *me, const struct hk_hello *h)
+{
+    const struct hk_super *s = me->super;
+
+    if (h->version_min > HK_CTL_VERSION_MAX || h->version_max < HK_CTL_VERSION_MIN)
+        return HK_REFUSE_VERSION;
+    if (!hk_uuid_equal(&h->group_id, &me->group_id))
+        return HK_REFUSE_GROUP;
+    if (h->config_hash != me->config_hash)
+        return HK_REFUSE_CONFIG;
+    if (h->volume_count != me->volume_count)
+        return HK_REFUSE_VOLUMES;
+    for (uint32_t i = 0; i < h->volume_count && i < HK_VOLUMES_MAX; i++) {
+        if (h->volume_bytes[i] != me->volume_bytes[i])
+            return HK_REFUSE_VOLUMES;
+    }
+    if (!me->ready)
+        return HK_REFUSE_NOT_READY;
+    if (s->role != HK_ROLE_STANDBY)
+        return HK_REFUSE_ROLE;
+    if (!hk_hello_ok(h))
+        return HK_REFUSE_MALFORMED;
+    if (hk_uuid_is_nil(&h->replica_id) || hk_uuid_equal(&h->replica_id, &s->replica_id))
+        return HK_REFUSE_REPLICA;
+    if (!hk_uuid_is_nil(&s->peer_replica_id) &&
+        !hk_uuid_equal(&s->peer_replica_id, &h->replica_id))
+        return HK_REFUSE_REPLICA;
+    if (!hk_uuid_is_nil(&h->peer_replica_id) && !hk_uuid_equal(&h->peer_replica_id, &s->replica_id))
+        return HK_REFUSE_REPLICA;
+    return HK_REFUSE_NONE;
+}
+
+static enum hk_refusal judge_kinship(const struct hk_session_standby *me, const struct hk_hello *h,
+                                     uint64_t detail[2])
+{
+    const struct hk_history *mine = &me->super->history;
+    uint32_t common;
+
+    detail[0] = mine->count;
+    detail[1] = h->history.count;
+    switch (hk_history_compare(&h->history, mine, &common)) {
+    case HK_KIN_EQUAL:
+    case HK_KIN_AHEAD: break;
+    case HK_KIN_BEHIND: return HK_REFUSE_OLDER_EPOCH;
+    case HK_KIN_DIVERGED: return HK_REFUSE_DIVERGED;
+    case HK_KIN_STRANGERS: return HK_REFUSE_STRANGERS;
+    }
+    detail[0] = detail[1] = 0;
+    return HK_REFUSE_NONE;
+}
+
+/* One primary process at a time; of two on one host the younger lease wins. */
+static enum hk_refusal judge_lease(const struct hk_session_standby *me, const struct hk_hello *h)
+{
+    if (h->lease == 0)
+        return HK_REFUSE_LEASE;
+    if (!me->alive)
+        return HK_REFUSE_NONE;
+    if (!hk_uuid_equal(&me->alive_host, &h->host_id))
+        return HK_REFUSE_BUSY;
+    return h->lease < me->alive_lease ? HK_REFUSE_LEASE : HK_REFUSE_NONE;
+}
+
+/* Same epoch, or one adopted: have both sides the same past up to where the standby stands? */
+static enum hk_refusal judge_positions(uint64_t acked, uint64_t durable, uint64_t known_durable,
+                                       uint64_t released, uint64_t produced, uint64_t ceiling,
+                                       uint64_t detail[2])
+{
+    detail[0] = durable;
+    if (durable < known_durable) {
+        detail[1] = known_durable;
+        return HK_REFUSE_LOST_DURABLE;
+    }
+    if (durable < released) {
+        detail[1] = released;
+        return HK_REFUSE_RING;
+    }
+    detail[0] = acked;
+    detail[1] = hk_min_u64(produced, ceiling);
+    if (acked > detail[1])
+        return HK_REFUSE_AHEAD;
+    detail[0] = detail[1] = 0;
+    return HK_REFUSE_NONE;
+}
+
+/*
+ * The primary's history goes on where ours ends. Only one step is taken over, and only when the
+ * parent's log is here to its end: what lies between can't be sent (SPEC.md §10).
+ */
+static enum hk_refusal judge_adoption(const struct hk_session_standby *me, const struct hk_hello *h,
+                                      struct hk_session_verdict *v)
+{
+    uint32_t mine = me->super->history.count;
+
+    v->adopt = true;
+    v->start_lsn = h->epoch.first_lsn;
+    if (mine == 0) {
+        /* A fresh standby: equal by declaration, and then only at the group's very beginning. */
+        if (!(me->super->flags & HK_SF_ASSUMED_EQUAL) || h->history.count != 1)
+            return HK_REFUSE_FULL_COMPARE;
+        return HK_REFUSE_NONE;
+    }
+    v->detail[0] = me->durable;
+    v->detail[1] = h->history.epoch[mine].parent_end;
+    if (me->durable > v->detail[1] || me->acked > v->detail[1])
+        return HK_REFUSE_AHEAD;
+    if (me->durable < v->detail[1] || h->history.count != mine + 1)
+        return HK_REFUSE_RING;
+    v->detail[0] = v->detail[1] = 0;
+    return HK_REFUSE_NONE;
+}
+
+static enum hk_refusal judge(const struct hk_session_standby *me, const struct hk_hello *h,
+                             struct hk_session_verdict *v)
+{
+    uint64_t acked = me->acked, durable = me->durable;
+    enum hk_refusal why = judge_identity(me, h);
+
+    if (why)
+        return why;
+    why = judge_kinship(me, h, v->detail);
+    if (why)
+        return why;
+    if (me->super->flags & (HK_SF_PROMOTED | HK_SF_PROMOTING))
+        return HK_REFUSE_PROMOTED;
+    why = judge_lease(me, h);
+    if (why)
+        return why;
+    if ((h->super_flags | me->super->flags) & HK_SF_FULL_COMPARE) {
+        v->full_compare = true;
+        return HK_REFUSE_FULL_COMPARE;
+    }
+    if (h->history.count > me->super->history.count) {
+        why = judge_adoption(me, h, v);
+        if (why)
+            return why;
+        acked = durable = v->start_lsn;
+    }
+    return judge_positions(acked, durable, h->durable, h->released, h->produced, h->ceiling,
+                           v->detail);
+}
+
+void hk_session_judge_hello(const struct hk_session_standby *me, const struct hk_hello *h,
+                            struct hk_session_verdict *ret)
+{
+    struct hk_session_verdict v = {.refusal = HK_REFUSE_NONE};
+
+    HK_ASSERT(me->durable <= me->acked);
+    v.refusal = judge(me, h, &v);
+    if (v.refusal != HK_REFUSE_NONE)
+        v.adopt = false;
+    *ret = v;
+}
+
+static bool welcome_ok(const struct hk_welcome *w)
+{
+    if (w->session == 0 || hk_history_check(&w->history) != 0)
+        return false;
+    if ((w->acked | w->durable | w->applied) % HK_RECORD_ALIGN != 0)
+        return false;
+    return w->applied <= w->durable && w->durable <= w->acked && w->acked <= w->window;
+}
+
+enum hk_refusal hk_session_judge_welcome(const struct hk_hello *hello, const struct hk_welcome *w,
+                                         uint64_t produced, uint64_t ret_detail[2])
+{
+    uint32_t common;
+
+    ret_detail[0] = ret_detail[1] = 0;
+    if (w->version < HK_CTL_VERSION_MIN || w->version > HK_CTL_VERSION_MAX)
+        return HK_REFUSE_VERSION;
+    if (w->config_hash != hello->config_hash)
+        return HK_REFUSE_CONFIG;
+    if (!welcome_ok(w))
+        return HK_REFUSE_MALFORMED;
+    if (hk_uuid_is_nil(&w->replica_id) || hk_uuid_equal(&w->replica_id, &hello->replica_id))
+        return HK_REFUSE_REPLICA;
+    if (!hk_uuid_is_nil(&hello->peer_replica_id) &&
+        !hk_uuid_equal(&hello->peer_replica_id, &w->replica_id))
+        return HK_REFUSE_REPLICA;
+    switch (hk_history_compare(&w->history, &hello->history, &common)) {
+    case HK_KIN_EQUAL:
+    case HK_KIN_BEHIND: break; /* an empty one is a prefix of any */
+    case HK_KIN_AHEAD: return HK_REFUSE_OLDER_EPOCH;
+    case HK_KIN_DIVERGED: return HK_REFUSE_DIVERGED;
+    case HK_KIN_STRANGERS: return HK_REFUSE_STRANGERS;
+    }
+    if (w->super_flags & (HK_SF_PROMOTED | HK_SF_PROMOTING))
+        return HK_REFUSE_PROMOTED;
+    if (w->super_flags & HK_SF_FULL_COMPARE)
+        return HK_REFUSE_FULL_COMPARE;
+    return judge_positions(w->acked, w->durable, hello->durable, hello->released, produced,
+                           hello->ceiling, ret_detail);
+}
+
+const char *hk_refusal_text(enum hk_refusal r)
+{
+    switch (r) {
+    case HK_REFUSE_NONE: return "none";
+    case HK_REFUSE_VERSION: return "no common version";
+    case HK_REFUSE_GROUP: return "another group";
+    case HK_REFUSE_CONFIG: return "group.conf differs between the sites";
+    case HK_REFUSE_VOLUMES: return "number or sizes of the volumes differ";
+    case HK_REFUSE_REPLICA: return "another replica than this metadata is relative to";
+    case HK_REFUSE_ROLE: return "both sides have the same role";
+    case HK_REFUSE_OLDER_EPOCH: return "the caller's epoch is older than ours";
+    case HK_REFUSE_DIVERGED: return "histories diverged: both sides wrote after a fork";
+    case HK_REFUSE_STRANGERS: return "no common history";
+    case HK_REFUSE_PROMOTED: return "this side was promoted";
+    case HK_REFUSE_FULL_COMPARE: return "full compare required";
+    case HK_REFUSE_LOST_DURABLE: return "the standby has less than it had reported durable";
+    case HK_REFUSE_AHEAD: return "the standby has more than the primary produced";
+    case HK_REFUSE_LEASE: return "another replicator holds the attach lease";
+    case HK_REFUSE_RING: return "the ring no longer holds what the standby needs";
+    case HK_REFUSE_BUSY: return "a session with another primary is alive";
+    case HK_REFUSE_NOT_READY: return "recovery is still running";
+    case HK_REFUSE_BAD_FRAME: return "a bad record inside a valid frame";
+    case HK_REFUSE_MALFORMED: return "a control message out of place";
+    case HK_REFUSALS: break;
+    }
+    return "unknown reason";
+}
