@@ -33,8 +33,10 @@ static int lock_file(int fd, const char *path, struct hk_io_error *err)
     if (flock(fd, LOCK_EX | LOCK_NB) == 0)
         return 0;
     if (errno == EWOULDBLOCK)
-        return hk_io_fail(err, -EBUSY, "%s is in use by another process: stop that one first "
-                          "(fuser -v %s names it)", path, path);
+        return hk_io_fail(err, -EBUSY,
+                          "%s is in use by another process: stop that one first "
+                          "(fuser -v %s names it)",
+                          path, path);
     return hk_io_fail(err, -errno, "cannot lock %s: %s", path, strerror(errno));
 }
 
@@ -49,11 +51,15 @@ static int size_of(int fd, const struct stat *st, uint64_t *ret_bytes)
 static int open_fail(const char *path, bool block, int error, struct hk_io_error *err)
 {
     if (error == -EBUSY && block)
-        return hk_io_fail(err, error, "%s is in use (mounted, or held by another device): it must "
-                          "be Hikae's alone", path);
+        return hk_io_fail(err, error,
+                          "%s is in use (mounted, or held by another device): it must "
+                          "be Hikae's alone",
+                          path);
     if (error == -EINVAL)
-        return hk_io_fail(err, error, "cannot open %s with O_DIRECT: its file system does not "
-                          "support it; choose another place", path);
+        return hk_io_fail(err, error,
+                          "cannot open %s with O_DIRECT: its file system does not "
+                          "support it; choose another place",
+                          path);
     return hk_io_fail(err, error, "cannot open %s: %s", path, strerror(-error));
 }
 
@@ -106,8 +112,8 @@ err_close:
 static int write_whole(int fd, const char *what, uint64_t bytes, uint64_t base, uint64_t total,
                        const struct hk_disk_progress *progress)
 {
-    uint8_t *zeroes = mmap(NULL, WRITE_PIECE_BYTES, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *zeroes =
+        mmap(NULL, WRITE_PIECE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int ret = 0;
 
     if (zeroes == MAP_FAILED)
@@ -172,8 +178,10 @@ static int create_meta(const char *path, uint64_t bytes, int *ret_fd, struct hk_
     ret = create_whole(dir_fd, slash != NULL ? slash + 1 : path, bytes, 0, bytes, NULL, ret_fd);
     close(dir_fd);
     if (ret == -EEXIST)
-        return hk_io_fail(err, ret, "%s exists: it may hold the metadata of a group; it is not "
-                          "overwritten", path);
+        return hk_io_fail(err, ret,
+                          "%s exists: it may hold the metadata of a group; it is not "
+                          "overwritten",
+                          path);
     if (ret < 0)
         return hk_io_fail(err, ret, "cannot create %s (%llu bytes): %s", path,
                           (unsigned long long)bytes, strerror(-ret));
@@ -215,7 +223,8 @@ static int open_segment(struct segment_dir *s, const char *name, struct hk_io_er
     struct stat st;
 
     if (s->found == s->count)
-        return hk_io_fail(err, -E2BIG, "%s holds more than the %u segment files that are "
+        return hk_io_fail(err, -E2BIG,
+                          "%s holds more than the %u segment files that are "
                           "configured: raise the journal size, segments are never thrown away",
                           s->path, s->count);
     f->fd = openat(s->fd, name, O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
@@ -226,9 +235,10 @@ static int open_segment(struct segment_dir *s, const char *name, struct hk_io_er
     if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode))
         return hk_io_fail(err, -EINVAL, "%s/%s is no regular file", s->path, name);
     if ((uint64_t)st.st_size != s->bytes)
-        return hk_io_fail(err, -EFBIG, "%s/%s has %lld bytes, segments have %llu here: the "
-                          "segment size of a journal does not change", s->path, name,
-                          (long long)st.st_size, (unsigned long long)s->bytes);
+        return hk_io_fail(err, -EFBIG,
+                          "%s/%s has %lld bytes, segments have %llu here: the "
+                          "segment size of a journal does not change",
+                          s->path, name, (long long)st.st_size, (unsigned long long)s->bytes);
     return 0;
 }
 
@@ -262,9 +272,11 @@ static int check_space(const struct segment_dir *s, struct hk_io_error *err)
         return 0;
     have = (uint64_t)v.f_bavail * v.f_frsize;
     if (need > have)
-        return hk_io_fail(err, -ENOSPC, "%s needs %llu MiB more for the journal, %llu MiB are "
-                          "free: make room or configure a smaller journal", s->path,
-                          (unsigned long long)(need >> 20), (unsigned long long)(have >> 20));
+        return hk_io_fail(err, -ENOSPC,
+                          "%s needs %llu MiB more for the journal, %llu MiB are "
+                          "free: make room or configure a smaller journal",
+                          s->path, (unsigned long long)(need >> 20),
+                          (unsigned long long)(have >> 20));
     return 0;
 }
 

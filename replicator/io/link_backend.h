@@ -12,9 +12,9 @@
 #include "replicator/io/link.h"
 
 enum {
-    HK_LINK_BURST = 64,     /* frames sealed, sent, received, opened at once */
-    HK_LINK_HELD_MAX = 32,  /* frames the impairment holds back */
-    HK_IP_UDP_BYTES = 28,   /* IPv4 without options, and UDP */
+    HK_LINK_BURST = 64,    /* frames sealed, sent, received, opened at once */
+    HK_LINK_HELD_MAX = 32, /* frames the impairment holds back */
+    HK_IP_UDP_BYTES = 28,  /* IPv4 without options, and UDP */
     HK_FRAME_OVERHEAD_BYTES = HK_FRAME_HEADER_BYTES + HK_FRAME_TAG_BYTES,
 };
 
@@ -71,8 +71,7 @@ int hk_link_dpdk_create(const struct hk_link_cfg *cfg, struct hk_link **ret_link
 /* Frame bytes that fit an IP packet of `mtu` bytes. */
 static inline uint32_t hk_link_body_max_of(uint32_t mtu)
 {
-    return (uint32_t)hk_min_u64(mtu - HK_IP_UDP_BYTES - HK_FRAME_OVERHEAD_BYTES,
-                                HK_FRAME_BODY_MAX);
+    return (uint32_t)hk_min_u64(mtu - HK_IP_UDP_BYTES - HK_FRAME_OVERHEAD_BYTES, HK_FRAME_BODY_MAX);
 }
 
 /* An ack with all its ranges must fit, else a link would work until the day of losses. */

@@ -69,8 +69,10 @@ int hk_memory_arena(size_t bytes, struct hk_arena *ret_arena, bool *ret_locked,
     return 0;
 
 err_unmap:
-    hk_io_fail(err, -errno, "cannot have %zu MiB of memory: %s; lower the memory settings of the "
-               "group or add memory", size >> 20, strerror(errno));
+    hk_io_fail(err, -errno,
+               "cannot have %zu MiB of memory: %s; lower the memory settings of the "
+               "group or add memory",
+               size >> 20, strerror(errno));
     munmap(base, size);
     return err != NULL ? err->error : -ENOMEM;
 }

@@ -48,6 +48,7 @@ struct hk_reactor {
     struct hk_now now;
     int wake_fd;
     bool claimed;
+    uint16_t buffer_groups;
     uint32_t idle_turns; /* in a row */
     uint32_t idle_sleeps;
     struct hk_reactor_stats stats;
@@ -118,6 +119,25 @@ static uint32_t reap(struct hk_reactor *r)
     return n;
 }
 
+uint16_t hk_reactor_buffer_group(struct hk_reactor *r)
+{
+    return r->buffer_groups++;
+}
+
+void hk_reactor_settle(struct hk_reactor *r, bool (*settled)(const void *arg), const void *arg)
+{
+    struct __kernel_timespec ts = {.tv_nsec = 10 * 1000 * 1000};
+    struct io_uring_cqe *cqe;
+
+    if (!r->claimed)
+        claim(r);
+    for (int i = 0; !settled(arg); i++) {
+        HK_ASSERT(i < 1000);
+        (void)io_uring_submit_and_wait_timeout(&r->ring, &cqe, 1, &ts, NULL);
+        reap(r);
+    }
+}
+
 static int open_ring(struct hk_reactor *r, struct hk_io_error *err)
 {
     static const uint32_t flags[] = {
@@ -141,11 +161,15 @@ static int open_ring(struct hk_reactor *r, struct hk_io_error *err)
         }
     }
     if (ret == -EPERM || ret == -EACCES)
-        return hk_io_fail(err, ret, "io_uring is not permitted here: %s; see the sysctl "
-                          "kernel.io_uring_disabled (0 allows it)", strerror(-ret));
+        return hk_io_fail(err, ret,
+                          "io_uring is not permitted here: %s; see the sysctl "
+                          "kernel.io_uring_disabled (0 allows it)",
+                          strerror(-ret));
     if (ret < 0)
-        return hk_io_fail(err, ret, "cannot set up io_uring with %u entries: %s; Linux 6.1 or "
-                          "newer is needed", r->cfg.entries, strerror(-ret));
+        return hk_io_fail(err, ret,
+                          "cannot set up io_uring with %u entries: %s; Linux 6.1 or "
+                          "newer is needed",
+                          r->cfg.entries, strerror(-ret));
     return 0;
 }
 
@@ -182,9 +206,7 @@ static void watch_done(struct hk_completion *c, int32_t result, uint32_t cqe_fla
         w->ready(w->arg);
 }
 
-static void ignore_done(struct hk_completion *c, int32_t result, uint32_t cqe_flags)
-{
-}
+void hk_completion_ignore(struct hk_completion *c, int32_t result, uint32_t cqe_flags) {}
 
 int hk_reactor_watch(struct hk_reactor *r, int fd, bool drain, void (*ready)(void *arg), void *arg)
 {
@@ -245,7 +267,7 @@ int hk_reactor_create(const struct hk_reactor_cfg *cfg, struct hk_reactor **ret_
     r->cfg.spin_turns = cfg->spin_turns ? cfg->spin_turns : SPIN_TURNS_DEFAULT;
     r->cfg.yield_turns = cfg->yield_turns ? cfg->yield_turns : YIELD_TURNS_DEFAULT;
     r->cfg.sleep_ns_max = cfg->sleep_ns_max ? cfg->sleep_ns_max : SLEEP_NS_DEFAULT;
-    r->ignore.done = ignore_done;
+    r->ignore.done = hk_completion_ignore;
     hk_clock_now(&r->now);
     ret = open_ring(r, err);
     if (ret < 0)
@@ -292,8 +314,7 @@ void hk_reactor_remove(struct hk_reactor *r, struct hk_poller *p)
         if (r->pollers[i] != p)
             continue;
         r->poller_count--;
-        memmove(&r->pollers[i], &r->pollers[i + 1],
-                (r->poller_count - i) * sizeof(r->pollers[0]));
+        memmove(&r->pollers[i], &r->pollers[i + 1], (r->poller_count - i) * sizeof(r->pollers[0]));
         return;
     }
 }
@@ -421,8 +442,7 @@ uint32_t hk_reactor_turn(struct hk_reactor *r, uint64_t sleep_ns_max)
     r->idle_turns = 0;
     r->idle_sleeps = 0;
     submit(r);
-    r->stats.turn_ns_max =
-        hk_max_u64(r->stats.turn_ns_max, hk_clock_mono_ns() - r->now.mono_ns);
+    r->stats.turn_ns_max = hk_max_u64(r->stats.turn_ns_max, hk_clock_mono_ns() - r->now.mono_ns);
     return work;
 }
 

@@ -92,11 +92,20 @@ void hk_reactor_stats(const struct hk_reactor *r, struct hk_reactor_stats *ret);
 struct hk_completion {
     void (*done)(struct hk_completion *c, int32_t result, uint32_t cqe_flags);
 };
+/* A `done` for requests whose result nobody needs. */
+void hk_completion_ignore(struct hk_completion *c, int32_t result, uint32_t cqe_flags);
 /*
  * A prepared-to-be-filled entry whose completion calls c->done. Submits what is queued if there is
  * no room, so it never fails. The user data is already set; the prep helpers keep it.
  */
 struct io_uring_sqe *hk_reactor_sqe(struct hk_reactor *r, struct hk_completion *c);
 struct io_uring *hk_reactor_ring(struct hk_reactor *r);
+/* A number for a group of provided buffers that nobody else on this ring has. */
+uint16_t hk_reactor_buffer_group(struct hk_reactor *r);
+/*
+ * For tearing down: hands out completions (everybody's) until `settled` says so. At most ten
+ * seconds; then something that cannot be cancelled is broken, and so are we.
+ */
+void hk_reactor_settle(struct hk_reactor *r, bool (*settled)(const void *arg), const void *arg);
 
 #endif

@@ -87,8 +87,7 @@ static struct hk_diskop *list_pop(struct op_list *l)
 
 static bool is_transfer(const struct hk_diskop *op)
 {
-    return op->kind == HK_DISK_READ || op->kind == HK_DISK_WRITE ||
-           op->kind == HK_DISK_WRITE_DSYNC;
+    return op->kind == HK_DISK_READ || op->kind == HK_DISK_WRITE || op->kind == HK_DISK_WRITE_DSYNC;
 }
 
 /* ---- one request: (re)issue ---- */
