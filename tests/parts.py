@@ -251,8 +251,9 @@ def count_cmocka(text):
 
 def count_tap(text):
     """Counts TAP; None when there is no plan in it."""
-    plan = re.search(r'^1\.\.(\d+)', text, re.M)
-    if not plan:
+    # One plan a group of tests.
+    plans = re.findall(r'^1\.\.(\d+)', text, re.M)
+    if not plans:
         return None
     result = Result()
     for line in text.splitlines():
@@ -265,7 +266,7 @@ def count_tap(text):
             result.fail(match[2])
         else:
             result.passed += 1
-    missing = int(plan[1]) - result.passed - result.failed - result.skipped
+    missing = sum(map(int, plans)) - result.passed - result.failed - result.skipped
     if missing > 0:
         result.fail(f'{missing} cases of the plan never ran', missing)
     return result
