@@ -168,7 +168,7 @@ static int copy_piece(struct restore *s)
 
     if (n != (ssize_t)want)
         return hk_complain(HK_EXIT_FAILED,
-                           "HKE5015E reading the image failed at byte %" PRIu64 ": %s", s->done,
+                           "HKE5017E reading the image failed at byte %" PRIu64 ": %s", s->done,
                            n < 0 ? strerror(errno) : "it ends too early");
     exit_code = still_stands(s);
     if (exit_code)
@@ -229,7 +229,7 @@ static int restore_open(struct restore *s)
     s->mark_end = reply->mark_end;
     hk_rpc_free(&reply->base);
     if (s->from < 0 || !s->bytes)
-        return hk_complain(HK_EXIT_FAILED, "HKE5015E the daemon gave no descriptor of the image");
+        return hk_complain(HK_EXIT_FAILED, "HKE5017E the daemon gave no descriptor of the image");
     s->to = open(s->o->to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (s->to < 0)
         return hk_complain(HK_EXIT_FAILED, "HKE5016E %s can't be created: %s", s->o->to,

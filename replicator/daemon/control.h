@@ -97,6 +97,8 @@ const char *hk_report_state(const struct hk_control *c);
 
 /* notices.c: what the pure side noticed, as a numbered event with a message id. */
 void hk_notice_event(struct hk_control *c, const struct hk_from_node *m);
+/* The message id of a refusal (enum hk_refusal). */
+const char *hk_notice_refusal_id(uint64_t reason);
 void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *before,
                        const struct hk_capture_view *after);
 /* Adds an event; id is a message id, the rest a format of its parameters. */

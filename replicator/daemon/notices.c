@@ -27,6 +27,24 @@ void hk_notice_add(struct hk_control *c, const char *id, uint32_t epoch, uint64_
     fprintf(stderr, "hikaed: %s %s: %s\n", e.id, c->conf->name, e.text);
 }
 
+const char *hk_notice_refusal_id(uint64_t reason)
+{
+    static const char *const ids[HK_REFUSALS] = {
+        [HK_REFUSE_NONE] = "HKE2012E",         [HK_REFUSE_VERSION] = "HKE2013E",
+        [HK_REFUSE_GROUP] = "HKE2014E",        [HK_REFUSE_CONFIG] = "HKE2015E",
+        [HK_REFUSE_VOLUMES] = "HKE2016E",      [HK_REFUSE_REPLICA] = "HKE2017E",
+        [HK_REFUSE_ROLE] = "HKE2018E",         [HK_REFUSE_OLDER_EPOCH] = "HKE2019E",
+        [HK_REFUSE_DIVERGED] = "HKE2020E",     [HK_REFUSE_STRANGERS] = "HKE2021E",
+        [HK_REFUSE_PROMOTED] = "HKE2022E",     [HK_REFUSE_FULL_COMPARE] = "HKE2023E",
+        [HK_REFUSE_LOST_DURABLE] = "HKE2024E", [HK_REFUSE_AHEAD] = "HKE2025E",
+        [HK_REFUSE_LEASE] = "HKE2026E",        [HK_REFUSE_RING] = "HKE2027E",
+        [HK_REFUSE_BUSY] = "HKE2028W",         [HK_REFUSE_NOT_READY] = "HKE2029W",
+        [HK_REFUSE_BAD_FRAME] = "HKE2030E",    [HK_REFUSE_MALFORMED] = "HKE2031E",
+    };
+
+    return reason < HK_REFUSALS && ids[reason] ? ids[reason] : "HKE2012E";
+}
+
 static void freeze_ended(struct hk_control *c, const struct hk_from_node *m)
 {
     static const char *const why[] = {"", "it was released", "the journal passed 80 %",
@@ -82,12 +100,12 @@ static void session_notes(struct hk_control *c, const struct hk_from_node *m)
                       a[0] ? hk_refusal_text((enum hk_refusal)a[0]) : "the connection was lost");
         break;
     case HK_NOTE_REFUSED:
-        hk_notice_add(
-            c, "HKE2012E", m->epoch, m->lsn, 0, NULL,
-            "a session with site %s was refused: %s (%#llx, %#llx); nothing was changed at "
-            "either site",
-            c->conf->site[c->local->peer_index].name, hk_refusal_text((enum hk_refusal)a[0]),
-            (unsigned long long)a[1], (unsigned long long)a[2]);
+        hk_notice_add(c, hk_notice_refusal_id(a[0]), m->epoch, m->lsn, 0, NULL,
+                      "a session with site %s was refused: %s (%#llx, %#llx); nothing was changed at "
+                      "either site",
+                      c->conf->site[c->local->peer_index].name,
+                      hk_refusal_text((enum hk_refusal)a[0]), (unsigned long long)a[1],
+                      (unsigned long long)a[2]);
         break;
     case HK_NOTE_CONTACT_LOST:
         hk_notice_add(c, "HKE2041E", m->epoch, m->lsn, 0, NULL,
