@@ -14,9 +14,12 @@ int hk_line_seek(const struct hk_history *h, uint64_t lsn, uint64_t *ret_lsn)
     HK_ASSERT(h->count <= HK_HISTORY_EPOCHS_MAX);
     if (h->count == 0)
         return -1;
+    lsn = hk_max_u64(lsn, h->epoch[0].first_lsn);
     /* An epoch that ended without a byte is passed over, too. */
-    while (lsn >= hk_line_epoch_end(h, i))
+    while (lsn >= hk_line_epoch_end(h, i)) {
         i++;
-    *ret_lsn = hk_max_u64(lsn, h->epoch[i].first_lsn);
+        lsn = hk_max_u64(lsn, h->epoch[i].first_lsn);
+    }
+    *ret_lsn = lsn;
     return (int)i;
 }
