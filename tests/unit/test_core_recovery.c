@@ -169,8 +169,7 @@ static uint64_t run_pipe(unsigned percent, uint64_t bytes_s, uint64_t delay_ns, 
 
     hk_controller_init(&c, 0, now);
     for (int step = 0; step < 400000 && now < 20000 * MS; step++) {
-        while (hk_recovery_room(r) &&
-               hk_controller_may_send(&c, r->in_flight_bytes, 16000, now)) {
+        while (hk_recovery_room(r) && hk_controller_may_send(&c, r->in_flight_bytes, 16000, now)) {
             uint64_t pn = hk_recovery_sent(r, 64, 16000, 16000, now);
 
             hk_controller_sent(&c, 16000);
@@ -232,9 +231,12 @@ static void rate_cap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(packet_threshold),   cmocka_unit_test(time_threshold_and_probe),
-        cmocka_unit_test(impossible_ack),     cmocka_unit_test(full_table),
-        cmocka_unit_test(every_packet_ends_once), cmocka_unit_test(window_fits_the_pipe),
+        cmocka_unit_test(packet_threshold),
+        cmocka_unit_test(time_threshold_and_probe),
+        cmocka_unit_test(impossible_ack),
+        cmocka_unit_test(full_table),
+        cmocka_unit_test(every_packet_ends_once),
+        cmocka_unit_test(window_fits_the_pipe),
         cmocka_unit_test(rate_cap),
     };
 

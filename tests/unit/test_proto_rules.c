@@ -67,6 +67,9 @@ static void test_names(void **state)
     for (int c = 1; c < 256; c++) {
         memset(name, 0, sizeof(name));
         name[0] = (char)c;
+        assert_int_equal(hk_mark_name_ok(name), strchr(good, c) != NULL && c != '.' && c != '-');
+        name[1] = name[0];
+        name[0] = 'x';
         assert_int_equal(hk_mark_name_ok(name), strchr(good, c) != NULL);
     }
     for (size_t len = 0; len <= HK_NAME_BYTES; len++) {

@@ -141,6 +141,7 @@ static void get_uuid(struct reader *r, config_setting_t *s, const char *key, boo
 static void get_name(struct reader *r, config_setting_t *s, const char *key,
                      char out[HK_NAME_BYTES])
 {
+    memset(out, 0, HK_NAME_BYTES);
     if (get_string(r, s, key, true, "a name", out, HK_NAME_BYTES) && !hk_mark_name_ok(out))
         complain(r, "HKE1005E", config_setting_get_member(s, key), key,
                  "\"%s\": expected a name of letters, digits, '.', '_' and '-'", out);
