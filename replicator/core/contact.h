@@ -15,7 +15,7 @@ enum { HK_CONTACT_ENTRIES = 512 };
 
 struct hk_contact {
     uint64_t every_ns;
-    uint32_t count, head;      /* ring: head is the oldest */
+    uint32_t count, head; /* ring: head is the oldest */
     struct {
         uint64_t packet_number, mono_ns, real_ns;
     } sent[HK_CONTACT_ENTRIES];

@@ -61,7 +61,8 @@ void hk_controller_sent(struct hk_controller *c, uint32_t bytes)
 
 static void set_rate(struct hk_controller *c, const struct hk_recovery *r)
 {
-    uint64_t gain = c->slow_start ? 8 : 5; /* quarters: twice, and five quarters, of window per RTT */
+    uint64_t gain =
+        c->slow_start ? 8 : 5; /* quarters: twice, and five quarters, of window per RTT */
     uint64_t rate;
 
     if (r->srtt_ns == 0)

@@ -24,15 +24,15 @@ enum {
 struct hk_controller {
     uint64_t window_bytes;
     bool slow_start;
-    uint64_t rate_max_bytes_s;     /* cap, 0: none */
-    uint64_t rate_bytes_s;         /* of the token bucket, 0: not paced (no round-trip time yet) */
+    uint64_t rate_max_bytes_s; /* cap, 0: none */
+    uint64_t rate_bytes_s;     /* of the token bucket, 0: not paced (no round-trip time yet) */
     uint64_t tokens, token_fraction, token_ns;
     /* the round under way */
-    uint64_t round_end_pn;         /* ends when this one is acknowledged or passed */
+    uint64_t round_end_pn; /* ends when this one is acknowledged or passed */
     uint64_t round_start_ns;
     uint64_t round_acked_bytes, round_lost_bytes;
-    bool round_limited;            /* the window was what held us back */
-    uint64_t delivered_bytes_s;    /* of the last round */
+    bool round_limited;         /* the window was what held us back */
+    uint64_t delivered_bytes_s; /* of the last round */
 };
 
 void hk_controller_init(struct hk_controller *c, uint64_t rate_max_bytes_s, uint64_t now_ns);

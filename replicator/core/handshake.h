@@ -13,25 +13,25 @@ enum { HK_CTL_VERSION_MIN = 1, HK_CTL_VERSION_MAX = 1 };
 /* Why a session is refused or ended. The daemon maps each to a message id. */
 enum hk_refusal {
     HK_REFUSE_NONE = 0,
-    HK_REFUSE_VERSION,         /* no common version */
-    HK_REFUSE_GROUP,           /* another group id */
-    HK_REFUSE_CONFIG,          /* group.conf differs (hash) */
-    HK_REFUSE_VOLUMES,         /* number or sizes differ */
-    HK_REFUSE_REPLICA,         /* another replica than this metadata is relative to */
-    HK_REFUSE_ROLE,            /* both say primary, or both standby */
-    HK_REFUSE_OLDER_EPOCH,     /* the caller's history is a proper prefix of ours */
-    HK_REFUSE_DIVERGED,        /* fork: both sides wrote after it */
-    HK_REFUSE_STRANGERS,       /* no common epoch */
-    HK_REFUSE_PROMOTED,        /* this side was promoted */
-    HK_REFUSE_FULL_COMPARE,    /* full compare required; resync is needed and not there yet */
-    HK_REFUSE_LOST_DURABLE,    /* standby has less than it had reported durable */
-    HK_REFUSE_AHEAD,           /* standby has more than the primary's ceiling or produced */
-    HK_REFUSE_LEASE,           /* another replicator holds the attach lease */
-    HK_REFUSE_RING,            /* the ring no longer holds what the standby needs */
-    HK_REFUSE_BUSY,            /* a session with another primary process is alive */
-    HK_REFUSE_NOT_READY,       /* recovery is still running */
-    HK_REFUSE_BAD_FRAME,       /* a bad payload hash inside a valid frame ended the session */
-    HK_REFUSE_MALFORMED,       /* a control message out of place */
+    HK_REFUSE_VERSION,      /* no common version */
+    HK_REFUSE_GROUP,        /* another group id */
+    HK_REFUSE_CONFIG,       /* group.conf differs (hash) */
+    HK_REFUSE_VOLUMES,      /* number or sizes differ */
+    HK_REFUSE_REPLICA,      /* another replica than this metadata is relative to */
+    HK_REFUSE_ROLE,         /* both say primary, or both standby */
+    HK_REFUSE_OLDER_EPOCH,  /* the caller's history is a proper prefix of ours */
+    HK_REFUSE_DIVERGED,     /* fork: both sides wrote after it */
+    HK_REFUSE_STRANGERS,    /* no common epoch */
+    HK_REFUSE_PROMOTED,     /* this side was promoted */
+    HK_REFUSE_FULL_COMPARE, /* full compare required; resync is needed and not there yet */
+    HK_REFUSE_LOST_DURABLE, /* standby has less than it had reported durable */
+    HK_REFUSE_AHEAD,        /* standby has more than the primary's ceiling or produced */
+    HK_REFUSE_LEASE,        /* another replicator holds the attach lease */
+    HK_REFUSE_RING,         /* the ring no longer holds what the standby needs */
+    HK_REFUSE_BUSY,         /* a session with another primary process is alive */
+    HK_REFUSE_NOT_READY,    /* recovery is still running */
+    HK_REFUSE_BAD_FRAME,    /* a bad payload hash inside a valid frame ended the session */
+    HK_REFUSE_MALFORMED,    /* a control message out of place */
     HK_REFUSALS
 };
 const char *hk_refusal_text(enum hk_refusal r);
@@ -45,21 +45,21 @@ struct hk_hello {
     uint64_t released, acked, durable, produced, ceiling;
     uint32_t mode, on_link_loss;
     uint64_t contact_timeout_ns;
-    uint32_t super_flags;           /* the primary's enum hk_super_flags */
+    uint32_t super_flags; /* the primary's enum hk_super_flags */
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
-    struct hk_epoch epoch;          /* the session's epoch; its parent_end is in it */
+    struct hk_epoch epoch; /* the session's epoch; its parent_end is in it */
     struct hk_history history;
 };
 
 struct hk_welcome {
     uint32_t version;
-    uint32_t session;               /* random, non-zero: frames of other sessions are dropped */
+    uint32_t session; /* random, non-zero: frames of other sessions are dropped */
     struct hk_uuid site_id, host_id, replica_id;
     uint64_t config_hash;
     uint64_t acked, durable, applied, window;
-    uint32_t super_flags;           /* the standby's */
-    struct hk_history history;      /* the standby's, before it took over the primary's */
+    uint32_t super_flags;      /* the standby's */
+    struct hk_history history; /* the standby's, before it took over the primary's */
 };
 
 #endif

@@ -2,7 +2,7 @@
 #include "replicator/core/lag.h"
 
 #define RATE_SPAN_NS 500000000ull
-#define NS_PER_S 1000000000ull
+#define NS_PER_S     1000000000ull
 
 uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to)
 {

@@ -16,15 +16,15 @@ uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to);
  * monotonic time since which that record is known to be the oldest is the floor.
  */
 struct hk_lag_age {
-    uint64_t time_ns;   /* capture time of that record, 0: none */
-    uint64_t since_ns;  /* monotonic: since when it has been the oldest */
+    uint64_t time_ns;  /* capture time of that record, 0: none */
+    uint64_t since_ns; /* monotonic: since when it has been the oldest */
 };
 void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns);
 uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns);
 
 /* Bytes a second while there was something to do. */
 struct hk_lag_rate {
-    uint64_t bytes_s;   /* 0: not known yet */
+    uint64_t bytes_s; /* 0: not known yet */
     uint64_t busy_ns, busy_bytes, last_ns, last_bytes;
     bool was_busy;
 };

@@ -287,8 +287,7 @@ static uint16_t newest_ranges(const struct hk_receiver_path *p, struct hk_pn_ran
 }
 
 bool hk_receiver_next_ack(struct hk_receiver *r, uint64_t now_ns, struct hk_frame *ret_frame,
-                          struct hk_ack *ret_ack,
-                          struct hk_pn_range ret_ranges[HK_ACK_RANGES_MAX])
+                          struct hk_ack *ret_ack, struct hk_pn_range ret_ranges[HK_ACK_RANGES_MAX])
 {
     for (uint32_t i = 0; r->running && i < r->cfg.path_count; i++) {
         struct hk_receiver_path *p = &r->path[i];

@@ -25,29 +25,29 @@
 #include "replicator/core/ranges.h"
 
 enum {
-    HK_RECEIVER_RANGES = 2048,       /* pieces of log above acked */
-    HK_RECEIVER_PN_RANGES = 256,     /* packet numbers received, per path */
-    HK_ACK_EVERY_PACKETS = 2,        /* an ack is due after so many packets … */
+    HK_RECEIVER_RANGES = 2048,   /* pieces of log above acked */
+    HK_RECEIVER_PN_RANGES = 256, /* packet numbers received, per path */
+    HK_ACK_EVERY_PACKETS = 2,    /* an ack is due after so many packets … */
 };
 #define HK_ACK_DELAY_MAX_NS 1000000ull /* … or that long after the first of them */
 
 struct hk_receiver_cfg {
     uint8_t *window;
-    uint64_t window_bytes;           /* a power of two, ≥ 4 × HK_RECORD_BYTES_MAX */
+    uint64_t window_bytes; /* a power of two, ≥ 4 × HK_RECORD_BYTES_MAX */
     uint32_t path_count;
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
 };
 
 struct hk_receiver_path {
-    struct hk_ranges received;       /* packet numbers */
-    uint64_t forgotten;              /* packet numbers below can't be told from duplicates */
-    uint64_t newest, newest_ns;      /* packet number, receipt */
+    struct hk_ranges received;  /* packet numbers */
+    uint64_t forgotten;         /* packet numbers below can't be told from duplicates */
+    uint64_t newest, newest_ns; /* packet number, receipt */
     uint32_t unacked_count;
     uint64_t unacked_since_ns;
     bool ack_now;
-    uint64_t last_ping;              /* packet number of the newest ping */
-    uint64_t ack_pn;                 /* of the next ack */
+    uint64_t last_ping; /* packet number of the newest ping */
+    uint64_t ack_pn;    /* of the next ack */
     uint64_t frames_rx, bytes_rx, frames_tx, bytes_tx, duplicates;
 };
 
@@ -55,15 +55,15 @@ struct hk_receiver {
     struct hk_receiver_cfg cfg;
     bool running;
     uint32_t session;
-    uint32_t ordinal;                /* of the session's epoch */
+    uint32_t ordinal; /* of the session's epoch */
     uint64_t seed;
     uint64_t epoch_first;
     uint64_t acked, floor;
-    struct hk_ranges placed;         /* above acked */
-    bool header_ok;                  /* `header` stands at acked and was checked */
+    struct hk_ranges placed; /* above acked */
+    bool header_ok;          /* `header` stands at acked and was checked */
     struct hk_record header;
-    uint8_t *scratch;                /* a payload that wraps around the window's end */
-    enum hk_record_fault fault;      /* why the session has to end */
+    uint8_t *scratch;           /* a payload that wraps around the window's end */
+    enum hk_record_fault fault; /* why the session has to end */
     uint64_t fault_lsn;
     uint8_t last_path;
     uint64_t out_of_window, bad_records, no_room;
@@ -73,7 +73,7 @@ struct hk_receiver {
 /* A record just checked; acked is its end. */
 struct hk_received {
     struct hk_record record;
-    const void *payload;             /* valid until the next call; NULL if none */
+    const void *payload; /* valid until the next call; NULL if none */
 };
 
 size_t hk_receiver_memory(const struct hk_receiver_cfg *cfg);
@@ -110,8 +110,7 @@ bool hk_receiver_ack_due(const struct hk_receiver *r, uint64_t now_ns);
  * last_ping, delay_us, ranges. The owner adds durable, applied and flags. False: none is due.
  */
 bool hk_receiver_next_ack(struct hk_receiver *r, uint64_t now_ns, struct hk_frame *ret_frame,
-                          struct hk_ack *ret_ack,
-                          struct hk_pn_range ret_ranges[HK_ACK_RANGES_MAX]);
+                          struct hk_ack *ret_ack, struct hk_pn_range ret_ranges[HK_ACK_RANGES_MAX]);
 uint64_t hk_receiver_deadline_ns(const struct hk_receiver *r); /* UINT64_MAX: none */
 
 #endif

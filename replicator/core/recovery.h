@@ -16,8 +16,8 @@
 #include "proto/frame.h"
 
 enum {
-    HK_RECOVERY_PACKETS = 16384,     /* remembered at once; a power of two */
-    HK_RECOVERY_RESERVE = 256,       /* of them kept for pings, so that a stuck path still probes */
+    HK_RECOVERY_PACKETS = 16384, /* remembered at once; a power of two */
+    HK_RECOVERY_RESERVE = 256,   /* of them kept for pings, so that a stuck path still probes */
     HK_RECOVERY_PACKET_THRESHOLD = 3,
     HK_RECOVERY_PTO_SHIFT_MAX = 6,
 };
@@ -30,32 +30,32 @@ enum hk_sent_state { HK_SENT_NONE = 0, HK_SENT_IN_FLIGHT, HK_SENT_ACKED, HK_SENT
 
 struct hk_sent {
     uint64_t packet_number;
-    uint64_t lsn;       /* log range it carried; span 0: a ping */
+    uint64_t lsn; /* log range it carried; span 0: a ping */
     uint64_t sent_ns;
     uint32_t span;
-    uint32_t bytes;     /* on the wire, for the controller */
-    uint8_t state;      /* enum hk_sent_state */
-    bool untaken;       /* lost, and not yet taken by hk_recovery_next_lost */
+    uint32_t bytes; /* on the wire, for the controller */
+    uint8_t state;  /* enum hk_sent_state */
+    bool untaken;   /* lost, and not yet taken by hk_recovery_next_lost */
 };
 
 struct hk_recovery {
-    struct hk_sent *sent;        /* HK_RECOVERY_PACKETS, by packet number */
-    uint64_t next_pn;            /* from 1 */
-    uint64_t oldest;             /* no packet below is in flight */
-    uint64_t largest_acked;      /* 0: none */
+    struct hk_sent *sent;   /* HK_RECOVERY_PACKETS, by packet number */
+    uint64_t next_pn;       /* from 1 */
+    uint64_t oldest;        /* no packet below is in flight */
+    uint64_t largest_acked; /* 0: none */
     uint64_t in_flight_bytes;
     uint64_t srtt_ns, rttvar_ns, min_rtt_ns, latest_rtt_ns; /* srtt 0: no sample yet */
     uint64_t last_sent_ns;
-    uint64_t loss_time_ns;       /* when the next one counts as lost by time; 0: none */
+    uint64_t loss_time_ns; /* when the next one counts as lost by time; 0: none */
     uint32_t pto_count;
-    uint64_t lost_cursor;        /* lowest packet number that may be lost and untaken */
+    uint64_t lost_cursor; /* lowest packet number that may be lost and untaken */
     uint64_t untaken_count;
     uint64_t packets_lost, packets_acked;
 };
 
 struct hk_ack_result {
     uint64_t acked_bytes, acked_packets, lost_bytes, lost_packets;
-    uint64_t newest_acked;       /* packet number, 0 if nothing new */
+    uint64_t newest_acked; /* packet number, 0 if nothing new */
     bool rtt_sampled;
 };
 

@@ -115,8 +115,8 @@ int hk_sender_on_ack(struct hk_sender *s, uint8_t path, uint64_t pn, uint32_t by
         s->acks_refused++;
         return -EINVAL;
     }
-    err = hk_recovery_on_ack(&p->recovery, ranges, ack->range_count,
-                             (uint64_t)ack->delay_us * 1000, now_ns, &res);
+    err = hk_recovery_on_ack(&p->recovery, ranges, ack->range_count, (uint64_t)ack->delay_us * 1000,
+                             now_ns, &res);
     if (err) {
         s->acks_refused++;
         return err;

@@ -20,7 +20,7 @@
 #include "replicator/core/recovery.h"
 
 enum {
-    HK_SENDER_LOST_RANGES = 1024,  /* queued for sending again; beyond it ranges are joined */
+    HK_SENDER_LOST_RANGES = 1024, /* queued for sending again; beyond it ranges are joined */
     HK_FRAME_WIRE_BYTES = HK_FRAME_HEADER_BYTES + HK_FRAME_TAG_BYTES + 42, /* without the body */
 };
 
@@ -35,10 +35,10 @@ struct hk_sender_path {
     struct hk_recovery recovery;
     struct hk_controller controller;
     bool up;
-    bool ping_now, probe;          /* probe: one data frame may leave in spite of the window */
+    bool ping_now, probe; /* probe: one data frame may leave in spite of the window */
     uint32_t body_max;
     uint64_t pinged_ns;
-    uint64_t ack_seen;             /* packet number of the newest ack */
+    uint64_t ack_seen; /* packet number of the newest ack */
     uint64_t frames_tx, bytes_tx, frames_rx, bytes_rx, retransmitted;
 };
 
@@ -47,10 +47,10 @@ struct hk_sender {
     bool running;
     uint32_t session;
     uint64_t produced, next, acked, durable, applied, window;
-    uint16_t standby_flags;        /* enum hk_ack_flags */
-    uint64_t contact_ns;           /* receipt of the newest ack, 0: none in this session */
-    uint64_t acks_refused;         /* acks that said what can't be */
-    uint32_t turn;                 /* path to ask first */
+    uint16_t standby_flags; /* enum hk_ack_flags */
+    uint64_t contact_ns;    /* receipt of the newest ack, 0: none in this session */
+    uint64_t acks_refused;  /* acks that said what can't be */
+    uint32_t turn;          /* path to ask first */
     struct hk_ranges lost;
     struct hk_sender_path path[HK_PATHS_MAX];
 };

@@ -47,8 +47,7 @@ static enum hk_refusal judge_identity(const struct hk_session_standby *me, const
         return HK_REFUSE_MALFORMED;
     if (hk_uuid_is_nil(&h->replica_id) || hk_uuid_equal(&h->replica_id, &s->replica_id))
         return HK_REFUSE_REPLICA;
-    if (!hk_uuid_is_nil(&s->peer_replica_id) &&
-        !hk_uuid_equal(&s->peer_replica_id, &h->replica_id))
+    if (!hk_uuid_is_nil(&s->peer_replica_id) && !hk_uuid_equal(&s->peer_replica_id, &h->replica_id))
         return HK_REFUSE_REPLICA;
     if (!hk_uuid_is_nil(&h->peer_replica_id) && !hk_uuid_equal(&h->peer_replica_id, &s->replica_id))
         return HK_REFUSE_REPLICA;

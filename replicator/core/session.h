@@ -13,26 +13,26 @@
 
 /* The standby, when a HELLO came. */
 struct hk_session_standby {
-    const struct hk_super *super;   /* durable */
-    bool ready;                     /* recovery is through */
+    const struct hk_super *super; /* durable */
+    bool ready;                   /* recovery is through */
     struct hk_uuid group_id;
     uint64_t config_hash;
     uint32_t volume_count;
     const uint64_t *volume_bytes;
-    uint64_t acked, durable;        /* checked in memory, durable in the journal; 0: nothing ever */
-    bool alive;                     /* a session stands and was heard within T … */
-    struct hk_uuid alive_host;      /* … with this host … */
-    uint64_t alive_lease;           /* … under this lease */
+    uint64_t acked, durable;   /* checked in memory, durable in the journal; 0: nothing ever */
+    bool alive;                /* a session stands and was heard within T … */
+    struct hk_uuid alive_host; /* … with this host … */
+    uint64_t alive_lease;      /* … under this lease */
 };
 
 struct hk_session_verdict {
     enum hk_refusal refusal;
     uint64_t detail[2];
-    bool full_compare;              /* refused, and the primary's word that this copy may differ is to
+    bool full_compare;  /* refused, and the primary's word that this copy may differ is to
                                        be written down */
-    bool adopt;                     /* the primary's history is longer: take it over, then begin its
+    bool adopt;         /* the primary's history is longer: take it over, then begin its
                                        last epoch at start_lsn */
-    uint64_t start_lsn;             /* adopt: acked and durable stand there from then on */
+    uint64_t start_lsn; /* adopt: acked and durable stand there from then on */
 };
 
 void hk_session_judge_hello(const struct hk_session_standby *me, const struct hk_hello *h,

@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: every reason to refuse a session is found, alone and by its own name (I12, I13), and a sound
+ * handshake is taken. Method: one sound situation; each row of the tables spoils one thing in it.
+ */
+#include "tests/unit/unit.h"
+
+#include "proto/record.h"
+#include "replicator/core/contact.h"
+#include "replicator/core/lag.h"
+#include "replicator/core/session.h"
+
+#include <string.h>
+
+struct scene {
+    struct hk_super super; /* the standby's */
+    struct hk_session_standby me;
+    struct hk_hello h;
+    uint64_t volume_bytes[2];
+};
+
+static struct hk_uuid id(uint8_t n)
+{
+    return (struct hk_uuid){{n, 1}};
+}
+
+static void history_of(struct hk_history *h, unsigned epochs)
+{
+    const struct hk_uuid a = id(40), b = id(41), c = id(42);
+
+    memset(h, 0, sizeof(*h));
+    if (epochs >= 1)
+        assert_int_equal(hk_history_append(h, &a, HK_LSN_FIRST, 0, HK_EPOCH_CREATE, 1), 0);
+    if (epochs >= 2)
+        assert_int_equal(hk_history_append(h, &b, 1 << 20, 65536, HK_EPOCH_GAP_BEHIND, 2), 0);
+    if (epochs >= 3)
+        assert_int_equal(hk_history_append(h, &c, 2 << 20, (1 << 20) + 64, HK_EPOCH_GAP_BEHIND, 3),
+                         0);
+}
+
+static void hello_epochs(struct hk_hello *h, unsigned epochs)
+{
+    history_of(&h->history, epochs);
+    h->epoch = *hk_history_last(&h->history);
+}
+
+static void scene_init(struct scene *s)
+{
+    memset(s, 0, sizeof(*s));
+    s->volume_bytes[0] = 1 << 20;
+    s->volume_bytes[1] = 2 << 20;
+    s->super.role = HK_ROLE_STANDBY;
+    s->super.replica_id = id(2);
+    s->super.peer_replica_id = id(1);
+    history_of(&s->super.history, 1);
+    s->me = (struct hk_session_standby){
+        .super = &s->super,
+        .ready = true,
+        .group_id = id(9),
+        .config_hash = 77,
+        .volume_count = 2,
+        .volume_bytes = s->volume_bytes,
+        .acked = 65536,
+        .durable = 65536,
+    };
+    s->h = (struct hk_hello){
+        .version_min = 1,
+        .version_max = 3,
+        .group_id = id(9),
+        .host_id = id(5),
+        .replica_id = id(1),
+        .peer_replica_id = id(2),
+        .config_hash = 77,
+        .lease = 3,
+        .released = 65536,
+        .acked = 65536,
+        .durable = 65536,
+        .produced = 131072,
+        .ceiling = 1 << 30,
+        .mode = HK_MODE_SYNC,
+        .on_link_loss = HK_LINK_LOSS_BLOCK,
+        .contact_timeout_ns = 1,
+        .volume_count = 2,
+        .volume_bytes = {1 << 20, 2 << 20},
+    };
+    hello_epochs(&s->h, 1);
+}
+
+static struct hk_session_verdict judge(struct scene *s)
+{
+    struct hk_session_verdict v;
+
+    hk_session_judge_hello(&s->me, &s->h, &v);
+    assert_true(v.refusal == HK_REFUSE_NONE || !v.adopt);
+    return v;
+}
+
+static void v_new(struct scene *s)
+{
+    s->h.version_min = 2;
+}
+static void v_old(struct scene *s)
+{
+    s->h.version_max = 0, s->h.version_min = 0;
+}
+static void group(struct scene *s)
+{
+    s->h.group_id = id(8);
+}
+static void config(struct scene *s)
+{
+    s->h.config_hash++;
+}
+static void volumes(struct scene *s)
+{
+    s->h.volume_count = 1;
+}
+static void sizes(struct scene *s)
+{
+    s->h.volume_bytes[1]++;
+}
+static void not_ready(struct scene *s)
+{
+    s->me.ready = false;
+}
+static void role(struct scene *s)
+{
+    s->super.role = HK_ROLE_PRIMARY;
+}
+static void chain(struct scene *s)
+{
+    s->h.history.epoch[0].ordinal = 2;
+}
+static void epoch_not_last(struct scene *s)
+{
+    s->h.epoch.first_lsn += 64;
+}
+static void no_history(struct scene *s)
+{
+    s->h.history.count = 0;
+}
+static void durable_over_acked(struct scene *s)
+{
+    s->h.acked = 64;
+}
+static void over_ceiling(struct scene *s)
+{
+    s->h.ceiling = 65536;
+}
+static void bad_mode(struct scene *s)
+{
+    s->h.mode = 9;
+}
+static void bad_policy(struct scene *s)
+{
+    s->h.on_link_loss = 0;
+}
+static void other_primary(struct scene *s)
+{
+    s->h.replica_id = id(7);
+}
+static void other_standby(struct scene *s)
+{
+    s->h.peer_replica_id = id(7);
+}
+static void ourselves(struct scene *s)
+{
+    s->h.replica_id = id(2);
+    s->super.peer_replica_id = (struct hk_uuid){{0}};
+}
+static void older(struct scene *s)
+{
+    history_of(&s->super.history, 2);
+}
+static void diverged(struct scene *s)
+{
+    history_of(&s->super.history, 2);
+    hello_epochs(&s->h, 2);
+    s->h.history.epoch[1].id = id(60);
+    s->h.epoch = s->h.history.epoch[1];
+}
+static void strangers(struct scene *s)
+{
+    s->h.history.epoch[0].id = id(60);
+    s->h.epoch = s->h.history.epoch[0];
+}
+static void promoted(struct scene *s)
+{
+    s->super.flags |= HK_SF_PROMOTED;
+}
+static void promoting(struct scene *s)
+{
+    s->super.flags |= HK_SF_PROMOTING;
+}
+static void no_lease(struct scene *s)
+{
+    s->h.lease = 0;
+}
+static void older_lease(struct scene *s)
+{
+    s->me.alive = true;
+    s->me.alive_host = id(5);
+    s->me.alive_lease = 4;
+}
+static void older_lease_dead(struct scene *s)
+{
+    older_lease(s);
+    s->me.alive = false;
+}
+static void younger_lease(struct scene *s)
+{
+    older_lease(s);
+    s->me.alive_lease = 2;
+}
+static void other_host(struct scene *s)
+{
+    younger_lease(s);
+    s->me.alive_host = id(6);
+}
+static void compare_theirs(struct scene *s)
+{
+    s->h.super_flags = HK_SF_FULL_COMPARE;
+}
+static void compare_ours(struct scene *s)
+{
+    s->super.flags = HK_SF_FULL_COMPARE;
+}
+static void lost_durable(struct scene *s)
+{
+    s->me.durable -= 64;
+}
+static void ring(struct scene *s)
+{
+    s->h.released += 64;
+}
+static void ahead(struct scene *s)
+{
+    s->me.acked = s->h.produced + 64;
+}
+static void fresh(struct scene *s)
+{
+    history_of(&s->super.history, 0);
+    s->me.acked = s->me.durable = 0;
+    s->super.flags = HK_SF_ASSUMED_EQUAL;
+    s->super.peer_replica_id = s->h.peer_replica_id = (struct hk_uuid){{0}};
+    s->h.durable = s->h.acked = s->h.released = 0;
+}
+static void fresh_not_equal(struct scene *s)
+{
+    fresh(s);
+    s->super.flags = 0;
+}
+static void fresh_late(struct scene *s)
+{
+    fresh(s);
+    s->h.released = 65536;
+}
+static void fresh_lost(struct scene *s)
+{
+    fresh(s);
+    s->h.durable = s->h.acked = s->h.released = 65536;
+}
+static void fresh_old_group(struct scene *s)
+{
+    fresh(s);
+    hello_epochs(&s->h, 2);
+    s->h.produced = 2 << 20;
+}
+static void next_epoch(struct scene *s)
+{
+    hello_epochs(&s->h, 2);
+    s->h.produced = 2 << 20;
+}
+static void next_epoch_behind(struct scene *s)
+{
+    next_epoch(s);
+    s->me.durable = s->me.acked = 65536 - 64;
+}
+static void next_epoch_ahead(struct scene *s)
+{
+    next_epoch(s);
+    s->me.acked = 65536 + 64;
+}
+static void two_epochs(struct scene *s)
+{
+    hello_epochs(&s->h, 3);
+    s->h.produced = 3 << 20;
+}
+
+#define ROW(name, why, adopts)               \
+    {                                        \
+#name, name, HK_REFUSE_##why, adopts \
+    }
+static void sound(struct scene *s)
+{
+    (void)s;
+}
+
+static const struct {
+    const char *name;
+    void (*spoil)(struct scene *);
+    enum hk_refusal why;
+    bool adopt;
+} hello_table[] = {
+    ROW(sound, NONE, false),
+    ROW(v_new, VERSION, false),
+    ROW(v_old, VERSION, false),
+    ROW(group, GROUP, false),
+    ROW(config, CONFIG, false),
+    ROW(volumes, VOLUMES, false),
+    ROW(sizes, VOLUMES, false),
+    ROW(not_ready, NOT_READY, false),
+    ROW(role, ROLE, false),
+    ROW(chain, MALFORMED, false),
+    ROW(epoch_not_last, MALFORMED, false),
+    ROW(no_history, MALFORMED, false),
+    ROW(durable_over_acked, MALFORMED, false),
+    ROW(over_ceiling, MALFORMED, false),
+    ROW(bad_mode, MALFORMED, false),
+    ROW(bad_policy, MALFORMED, false),
+    ROW(other_primary, REPLICA, false),
+    ROW(other_standby, REPLICA, false),
+    ROW(ourselves, REPLICA, false),
+    ROW(older, OLDER_EPOCH, false),
+    ROW(diverged, DIVERGED, false),
+    ROW(strangers, STRANGERS, false),
+    ROW(promoted, PROMOTED, false),
+    ROW(promoting, PROMOTED, false),
+    ROW(no_lease, LEASE, false),
+    ROW(older_lease, LEASE, false),
+    ROW(older_lease_dead, NONE, false),
+    ROW(younger_lease, NONE, false),
+    ROW(other_host, BUSY, false),
+    ROW(compare_theirs, FULL_COMPARE, false),
+    ROW(compare_ours, FULL_COMPARE, false),
+    ROW(lost_durable, LOST_DURABLE, false),
+    ROW(ring, RING, false),
+    ROW(ahead, AHEAD, false),
+    ROW(fresh, NONE, true),
+    ROW(fresh_not_equal, FULL_COMPARE, false),
+    ROW(fresh_late, RING, false),
+    ROW(fresh_lost, LOST_DURABLE, false),
+    ROW(fresh_old_group, FULL_COMPARE, false),
+    ROW(next_epoch, NONE, true),
+    ROW(next_epoch_behind, RING, false),
+    ROW(next_epoch_ahead, AHEAD, false),
+    ROW(two_epochs, RING, false),
+};
+
+static void hello(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < HK_ARRAY_SIZE(hello_table); i++) {
+        struct scene s;
+        struct hk_session_verdict v;
+
+        scene_init(&s);
+        hello_table[i].spoil(&s);
+        v = judge(&s);
+        if (v.refusal != hello_table[i].why || v.adopt != hello_table[i].adopt)
+            fail_msg("%s: %s, expected %s", hello_table[i].name, hk_refusal_text(v.refusal),
+                     hk_refusal_text(hello_table[i].why));
+        /* Only a primary of ours may make us write "full compare" down. */
+        assert_int_equal(v.full_compare, hello_table[i].spoil == compare_theirs ||
+                                             hello_table[i].spoil == compare_ours);
+    }
+}
+
+static void adoption_starts_at_the_epoch(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    scene_init(&s);
+    next_epoch(&s);
+    assert_int_equal(judge(&s).start_lsn, 1 << 20);
+    scene_init(&s);
+    fresh(&s);
+    assert_int_equal(judge(&s).start_lsn, HK_LSN_FIRST);
+}
+
+static void refused_for_two_reasons_names_the_first(void **state)
+{
+    struct scene s;
+
+    (void)state;
+    scene_init(&s);
+    older(&s);
+    promoted(&s);
+    assert_int_equal(judge(&s).refusal, HK_REFUSE_OLDER_EPOCH);
+    group(&s);
+    assert_int_equal(judge(&s).refusal, HK_REFUSE_GROUP);
+    /* A stranger's FULL_COMPARE is not written down. */
+    compare_theirs(&s);
+    assert_false(judge(&s).full_compare);
+}
+
+struct welcome_scene {
+    struct hk_hello h;
+    struct hk_welcome w;
+    uint64_t produced;
+};
+
+static void w_sound(struct welcome_scene *s)
+{
+    (void)s;
+}
+static void w_version(struct welcome_scene *s)
+{
+    s->w.version = 2;
+}
+static void w_config(struct welcome_scene *s)
+{
+    s->w.config_hash++;
+}
+static void w_session(struct welcome_scene *s)
+{
+    s->w.session = 0;
+}
+static void w_order(struct welcome_scene *s)
+{
+    s->w.applied = s->w.durable + 64;
+}
+static void w_window(struct welcome_scene *s)
+{
+    s->w.window = 64;
+}
+static void w_align(struct welcome_scene *s)
+{
+    s->w.applied = 3;
+}
+static void w_self(struct welcome_scene *s)
+{
+    s->w.replica_id = id(1);
+    s->h.peer_replica_id = (struct hk_uuid){{0}};
+}
+static void w_other(struct welcome_scene *s)
+{
+    s->w.replica_id = id(3);
+}
+static void w_newer(struct welcome_scene *s)
+{
+    history_of(&s->w.history, 2);
+}
+static void w_empty(struct welcome_scene *s)
+{
+    history_of(&s->w.history, 0);
+}
+static void w_stranger(struct welcome_scene *s)
+{
+    s->w.history.epoch[0].id = id(60);
+}
+static void w_promoted(struct welcome_scene *s)
+{
+    s->w.super_flags = HK_SF_PROMOTED;
+}
+static void w_compare(struct welcome_scene *s)
+{
+    s->w.super_flags = HK_SF_FULL_COMPARE;
+}
+static void w_lost(struct welcome_scene *s)
+{
+    s->w.durable = s->w.applied = 65536 - 64;
+}
+static void w_ring(struct welcome_scene *s)
+{
+    s->h.released += 64;
+}
+static void w_ahead(struct welcome_scene *s)
+{
+    s->w.acked = s->produced + 64;
+}
+
+static const struct {
+    const char *name;
+    void (*spoil)(struct welcome_scene *);
+    enum hk_refusal why;
+} welcome_table[] = {
+    {"sound", w_sound, HK_REFUSE_NONE},           {"version", w_version, HK_REFUSE_VERSION},
+    {"config", w_config, HK_REFUSE_CONFIG},       {"session", w_session, HK_REFUSE_MALFORMED},
+    {"order", w_order, HK_REFUSE_MALFORMED},      {"window", w_window, HK_REFUSE_MALFORMED},
+    {"align", w_align, HK_REFUSE_MALFORMED},      {"self", w_self, HK_REFUSE_REPLICA},
+    {"other", w_other, HK_REFUSE_REPLICA},        {"newer", w_newer, HK_REFUSE_OLDER_EPOCH},
+    {"empty", w_empty, HK_REFUSE_NONE},           {"stranger", w_stranger, HK_REFUSE_STRANGERS},
+    {"promoted", w_promoted, HK_REFUSE_PROMOTED}, {"compare", w_compare, HK_REFUSE_FULL_COMPARE},
+    {"lost", w_lost, HK_REFUSE_LOST_DURABLE},     {"ring", w_ring, HK_REFUSE_RING},
+    {"ahead", w_ahead, HK_REFUSE_AHEAD},
+};
+
+static void welcome(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < HK_ARRAY_SIZE(welcome_table); i++) {
+        struct scene scene;
+        struct welcome_scene s = {.produced = 131072};
+        uint64_t detail[2];
+        enum hk_refusal why;
+
+        scene_init(&scene);
+        s.h = scene.h;
+        s.w = (struct hk_welcome){.version = 1,
+                                  .session = 5,
+                                  .replica_id = id(2),
+                                  .config_hash = 77,
+                                  .acked = 65536,
+                                  .durable = 65536,
+                                  .applied = 8192,
+                                  .window = 1 << 24};
+        history_of(&s.w.history, 1);
+        welcome_table[i].spoil(&s);
+        why = hk_session_judge_welcome(&s.h, &s.w, s.produced, detail);
+        if (why != welcome_table[i].why)
+            fail_msg("%s: %s", welcome_table[i].name, hk_refusal_text(why));
+    }
+}
+
+static void every_refusal_has_its_text(void **state)
+{
+    (void)state;
+    for (int i = 0; i < HK_REFUSALS; i++) {
+        assert_string_not_equal(hk_refusal_text(i), "unknown reason");
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(hk_refusal_text(i), hk_refusal_text(k));
+    }
+}
+
+static void lag_does_not_count_the_hole(void **state)
+{
+    struct hk_history h;
+
+    (void)state;
+    history_of(&h, 3); /* holes [65536, 1 MiB) and [1 MiB + 64, 2 MiB) */
+    assert_int_equal(hk_lag_bytes(&h, 4096, 65536), 65536 - 4096);
+    assert_int_equal(hk_lag_bytes(&h, 65536, 1 << 20), 0);
+    assert_int_equal(hk_lag_bytes(&h, 65536 - 64, (1 << 20) + 64), 128);
+    assert_int_equal(hk_lag_bytes(&h, 65536 - 64, (2 << 20) + 128), 64 + 64 + 128);
+    assert_int_equal(hk_lag_bytes(&h, 8192, 8192), 0);
+    assert_int_equal(hk_lag_bytes(&h, 8192, 4096), 0);
+}
+
+static void age_survives_a_clock_step(void **state)
+{
+    struct hk_lag_age a = {0};
+
+    (void)state;
+    assert_int_equal(hk_lag_age_ns(&a, 50, 50), 0);
+    hk_lag_age_set(&a, 1000, 10);
+    assert_int_equal(hk_lag_age_ns(&a, 20, 1500), 500);
+    assert_int_equal(hk_lag_age_ns(&a, 900, 400), 890); /* realtime stepped back */
+    assert_int_equal(hk_lag_age_ns(&a, 10, 400), 1);    /* never 0 while something is not durable */
+    hk_lag_age_set(&a, 1000, 800);                      /* still the same record */
+    assert_int_equal(hk_lag_age_ns(&a, 900, 400), 890);
+    hk_lag_age_set(&a, 0, 950);
+    assert_int_equal(hk_lag_age_ns(&a, 960, 5000), 0);
+}
+
+static void rate_counts_busy_time_only(void **state)
+{
+    struct hk_lag_rate r = {0};
+    uint64_t s = 1000000000;
+
+    (void)state;
+    hk_lag_rate_update(&r, 0, true, s);
+    hk_lag_rate_update(&r, 1000000, false, 2 * s);
+    assert_int_equal(r.bytes_s, 1000000);
+    hk_lag_rate_update(&r, 1000000, true, 100 * s); /* idle */
+    assert_int_equal(r.bytes_s, 1000000);
+    hk_lag_rate_update(&r, 6000000, false, 101 * s);
+    assert_int_equal(r.bytes_s, 2000000); /* (3 × 1 + 5) / 4 */
+}
+
+static void acks_are_never_dated_late(void **state)
+{
+    struct hk_contact c;
+    uint64_t rnd = 4, mono = 1000, real = 77, at[2001] = {0};
+    uint64_t m, w, patience = 5000000;
+
+    (void)state;
+    hk_contact_reset(&c, patience);
+    assert_false(hk_contact_date(&c, 1, &m, &w));
+    for (uint64_t pn = 1; pn <= 2000; pn++) {
+        mono += unit_random(&rnd) % 5000;
+        at[pn] = mono;
+        hk_contact_sent(&c, pn, mono, real + mono);
+        for (uint64_t back = 0; back < 20 && back < pn; back++) {
+            assert_true(hk_contact_date(&c, pn - back, &m, &w));
+            assert_true(m <= at[pn - back]);
+            assert_true(at[pn - back] - m <= patience * 2 / HK_CONTACT_ENTRIES);
+            assert_int_equal(w, real + m);
+        }
+    }
+    assert_true(hk_contact_date(&c, 9999, &m, &w)); /* not sent yet: dated by the newest */
+    assert_true(m <= mono);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hello),
+        cmocka_unit_test(adoption_starts_at_the_epoch),
+        cmocka_unit_test(refused_for_two_reasons_names_the_first),
+        cmocka_unit_test(welcome),
+        cmocka_unit_test(every_refusal_has_its_text),
+        cmocka_unit_test(lag_does_not_count_the_hole),
+        cmocka_unit_test(age_survives_a_clock_step),
+        cmocka_unit_test(rate_counts_busy_time_only),
+        cmocka_unit_test(acks_are_never_dated_late),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
