@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The primary's half of a node: the capture client and the ring reader. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "driver-glue/client/capture_client.h"
+#include "replicator/daemon/node_private.h"
+
+HK_STATIC_ASSERT(sizeof(struct iovec) == sizeof(struct hk_iovec) &&
+                     offsetof(struct iovec, iov_len) == offsetof(struct hk_iovec, bytes),
+                 "one layout for pieces of memory");
+
+enum { RECORDS_A_TURN = 256 };
+
+struct hk_node_primary {
+    struct hk_capture_client *client;
+    struct hk_source source;
+    struct hk_super super; /* as the capture side told last */
+    struct hk_lsn produced;
+    bool readable;    /* the client's descriptor became readable */
+    bool stop_wanted; /* the capture side stops: detach once everything is durable */
+};
+
+static struct hk_ring_reader *reader_of(struct hk_node_primary *p)
+{
+    return hk_capture_client_reader(p->client);
+}
+
+/* ---- struct hk_source ---- */
+
+static int source_gather(struct hk_source *s, struct hk_lsn lsn, uint32_t bytes,
+                         struct hk_iovec *iov, int max)
+{
+    struct hk_node_primary *p = HK_CONTAINER_OF(s, struct hk_node_primary, source);
+    struct hk_ring_reader *r = reader_of(p);
+
+    return r ? hk_ring_reader_gather(r, lsn, bytes, (struct iovec *)(void *)iov, max) : -ERANGE;
+}
+
+static uint64_t source_time_at(struct hk_source *s, struct hk_lsn lsn)
+{
+    struct hk_node_primary *p = HK_CONTAINER_OF(s, struct hk_node_primary, source);
+    struct hk_ring_reader *r = reader_of(p);
+
+    return r ? hk_ring_reader_time_at(r, lsn) : 0;
+}
+
+int hk_node_primary_gather(struct hk_node *n, struct hk_lsn lsn, uint32_t bytes)
+{
+    return source_gather(&n->primary->source, lsn, bytes, n->iov, HK_NODE_IOV_MAX);
+}
+
+/* ---- what the capture side says ---- */
+
+static void tell_capture(struct hk_node *n)
+{
+    struct hk_from_node *m = hk_node_tell(n, HK_FROM_NODE_CAPTURE);
+
+    if (!m)
+        return;
+    m->capture = n->capture;
+    hk_node_told(n);
+}
+
+static void capture_event(struct hk_node *n)
+{
+    struct hk_node_primary *p = n->primary;
+    struct hk_event e = {.type = HK_EV_CAPTURE};
+
+    e.capture.attached = n->capture.attached;
+    e.capture.lease = n->capture.lease;
+    e.capture.released = HK_LSN(n->capture.state.released);
+    e.capture.acked = HK_LSN(n->capture.state.acked);
+    e.capture.durable = HK_LSN(n->capture.state.durable);
+    e.capture.produced = p->produced;
+    e.capture.state = n->capture.state.state;
+    e.capture.super = &p->super;
+    hk_node_event(n, &e);
+}
+
+static void attached(struct hk_node *n, const struct hk_cap_ipc *m, bool ring_lost)
+{
+    struct hk_node_primary *p = n->primary;
+
+    if (ring_lost) {
+        struct hk_event e = {.type = HK_EV_RING_LOST};
+
+        hk_node_event(n, &e);
+    }
+    p->super = m->attached.super;
+    p->stop_wanted = false;
+    n->capture.attached = true;
+    n->capture.ever = true;
+    n->capture.lease = m->lease;
+    n->capture.state.released = m->attached.released;
+    n->capture.state.acked = m->attached.acked;
+    n->capture.state.durable = m->attached.durable;
+    n->capture.state.super_flags = p->super.flags;
+    p->produced = HK_LSN(m->attached.tail_lsn);
+    hk_ring_reader_poll(reader_of(p), UINT32_MAX, &p->produced);
+    n->capture.state.produced = p->produced.v;
+    capture_event(n);
+    tell_capture(n);
+}
+
+static void detached(struct hk_node *n)
+{
+    n->capture.attached = false;
+    n->capture.lease = 0;
+    capture_event(n);
+    tell_capture(n);
+}
+
+static void state_told(struct hk_node *n, const struct hk_cap_ipc *m)
+{
+    struct hk_node_primary *p = n->primary;
+    bool changed = n->capture.state.state != m->state.state ||
+                   n->capture.state.super_flags != m->state.super_flags;
+
+    n->capture.state = m->state;
+    p->super.flags = m->state.super_flags;
+    p->super.ceiling = m->state.ceiling;
+    p->super.degraded_lsn = m->state.degraded_lsn;
+    capture_event(n);
+    if (changed)
+        tell_capture(n);
+}
+
+static void inserted(struct hk_node *n, const struct hk_cap_ipc *m)
+{
+    struct hk_event e = {.type = HK_EV_INSERTED};
+
+    e.inserted.request = m->inserted.request;
+    e.inserted.error = m->inserted.error;
+    e.inserted.lsn = HK_LSN(m->inserted.lsn);
+    e.inserted.end = HK_LSN(m->inserted.end);
+    hk_node_event(n, &e);
+}
+
+static bool take_event(struct hk_node *n, uint64_t now_ns)
+{
+    struct hk_node_primary *p = n->primary;
+    const struct hk_cap_ipc *m = NULL;
+
+    switch (hk_capture_client_poll(p->client, now_ns, &m)) {
+    case HK_CLIENT_NONE: return false;
+    case HK_CLIENT_ATTACHED: attached(n, m, false); return true;
+    case HK_CLIENT_RING_LOST: attached(n, m, true); return true;
+    case HK_CLIENT_DETACHED: detached(n); return true;
+    case HK_CLIENT_REFUSED:
+        fprintf(stderr,
+                "hikaed: HKE3003E the capture side refused this replicator: %s (reason %u); "
+                "tried again\n",
+                strerror(-m->refused.error), m->refused.reason);
+        return true;
+    case HK_CLIENT_STATE: state_told(n, m); return true;
+    case HK_CLIENT_INSERTED: inserted(n, m); return true;
+    case HK_CLIENT_EPOCH:
+        p->super = m->epoch.super;
+        capture_event(n);
+        return true;
+    case HK_CLIENT_STOP: p->stop_wanted = true; return true;
+    }
+    return false;
+}
+
+static uint32_t poll_ring(struct hk_node *n)
+{
+    struct hk_node_primary *p = n->primary;
+    struct hk_ring_reader *r = reader_of(p);
+    struct hk_event e = {.type = HK_EV_PRODUCED};
+    struct hk_lsn produced;
+    int found;
+
+    if (!r || !n->capture.attached)
+        return 0;
+    produced = p->produced;
+    found = hk_ring_reader_poll(r, RECORDS_A_TURN, &produced);
+    if (found < 0) {
+        fprintf(stderr,
+                "hikaed: HKE3004E the ring holds a record that cannot be; attaching anew\n");
+        hk_capture_client_detach(p->client, false);
+        return 1;
+    }
+    if (produced.v == p->produced.v)
+        return 0;
+    p->produced = produced;
+    n->capture.state.produced = produced.v;
+    e.produced.produced = produced;
+    hk_node_event(n, &e);
+    return (uint32_t)found;
+}
+
+uint32_t hk_node_primary_poll(struct hk_node *n, const struct hk_now *now)
+{
+    struct hk_node_primary *p = n->primary;
+    uint32_t work = 0;
+
+    if (p->readable || now->mono_ns >= hk_capture_client_deadline_ns(p->client)) {
+        p->readable = false;
+        while (take_event(n, now->mono_ns))
+            work++;
+    }
+    return work + poll_ring(n);
+}
+
+/* ---- actions ---- */
+
+static void act_report(struct hk_node *n, const struct hk_action *a)
+{
+    struct hk_node_primary *p = n->primary;
+    struct hk_ring_reader *r = reader_of(p);
+
+    if (!r || !n->capture.attached)
+        return;
+    hk_ring_reader_release(r, a->report.released);
+    n->capture.state.released = a->report.released.v;
+    n->capture.state.acked = a->report.acked.v;
+    n->capture.state.durable = a->report.durable.v;
+    hk_capture_client_report(p->client, a->report.released, a->report.acked, a->report.durable,
+                             a->report.contact_ns, a->report.standby_flags);
+    if (p->stop_wanted && a->report.durable.v >= p->produced.v)
+        hk_capture_client_detach(p->client, false);
+}
+
+static void act_insert(struct hk_node *n, const struct hk_action *a)
+{
+    struct hk_event e = {.type = HK_EV_INSERTED};
+    int r = hk_capture_client_insert(n->primary->client, a->insert.request, &a->insert.mark);
+
+    if (r == 0)
+        return;
+    e.inserted.request = a->insert.request;
+    e.inserted.error = r;
+    hk_node_event(n, &e);
+}
+
+void hk_node_primary_action(struct hk_node *n, const struct hk_action *a)
+{
+    if (!n->primary)
+        return;
+    if (a->type == HK_ACT_REPORT)
+        act_report(n, a);
+    else if (a->type == HK_ACT_INSERT)
+        act_insert(n, a);
+    else
+        hk_capture_client_bind_peer(n->primary->client, &a->peer_replica_id);
+}
+
+/* ---- sleeping, making, ending ---- */
+
+bool hk_node_primary_before_sleep(struct hk_node *n)
+{
+    return n->capture.attached && hk_capture_client_arm(n->primary->client);
+}
+
+void hk_node_primary_after_sleep(struct hk_node *n)
+{
+    if (n->capture.attached)
+        hk_capture_client_disarm(n->primary->client);
+}
+
+uint64_t hk_node_primary_deadline_ns(const struct hk_node *n)
+{
+    return hk_capture_client_deadline_ns(n->primary->client);
+}
+
+static void on_readable(void *arg)
+{
+    struct hk_node_primary *p = arg;
+
+    p->readable = true;
+}
+
+int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
+{
+    struct hk_node_primary *p = calloc(1, sizeof(*p));
+    int r = -ENOMEM;
+
+    if (p)
+        r = hk_capture_client_create(n->local->capture.socket, &n->conf->id, &p->client);
+    if (!r)
+        r = hk_reactor_watch(n->reactor, hk_capture_client_fd(p->client), false, on_readable, p);
+    if (r) {
+        snprintf(error, HK_CONFIG_ERROR_BYTES, "HKE8003E the client of the capture side at %s: %s",
+                 n->local->capture.socket, strerror(-r));
+        if (p)
+            hk_capture_client_free(p->client);
+        free(p);
+        return 1;
+    }
+    p->readable = true;
+    p->source = (struct hk_source){source_gather, source_time_at};
+    n->primary = p;
+    n->cfg.source = &p->source;
+    return 0;
+}
+
+void hk_node_primary_free(struct hk_node *n)
+{
+    if (!n->primary)
+        return;
+    hk_reactor_unwatch(n->reactor, hk_capture_client_fd(n->primary->client));
+    hk_capture_client_free(n->primary->client);
+    free(n->primary);
+    n->primary = NULL;
+}
