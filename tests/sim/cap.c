@@ -1,0 +1,684 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The capture process: what the NBD plugin does around the capture core, with every step an event of
+ * its own so that a kill can fall between any two. The ring is memory that outlives the process and
+ * is lost with the node; the metadata and the origins are disks.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define ULL(x) ((unsigned long long)(x))
+
+struct hk_ring_producer *cap_producer(struct sim *s)
+{
+    return (void *)(s->cap.ring + HK_PAGE_BYTES);
+}
+
+static struct hk_ring_header *ring_header(struct sim *s)
+{
+    return (void *)s->cap.ring;
+}
+
+struct hk_record *cap_slot(struct sim *s, uint64_t index)
+{
+    struct hk_ring_header *h = ring_header(s);
+
+    return (struct hk_record *)(void *)(s->cap.ring + h->slots_offset) +
+           (index & (h->slot_count - 1));
+}
+
+struct hk_ring_side *cap_side(struct sim *s, uint64_t index)
+{
+    struct hk_ring_header *h = ring_header(s);
+
+    return (struct hk_ring_side *)(void *)(s->cap.ring + h->sides_offset) +
+           (index & (h->slot_count - 1));
+}
+
+uint8_t *cap_payload(struct sim *s, uint64_t pos)
+{
+    struct hk_ring_header *h = ring_header(s);
+
+    return s->cap.ring + h->payload_offset + pos % h->payload_bytes;
+}
+
+static void cap_step(struct sim *s, struct sim_op *op, enum hk_step step);
+static void cap_timer(struct sim *s, uint64_t a, void *p);
+
+static uint64_t cpu(struct sim *s)
+{
+    return rng_below(&s->rng, 20 * NS_US);
+}
+
+/* ---- metadata ---- */
+
+static void meta_written(struct sim *s, struct sim_io *io)
+{
+    struct hk_now now = sim_clock(s, 0);
+
+    s->cap.meta_busy = false;
+    sim_trace(s, "meta written, result %lld", (uint64_t)(int64_t)io->result, 0, 0);
+    hk_capture_meta_done(s->cap.c, io->result, &now);
+    s->cap.state_dirty = true;
+    cap_pump(s);
+}
+
+static void start_meta(struct sim *s)
+{
+    struct hk_capture_meta m;
+    struct hk_iovec iov;
+
+    if (s->cap.meta_busy || !hk_capture_meta(s->cap.c, &m))
+        return;
+    s->cap.meta_busy = true;
+    iov = (struct hk_iovec){(void *)(uintptr_t)m.slot, HK_SUPER_BYTES};
+    sim_io_submit(s, &s->cap.proc, &s->md, HK_DISK_WRITE_DSYNC, m.offset, HK_SUPER_BYTES, &iov, 1,
+                  meta_written, NULL, 0);
+}
+
+/* ---- the pump: what every call may have set free ---- */
+
+static void tell_state(struct sim *s)
+{
+    struct hk_capture_status *st = &s->cap.status;
+    struct ipc_msg m = {0};
+
+    hk_capture_status(s->cap.c, st);
+    s->cap.state_dirty = false;
+    s->cap.last_state = cap_producer(s)->state;
+    m.lease = s->cap.lease;
+    m.state = st->state;
+    m.released = st->released;
+    m.acked = st->acked;
+    m.durable = st->durable;
+    m.produced = st->produced;
+    m.in_sync = st->in_sync;
+    m.super = st->super;
+    fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_STATE, &m,
+              sizeof(m));
+}
+
+static void set_timer(struct sim *s)
+{
+    uint64_t at = hk_capture_deadline_ns(s->cap.c), coarse = s->now + s->o.contact_ns / 4;
+
+    at = at == UINT64_MAX ? coarse : at - s->mono_base[0];
+    if (at > coarse)
+        at = coarse;
+    if (at <= s->now)
+        at = s->now + 1;
+    if (s->cap.proc.timer_at > s->now && s->cap.proc.timer_at <= at)
+        return;
+    s->cap.proc.timer_at = at;
+    sim_at(s, at, &s->cap.proc, cap_timer, at, NULL);
+}
+
+static void cap_timer(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_now now = sim_clock(s, 0);
+
+    (void)p;
+    if (a != s->cap.proc.timer_at)
+        return;
+    s->cap.proc.timer_at = 0;
+    hk_capture_tick(s->cap.c, &now);
+    if (s->cap.sink && s->now - s->cap.told_ns > NS_S / 2) {
+        s->cap.told_ns = s->now;
+        s->cap.state_dirty = true;
+    }
+    cap_pump(s);
+}
+
+void cap_pump(struct sim *s)
+{
+    struct hk_now now = sim_clock(s, 0);
+    struct hk_op *op;
+    enum hk_step step;
+    uint32_t guard = 0, life = s->cap.proc.life;
+
+    ref_scan(s);
+    while ((op = hk_capture_next(s->cap.c, &step, &now))) {
+        SIM_CHECK(s, "I16", ++guard < 10000, "capture hands out ops without end");
+        ref_scan(s);
+        cap_step(s, op->cookie, step);
+        if (s->cap.proc.life != life)
+            return;
+    }
+    start_meta(s);
+    if (s->cap.sink && (s->cap.state_dirty || cap_producer(s)->state != s->cap.last_state))
+        tell_state(s);
+    set_timer(s);
+    oper_maybe_die(s, &s->cap.proc);
+}
+
+/* ---- one op ---- */
+
+static void wake_reader(struct sim *s)
+{
+    if (s->cap.wake_pending || !s->rep.proc.up || !s->rep.attached)
+        return;
+    s->cap.wake_pending = true;
+    sim_at(s, s->now + rng_around(&s->rng, s->o.ipc_ns / 2), NULL, rep_wake, 0, NULL);
+}
+
+static void origin_done(struct sim *s, struct sim_io *io)
+{
+    struct hk_now now = sim_clock(s, 0);
+    struct sim_op *op = io->ctx;
+    enum hk_step step;
+
+    /* FUA of something that is no plain write: flush behind it. */
+    if (io->result == 0 && (op->op.flags & HK_REC_FUA) && io->kind == HK_DISK_PUNCH) {
+        sim_io_submit(s, &s->cap.proc, io->file, HK_DISK_FLUSH, 0, 0, NULL, 0, origin_done, op, 0);
+        return;
+    }
+    op->in_origin = false;
+    if (io->result)
+        s->origin_suspect = true;
+    check_origin_written(s, op, io->result);
+    step = hk_capture_written(s->cap.c, &op->op, io->result, &now);
+    ref_scan(s);
+    cap_step(s, op, step);
+    cap_pump(s);
+}
+
+static void submit_origin(struct sim *s, struct sim_op *op)
+{
+    struct sim_file *f = &s->origin[op->op.volume];
+    struct hk_iovec iov;
+    enum hk_disk_kind kind = HK_DISK_WRITE;
+
+    check_origin_submit(s, op);
+    op->in_origin = true;
+    if (op->op.type == HK_REC_FLUSH) {
+        sim_io_submit(s, &s->cap.proc, f, HK_DISK_FLUSH, 0, 0, NULL, 0, origin_done, op, 0);
+        return;
+    }
+    if (op->op.type != HK_REC_WRITE) {
+        sim_io_submit(s, &s->cap.proc, f, HK_DISK_PUNCH, op->op.offset, op->op.length, NULL, 0,
+                      origin_done, op, 0);
+        return;
+    }
+    if (op->op.flags & HK_REC_FUA)
+        kind = HK_DISK_WRITE_DSYNC;
+    iov.base = op->op.payload;
+    iov.bytes = op->op.length;
+    if (!op->op.payload) {
+        op_fill(op, op->data);
+        iov.base = op->data;
+    }
+    sim_io_submit(s, &s->cap.proc, f, kind, op->op.offset, op->op.length, &iov, 1, origin_done, op,
+                  0);
+}
+
+static void op_copied(struct sim *s, uint64_t a, void *p)
+{
+    struct sim_op *op = p;
+    enum hk_step step;
+
+    (void)a;
+    step = hk_capture_copied(s->cap.c, &op->op);
+    cap_step(s, op, step);
+    cap_pump(s);
+}
+
+static void op_copy(struct sim *s, uint64_t a, void *p)
+{
+    struct sim_op *op = p;
+    struct hk_record *slot = cap_slot(s, op->op.slot);
+    uint64_t old_lsn = slot->lsn;
+
+    (void)a;
+    if (op->op.payload) {
+        check_payload_free(s, op);
+        op_fill(op, op->op.payload);
+    }
+    hk_capture_publish(s->cap.c, &op->op);
+    if (s->faults_on && rng_ppm(&s->rng_fault, s->o.ppm[F_TORN_PUBLISH])) {
+        /* The last store of publish never happened. */
+        slot->lsn = old_lsn;
+        sim_struck(s, F_TORN_PUBLISH);
+        cap_kill(s);
+        return;
+    }
+    SIM_CHECK(s, "I5", op->rec != UINT32_MAX, "an op was given no slot of the ring");
+    ref_published(s, op->rec, slot, op->op.payload);
+    wake_reader(s);
+    sim_at(s, s->now + cpu(s), &s->cap.proc, op_copied, 0, op);
+}
+
+static void cap_step(struct sim *s, struct sim_op *op, enum hk_step step)
+{
+    switch (step) {
+    case HK_COPY: sim_at(s, s->now + cpu(s), &s->cap.proc, op_copy, 0, op); return;
+    case HK_SUBMIT: submit_origin(s, op); return;
+    case HK_DONE:
+    case HK_FAIL:
+        check_completed(s, op, op->op.result);
+        app_done(s, op, op->op.result);
+        return;
+    case HK_META:
+    case HK_WAIT: return;
+    }
+    sim_fail(s, "I16", "capture answered %d", step);
+}
+
+/* Dies between the stores of a reservation and the one that commits it. */
+static bool torn_begin(struct sim *s, struct sim_op *op, uint64_t head_before)
+{
+    struct hk_ring_producer *p = cap_producer(s);
+
+    if (!s->faults_on || p->head != head_before + 1 || op->op.slot != head_before ||
+        !rng_ppm(&s->rng_fault, s->o.ppm[F_TORN_BEGIN]))
+        return false;
+    p->head = head_before;
+    sim_struck(s, F_TORN_BEGIN);
+    cap_kill(s);
+    return true;
+}
+
+void cap_submit(struct sim *s, struct sim_op *op)
+{
+    struct hk_now now = sim_clock(s, 0);
+    uint64_t head = cap_producer(s)->head;
+    enum hk_step step;
+
+    op->rec = UINT32_MAX;
+    op->op.lsn = HK_LSN(0);
+    op->op.slot = UINT64_MAX;
+    op->op.cookie = op;
+    op->begun = true;
+    op->next = s->cap.ops.next;
+    op->prev = &s->cap.ops;
+    op->next->prev = op;
+    s->cap.ops.next = op;
+    s->cap.in_flight++;
+    step = hk_capture_begin(s->cap.c, &op->op, &now);
+    if (step == HK_COPY && torn_begin(s, op, head))
+        return;
+    ref_scan(s);
+    cap_step(s, op, step);
+    if (s->cap.proc.up)
+        cap_pump(s);
+}
+
+/* ---- messages from the replicator ---- */
+
+static void on_attach(struct sim *s)
+{
+    struct hk_now now = sim_clock(s, 0);
+    struct hk_capture_status *st = &s->cap.status;
+    struct ipc_msg m = {0};
+
+    s->cap.lease = hk_capture_attach(s->cap.c, &now);
+    s->cap.sink = true;
+    hk_capture_status(s->cap.c, st);
+    m.lease = s->cap.lease;
+    m.state = st->state;
+    m.tail = st->tail;
+    m.tail_lsn = st->tail_lsn;
+    m.released = st->released;
+    m.acked = st->acked;
+    m.durable = st->durable;
+    m.produced = st->produced;
+    m.in_sync = st->in_sync;
+    m.super = st->super;
+    sim_trace(s, "attached, lease %llu tail %llu at %llu", m.lease, m.tail, m.tail_lsn.v);
+    fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_ATTACHED, &m,
+              sizeof(m));
+}
+
+static void on_report(struct sim *s, const struct ipc_msg *m)
+{
+    struct hk_now now = sim_clock(s, 0);
+    int rc;
+
+    check_report(s, m);
+    rc = hk_capture_report(s->cap.c, m->lease, m->released, m->acked, m->durable, m->contact_ns,
+                           &now);
+    SIM_CHECK(s, "I6", rc == 0 || rc == -ESTALE,
+              "report refused with %d (released %llu acked %llu durable %llu)", rc,
+              ULL(m->released.v), ULL(m->acked.v), ULL(m->durable.v));
+    if (rc == 0 && m->released.v > s->cap.released)
+        s->cap.released = m->released.v;
+}
+
+static void on_insert(struct sim *s, const struct ipc_msg *m)
+{
+    struct hk_now now = sim_clock(s, 0);
+    struct ipc_msg r = {0};
+
+    r.request = m->request;
+    r.error = hk_capture_insert(s->cap.c, m->lease, m->record_type, &m->mark, sizeof(m->mark), &now,
+                                &r.lsn, &r.end);
+    if (r.error == 0) {
+        ref_scan(s);
+        wake_reader(s);
+        sim_trace(s, "mark inserted at %llu, end %llu", r.lsn.v, r.end.v, 0);
+    }
+    fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_INSERTED, &r,
+              sizeof(r));
+}
+
+void cap_ipc(struct sim *s, uint64_t gen, void *p)
+{
+    struct hk_now now = sim_clock(s, 0);
+    struct sim_msg *msg = fifo_pop(&s->r2c, gen);
+    const struct ipc_msg *m;
+    int rc;
+
+    (void)p;
+    if (!msg)
+        return;
+    m = msg->body;
+    switch (msg->kind) {
+    case IPC_ATTACH: on_attach(s); break;
+    case IPC_REPORT: on_report(s, m); break;
+    case IPC_INSERT: on_insert(s, m); break;
+    case IPC_PEER:
+        rc = hk_capture_bind_peer(s->cap.c, m->lease, &m->replica_id);
+        SIM_CHECK(s, "I12", rc != -EEXIST, "another standby is bound although there is only one");
+        break;
+    case IPC_CLOSED:
+        s->cap.sink = false;
+        hk_capture_detach(s->cap.c, s->cap.lease, &now);
+        break;
+    }
+    sim_free(s, msg);
+    cap_pump(s);
+}
+
+/* ---- life and death ---- */
+
+static void serve_now(struct sim *s, uint64_t a, void *p)
+{
+    (void)a;
+    (void)p;
+    if (!hk_capture_serving(s->cap.c)) {
+        sim_at(s, s->now + 5 * NS_MS, &s->cap.proc, serve_now, 0, NULL);
+        return;
+    }
+    s->cap.serving = true;
+    sim_trace(s, "capture serves", 0, 0, 0);
+}
+
+static void redo_written(struct sim *s, struct sim_io *io);
+
+static void redo_go(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_redo *r = &s->cap.redo;
+    struct hk_iovec iov;
+    enum hk_disk_kind kind = HK_DISK_WRITE;
+
+    (void)a;
+    (void)p;
+    if (!hk_capture_redo_next(s->cap.c, r)) {
+        s->cap.redoing = false;
+        ref_all_done(s);
+        check_after_redo(s);
+        serve_now(s, 0, NULL);
+        cap_pump(s);
+        return;
+    }
+    sim_trace(s, "redo lsn %llu type %llu", r->record.lsn, r->record.type, 0);
+    check_redo(s, r);
+    iov.base = (void *)(uintptr_t)r->payload;
+    iov.bytes = r->record.length;
+    if (r->record.type == HK_REC_FLUSH)
+        kind = HK_DISK_FLUSH;
+    else if (r->record.type != HK_REC_WRITE)
+        kind = HK_DISK_PUNCH;
+    sim_io_submit(s, &s->cap.proc, &s->origin[r->record.volume], kind, r->record.offset,
+                  kind == HK_DISK_FLUSH ? 0 : r->record.length, &iov, kind == HK_DISK_WRITE,
+                  redo_written, NULL, 0);
+}
+
+static void redo_written(struct sim *s, struct sim_io *io)
+{
+    struct hk_now now = sim_clock(s, 0);
+
+    if (io->result)
+        s->origin_suspect = true;
+    hk_capture_redo_done(s->cap.c, io->result, &now);
+    cap_pump(s);
+    if (s->cap.proc.up)
+        redo_go(s, 0, NULL);
+}
+
+static void fill_cfg(struct sim *s, struct hk_capture_cfg *c)
+{
+    memset(c, 0, sizeof(*c));
+    c->mode = s->o.mode;
+    c->on_link_loss = s->o.policy;
+    c->contact_timeout_ns = s->o.contact_ns;
+    c->pace_bound_ns = s->o.pace_ns;
+    c->volume_count = SIM_VOLUMES;
+    for (int v = 0; v < SIM_VOLUMES; v++)
+        c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
+    c->ceiling_step_bytes = s->o.ceiling_step;
+}
+
+static void new_ring(struct sim *s)
+{
+    struct hk_uuid id;
+    int rc;
+
+    for (int i = 0; i < 16; i++)
+        id.b[i] = (uint8_t)rng_next(&s->rng);
+    memset(s->cap.ring, 0, s->cap.ring_bytes);
+    rc = hk_ring_format(s->cap.ring, s->cap.ring_bytes, s->o.ring_slots, s->o.ring_payload,
+                        &s->group_id, &id);
+    SIM_CHECK(s, "I16", rc == 0, "ring format: %d", rc);
+    s->cap.ring_there = true;
+    ref_new_ring(s);
+}
+
+/* A ring that survived its process must be taken; only a start that never got going may lose it. */
+static enum hk_start choose_ring(struct sim *s, const struct hk_super *super)
+{
+    int rc;
+
+    if (s->cap.ring_there) {
+        rc = hk_ring_check(s->cap.ring, s->cap.ring_bytes, &s->group_id, super);
+        if (rc == 0)
+            return HK_START_OLD_RING;
+        SIM_CHECK(s, "I7", (super->flags & HK_SF_CLEAN) || super->ceiling <= HK_LSN_FIRST,
+                  "the ring survived but is refused (%d)", rc);
+    }
+    new_ring(s);
+    return HK_START_NEW_RING;
+}
+
+void cap_start(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_now now = sim_clock(s, 0);
+    struct hk_capture_cfg cfg;
+    struct hk_super *super = &s->cap.super_read;
+    enum hk_start start;
+    int rc;
+
+    (void)a;
+    (void)p;
+    if (s->cap.proc.up || s->primary_gone)
+        return;
+    rc = hk_super_pick(s->md.cur, s->md.cur + HK_SUPER_BYTES, super, NULL);
+    SIM_CHECK(s, "I12", rc == 0, "no valid superblock in the primary's metadata (%d)", rc);
+    start = choose_ring(s, super);
+    fill_cfg(s, &cfg);
+    s->cap.c = (void *)s->cap.memory;
+    memset(s->cap.memory, 0xa5, hk_capture_bytes());
+    s->cap.proc.up = true;
+    s->cap.proc.started_ns = s->now;
+    s->cap.proc.timer_at = 0;
+    s->cap.meta_busy = s->cap.serving = s->cap.sink = s->cap.stopping = false;
+    s->cap.in_flight = 0;
+    s->cap.ops.next = s->cap.ops.prev = &s->cap.ops;
+    sim_trace(s, "capt starts, ring %llu (1 new, 2 old), flags %llx", start, super->flags, 0);
+    rc = hk_capture_init(s->cap.c, &cfg, s->cap.ring, start, super, &now);
+    SIM_CHECK(s, "I7", rc == 0, "capture does not start: %d", rc);
+    if (start == HK_START_OLD_RING)
+        ref_restarted(s);
+    check_capture_started(s, start, super);
+    s->cap.redoing = true;
+    cap_pump(s);
+    if (s->cap.proc.up)
+        sim_at(s, s->now, &s->cap.proc, redo_go, 0, NULL);
+    s->cap.wake_pending = false;
+    oper_started(s, &s->cap.proc);
+}
+
+static void cap_gone(struct sim *s)
+{
+    s->cap.proc.life++;
+    s->cap.proc.up = false;
+    s->cap.proc.kill_in = 0;
+    s->cap.proc.paused_until = 0;
+    s->cap.serving = s->cap.redoing = false;
+    sim_io_abandon(s, &s->cap.proc);
+    fifo_clear(s, &s->r2c);
+    app_all_lost(s);
+    s->st.crashes++;
+}
+
+void cap_kill(struct sim *s)
+{
+    if (!s->cap.proc.up)
+        return;
+    sim_trace(s, "kill capture", 0, 0, 0);
+    cap_gone(s);
+    if (s->cap.sink)
+        fifo_push(s, &s->c2r, s->o.ipc_ns, &s->rep.proc, rep_ipc, IPC_CLOSED, NULL, 0);
+    s->cap.sink = false;
+    sim_at(s, s->now + NS_MS + rng_around(&s->rng_fault, 100 * NS_MS), NULL, cap_start, 0, NULL);
+}
+
+/* Power loss of the primary's node: both processes and the ring. */
+void cap_power(struct sim *s)
+{
+    sim_trace(s, "powr primary loses power", 0, 0, 0);
+    if (s->rep.proc.up)
+        rep_gone(s, true);
+    if (s->cap.proc.up)
+        cap_gone(s);
+    s->cap.ring_there = false;
+    sim_power_cut(s, 0);
+    s->mono_base[0] = rng_below(&s->rng, NS_S) - s->now + (1ull << 40);
+    app_power_lost(s);
+}
+
+/* ---- orderly stop and reboot ---- */
+
+static void stop_poll(struct sim *s, uint64_t a, void *p);
+
+static void stop_flushed(struct sim *s, struct sim_io *io)
+{
+    if (io->result)
+        s->origin_suspect = true;
+    if (++s->cap.stop_flushed == SIM_VOLUMES)
+        stop_poll(s, 0, NULL);
+}
+
+static void stop_reboot(struct sim *s)
+{
+    struct hk_super *now = &s->cap.super_read;
+    bool ok = naive_super(&s->md, true, now);
+
+    if (ok && (now->flags & HK_SF_CLEAN)) {
+        SIM_CHECK(s, "I12", now->clean_lsn == s->ref.next_lsn,
+                  "clean stop at LSN %llu, the log ends at %llu", ULL(now->clean_lsn),
+                  ULL(s->ref.next_lsn));
+        sim_trace(s, "stop clean at %llu", now->clean_lsn, 0, 0);
+        sim_struck(s, F_CLEAN_STOP);
+        cap_power(s);
+        sim_at(s, s->now + 200 * NS_MS, NULL, rep_start, 0, NULL);
+        sim_at(s, s->now + 100 * NS_MS, NULL, cap_start, 0, NULL);
+        return;
+    }
+    /* Stopped, not clean: the ring must be found again, so only the processes go. */
+    cap_kill(s);
+}
+
+static void stop_poll(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_now now = sim_clock(s, 0);
+
+    (void)a;
+    (void)p;
+    if (s->cap.in_flight) {
+        if (s->now - s->cap.stop_since > 20 * NS_S) { /* the admin loses patience */
+            cap_kill(s);
+            return;
+        }
+        sim_at(s, s->now + 2 * NS_MS, &s->cap.proc, stop_poll, 0, NULL);
+        return;
+    }
+    if (s->cap.stop_flushed == 0) {
+        for (int v = 0; v < SIM_VOLUMES; v++)
+            sim_io_submit(s, &s->cap.proc, &s->origin[v], HK_DISK_FLUSH, 0, 0, NULL, 0,
+                          stop_flushed, NULL, 0);
+        return;
+    }
+    if (!hk_capture_stop(s->cap.c, &now) || s->cap.meta_busy) {
+        if (s->now - s->cap.stop_since > 20 * NS_S) {
+            cap_kill(s);
+            return;
+        }
+        cap_pump(s);
+        if (s->cap.proc.up)
+            sim_at(s, s->now + 2 * NS_MS, &s->cap.proc, stop_poll, 0, NULL);
+        return;
+    }
+    cap_pump(s);
+    if (!s->cap.proc.up)
+        return;
+    if (s->cap.meta_busy)
+        sim_at(s, s->now + NS_MS, &s->cap.proc, stop_poll, 0, NULL);
+    else
+        stop_reboot(s);
+}
+
+void cap_clean_stop(struct sim *s)
+{
+    if (!s->cap.proc.up || !s->cap.serving || s->cap.stopping)
+        return;
+    sim_trace(s, "stop begins", 0, 0, 0);
+    s->cap.stopping = true;
+    s->cap.serving = false;
+    s->cap.stop_flushed = 0;
+    s->cap.stop_since = s->now;
+    stop_poll(s, 0, NULL);
+}
+
+void cap_setup(struct sim *s)
+{
+    struct hk_super_create c = {0};
+    struct hk_super *super = &s->cap.super_read;
+    int rc;
+
+    memset(&s->cap, 0, sizeof(s->cap));
+    s->cap.proc.name = "capture";
+    s->cap.ops.next = s->cap.ops.prev = &s->cap.ops;
+    s->cap.ring_bytes = hk_ring_total_bytes(s->o.ring_slots, s->o.ring_payload);
+    s->cap.ring = sim_pages(s, s->cap.ring_bytes);
+    s->cap.memory = sim_pages(s, hk_capture_bytes());
+    c.group_id = s->group_id;
+    c.site_id = s->site_id[0];
+    c.replica_id = s->replica_id[0];
+    c.epoch_id = s->epoch_id;
+    strcpy(c.group_name, "core");
+    c.time_ns = sim_clock(s, 0).real_ns;
+    c.volume_count = SIM_VOLUMES;
+    c.assume_equal = true;
+    for (int v = 0; v < SIM_VOLUMES; v++) {
+        snprintf(c.volume[v].name, sizeof(c.volume[v].name), "vol%d", v);
+        c.volume[v].bytes = (uint64_t)s->o.sectors * SIM_SECTOR;
+    }
+    rc = hk_super_create(&c, super);
+    SIM_CHECK(s, "I12", rc == 0, "create-md: %d", rc);
+    hk_super_encode(super, s->md.cur + (super->sequence & 1) * HK_SUPER_BYTES);
+    memcpy(s->md.dur, s->md.cur, s->md.bytes);
+    s->md.durable_changes++;
+}

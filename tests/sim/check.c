@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The invariants, judged at the moments at which they could break, with the reference's eyes. */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define ULL(x) ((unsigned long long)(x))
+
+/* ---- what is durable in the metadata of each side (decoded once a change) ---- */
+
+static const struct hk_super *durable_super(struct sim_file *f, struct sim_super_cache *c)
+{
+    if (c->seen != f->durable_changes + 1) {
+        c->seen = f->durable_changes + 1;
+        c->valid = naive_super(f, true, &c->super);
+    }
+    return &c->super;
+}
+
+const struct hk_super *md_durable(struct sim *s)
+{
+    const struct hk_super *p = durable_super(&s->md, &s->md_cache);
+
+    SIM_CHECK(s, "I12", s->md_cache.valid, "no valid superblock is durable at the primary");
+    return p;
+}
+
+const struct hk_super *sby_durable(struct sim *s)
+{
+    const struct hk_super *p = durable_super(&s->super, &s->sby_cache);
+
+    SIM_CHECK(s, "I12", s->sby_cache.valid, "no valid superblock is durable at the standby");
+    return p;
+}
+
+/* ---- ring ---- */
+
+static bool is_free(const struct sim *s, const struct ref_rec *r)
+{
+    return r->local_done && r->end <= s->cap.released;
+}
+
+void check_slot_free(struct sim *s, uint32_t rec)
+{
+    const struct ref_rec *old;
+
+    if (rec < s->ref.rec_base + s->o.ring_slots)
+        return;
+    old = &s->ref.rec[rec - s->o.ring_slots];
+    SIM_CHECK(s, "I5", is_free(s, old),
+              "slot of LSN %llu was given again although it is not free (done %d, released %llu)",
+              ULL(old->lsn), old->local_done, ULL(s->cap.released));
+}
+
+void check_payload_free(struct sim *s, const struct sim_op *op)
+{
+    const struct ref_rec *r = &s->ref.rec[op->rec], *old;
+    uint64_t size = s->o.ring_payload, at = r->payload_pos % size, end = at + r->payload_len;
+
+    for (uint32_t i = op->rec; i-- > s->ref.rec_base && i + s->o.ring_slots > op->rec;) {
+        uint64_t was;
+
+        old = &s->ref.rec[i];
+        was = old->payload_pos % size;
+        if (is_free(s, old) || old->payload_len == 0)
+            continue;
+        SIM_CHECK(s, "I5", was >= end || was + old->payload_len <= at,
+                  "payload of LSN %llu is being written over by LSN %llu (done %d, released %llu)",
+                  ULL(old->lsn), ULL(r->lsn), old->local_done, ULL(s->cap.released));
+    }
+}
+
+/* ---- the origin ---- */
+
+static void check_overlap(struct sim *s, const struct sim_op *op)
+{
+    for (const struct sim_op *o = s->cap.ops.next; o != &s->cap.ops; o = o->next) {
+        if (o == op || !o->in_origin || o->op.volume != op->op.volume || o->op.length == 0)
+            continue;
+        SIM_CHECK(s, "I4",
+                  o->op.offset >= op->op.offset + op->op.length ||
+                      op->op.offset >= o->op.offset + o->op.length,
+                  "two overlapping writes are on their way to the origin (LSN %llu and %llu)",
+                  ULL(o->op.lsn.v), ULL(op->op.lsn.v));
+    }
+}
+
+void check_origin_submit(struct sim *s, const struct sim_op *op)
+{
+    uint32_t flags = md_durable(s)->flags;
+
+    SIM_CHECK(s, "I1", !(flags & HK_SF_CLEAN),
+              "an op goes to the origin while the metadata says clean (LSN %llu)",
+              ULL(op->op.lsn.v));
+    if (op->op.length)
+        check_overlap(s, op);
+    if (s->cap.ring_was_lost)
+        SIM_CHECK(s, "I1", flags & HK_SF_FULL_COMPARE,
+                  "the ring was lost, a write is submitted, and \"full compare\" is not durable");
+    if (!op->op.captured) {
+        SIM_CHECK(s, "I1", (flags & HK_SF_FULL_COMPARE),
+                  "an uncaptured write is submitted without a durable \"full compare\"");
+        if (op->op.type != HK_REC_FLUSH)
+            s->cap.uncaptured = true;
+        return;
+    }
+    SIM_CHECK(s, "I5", op->rec != UINT32_MAX && s->ref.rec[op->rec].state == REF_PUBLISHED,
+              "LSN %llu is submitted before it is published", ULL(op->op.lsn.v));
+    SIM_CHECK(s, "I5",
+              memcmp(cap_slot(s, op->op.slot), &s->ref.rec[op->rec].hdr, HK_RECORD_HEADER_BYTES) ==
+                  0,
+              "the slot of LSN %llu changed after it was published", ULL(op->op.lsn.v));
+}
+
+void check_origin_written(struct sim *s, const struct sim_op *op, int result)
+{
+    const struct sim_file *f = &s->origin[op->op.volume];
+    unsigned first = (unsigned)(op->op.offset / SIM_SECTOR), n = op->op.length / SIM_SECTOR;
+
+    if (op->rec != UINT32_MAX)
+        s->ref.rec[op->rec].local_done = true;
+    if (result)
+        return;
+    for (unsigned i = first; i < first + n; i++)
+        SIM_CHECK(s, "I5",
+                  pattern_identify(f->cur + (size_t)i * SIM_SECTOR, op->op.volume, i) ==
+                      op_value(op, i),
+                  "the origin's sector %u of volume %u is not what LSN %llu wrote", i,
+                  op->op.volume, ULL(op->op.lsn.v));
+}
+
+void check_redo(struct sim *s, const struct hk_redo *r)
+{
+    const struct ref_rec *rec = ref_find(s, r->record.lsn);
+
+    SIM_CHECK(s, "I7", rec && rec->state == REF_PUBLISHED &&
+                  memcmp(&rec->hdr, &r->record, sizeof(rec->hdr)) == 0,
+              "redo of LSN %llu is not what was published", ULL(r->record.lsn));
+    SIM_CHECK(s, "I7", r->record.lsn > s->cap.redo_lsn, "redo goes back to LSN %llu",
+              ULL(r->record.lsn));
+    s->cap.redo_lsn = r->record.lsn;
+}
+
+void check_after_redo(struct sim *s)
+{
+    s->cap.redo_lsn = 0;
+    if (s->origin_suspect || s->cap.uncaptured || s->primary_dead)
+        return;
+    ref_check_image(s, "I7", s->origin, false, s->ref.next_lsn);
+}
+
+void check_capture_started(struct sim *s, enum hk_start start, const struct hk_super *super)
+{
+    struct hk_capture_status *st = &s->cap.status;
+
+    s->cap.ring_was_lost = start == HK_START_NEW_RING && !(super->flags & HK_SF_CLEAN) &&
+                           super->ceiling > HK_LSN_FIRST;
+    if (start == HK_START_NEW_RING) {
+        s->cap.released = s->ref.next_lsn;
+        if ((super->flags & HK_SF_CLEAN) && s->ref.count)
+            SIM_CHECK(s, "I12", super->clean_lsn == s->ref.next_lsn, "goes on at LSN %llu after a "
+                      "clean stop at %llu", ULL(super->clean_lsn), ULL(s->ref.next_lsn));
+    }
+    if (!s->cap.ring_was_lost)
+        return;
+    hk_capture_status(s->cap.c, st);
+    SIM_CHECK(s, "I1", st->passing || st->barred,
+              "the ring was lost after an unclean stop and capture goes on as if nothing were");
+    SIM_CHECK(s, "I18", !st->in_sync && st->state != HK_STATE_REPLICATING,
+              "the ring was lost and the state is %d", st->state);
+}
+
+/* ---- completion: I9 ---- */
+
+static void remember_unreplicated(struct sim *s, uint64_t end)
+{
+    if (s->lost_count == s->lost_room) {
+        size_t room = s->lost_room ? 2 * s->lost_room : 1024;
+        struct sim_lost *more = sim_alloc(s, room * sizeof(*more));
+
+        if (s->lost_count)
+            memcpy(more, s->lost, s->lost_count * sizeof(*more));
+        sim_free(s, s->lost);
+        s->lost = more;
+        s->lost_room = (uint32_t)room;
+    }
+    s->lost[s->lost_count++] = (struct sim_lost){s->now, end};
+}
+
+/* The class that a promoted side has stated holds for ever after. */
+static void check_against_stated(struct sim *s, uint64_t end)
+{
+    if (!s->sby.promoted || end <= s->sby.promote_lsn)
+        return;
+    SIM_CHECK(s, "I18", s->sby.loss_class != HK_LOSS_ZERO_PROVEN,
+              "\"0, proven\" was stated at %llu, and an op ending at %llu is acknowledged",
+              ULL(s->sby.promote_lsn), ULL(end));
+    SIM_CHECK(s, "I18", s->sby.loss_class != HK_LOSS_ZERO_IF_FENCED || s->now >= s->sby.fence_limit,
+              "\"0 if fenced before t0+T\" was stated, and an op ending at %llu is acknowledged "
+              "%llu us before that",
+              ULL(end), ULL((s->sby.fence_limit - s->now) / NS_US));
+}
+
+void check_completed(struct sim *s, struct sim_op *op, int result)
+{
+    uint32_t flags = md_durable(s)->flags;
+    uint64_t reached = s->o.mode == HK_MODE_SEMISYNC ? s->sby.said_acked : s->nj.durable;
+    bool captured = op->op.captured && op->rec != UINT32_MAX;
+    uint64_t end = captured ? op->op.end.v : UINT64_MAX;
+
+    if (result) {
+        SIM_CHECK(s, "I9", s->origin_suspect || s->o.ppm[F_EIO_MD] || s->cap.stopping,
+                  "an op ends with %d although neither origin nor metadata failed", result);
+        return;
+    }
+    if (op->op.type == HK_REC_FLUSH && !captured)
+        return;
+    s->st.acked++;
+    if (captured) {
+        s->ref.rec[op->rec].acked = true;
+        if (end > s->local_done_end)
+            s->local_done_end = end;
+    }
+    if (s->o.mode != HK_MODE_ASYNC && end > reached && !s->standby_suspect) {
+        SIM_CHECK(s, "I9", s->o.policy == HK_LINK_LOSS_CONTINUE,
+                  "policy block, and an op ending at %llu is acknowledged; reached is %llu",
+                  ULL(end), ULL(reached));
+        SIM_CHECK(s, "I9", flags & HK_SF_DEGRADED,
+                  "an op ending at %llu is acknowledged unreplicated (%llu) and \"degraded\" is "
+                  "not durable",
+                  ULL(end), ULL(reached));
+    }
+    if (!captured)
+        s->passing_acked = true;
+    else if (end > s->acked_end)
+        s->acked_end = end;
+    if (end <= s->nj.durable) {
+        if (end > s->sync_acked_end)
+            s->sync_acked_end = end;
+        return;
+    }
+    remember_unreplicated(s, end);
+    check_against_stated(s, end);
+}
+
+void check_report(struct sim *s, const struct ipc_msg *m)
+{
+    if (s->standby_suspect)
+        return;
+    SIM_CHECK(s, "I11", m->durable.v <= s->nj.durable,
+              "the replicator reports durable %llu, truly durable is %llu", ULL(m->durable.v),
+              ULL(s->nj.durable));
+    SIM_CHECK(s, "I11", m->acked.v <= s->sby.said_acked || m->acked.v <= HK_LSN_FIRST,
+              "the replicator reports acked %llu, the standby said %llu", ULL(m->acked.v),
+              ULL(s->sby.said_acked));
+    SIM_CHECK(s, "I5", m->released.v <= s->nj.durable || m->released.v <= HK_LSN_FIRST,
+              "released %llu is not durable on the standby (%llu)", ULL(m->released.v),
+              ULL(s->nj.durable));
+}
+
+/* ---- the standby's disks ---- */
+
+static bool frozen_on_disk(struct sim *s)
+{
+    return s->sby.frozen && (sby_durable(s)->flags & HK_SF_FROZEN);
+}
+
+void check_disk_op(struct sim *s, const struct hk_diskop *op)
+{
+    bool replica = op->file >= HK_FILE_VOLUME0 && op->file < HK_FILE_VOLUME0 + SIM_VOLUMES;
+
+    if (!replica || op->kind == HK_DISK_READ || op->kind == HK_DISK_FLUSH)
+        return;
+    SIM_CHECK(s, "I14", !frozen_on_disk(s),
+              "the replica is written while the freeze at LSN %llu stands",
+              ULL(s->sby.freeze_lsn));
+}
+
+void check_replica_write(struct sim *s, const struct sim_io *io)
+{
+    const struct sim_file *f = io->file;
+    unsigned first = (unsigned)(io->offset / SIM_SECTOR), n = (unsigned)(io->bytes / SIM_SECTOR);
+    uint64_t applied;
+
+    if (io->result || s->standby_suspect || s->sby.promoted)
+        return;
+    applied = sby_durable(s)->applied;
+    for (unsigned i = first; i < first + n; i++) {
+        int got = pattern_identify(f->cur + (size_t)i * SIM_SECTOR, f->volume, i);
+
+        SIM_CHECK(s, "I10",
+                  got >= 0 && ref_value_between(s, f->volume, i, (uint8_t)got, applied,
+                                                s->nj.durable),
+                  "apply wrote %d to volume %u sector %u, which no durable record above applied "
+                  "(%llu to %llu) holds",
+                  got, f->volume, i, ULL(applied), ULL(s->nj.durable));
+    }
+}
+
+void check_standby_starts(struct sim *s)
+{
+    if (s->sby.frozen && !frozen_on_disk(s))
+        s->sby.frozen = false;
+    if (s->sby.promoted)
+        SIM_CHECK(s, "I13", s->standby_suspect || (sby_durable(s)->flags & HK_SF_PROMOTED),
+                  "the promotion is not durable");
+}
+
+/* ---- freeze: I14 ---- */
+
+void check_frozen_image(struct sim *s, const char *when)
+{
+    if (!frozen_on_disk(s) || s->standby_suspect)
+        return;
+    (void)when;
+    ref_check_image(s, "I14", s->replica, false, s->sby.freeze_lsn);
+    ref_check_image(s, "I14", s->replica, true, s->sby.freeze_lsn);
+}
+
+void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name)
+{
+    const struct ref_rec *r = lsn > HK_LSN_FIRST ? ref_find(s, lsn - 1) : NULL;
+
+    SIM_CHECK(s, "I14", r && r->end == lsn && r->type == HK_REC_MARK &&
+                  strncmp((const char *)r->ctl, name, HK_NAME_BYTES) == 0,
+              "frozen at LSN %llu, where no mark \"%s\" ends", ULL(lsn), name);
+    s->sby.frozen = true;
+    s->sby.freeze_lsn = lsn;
+    memcpy(s->sby.freeze_name, name, HK_NAME_BYTES);
+    SIM_CHECK(s, "I14", s->standby_suspect || frozen_on_disk(s), "frozen, but not durably");
+    s->st.freezes++;
+    check_frozen_image(s, "when it began");
+}
+
+void check_frozen_ends(struct sim *s)
+{
+    SIM_CHECK(s, "I14", !frozen_on_disk(s), "a freeze has ended, but not durably");
+    if (s->sby.frozen && !s->standby_suspect)
+        ref_check_image(s, "I14", s->replica, false, s->sby.freeze_lsn);
+    s->sby.frozen = false;
+}
+
+/* ---- promotion: I13, I18 ---- */
+
+static void check_class(struct sim *s, uint64_t position, uint32_t loss_class, uint64_t limit,
+                        const char *where)
+{
+    if (loss_class != HK_LOSS_ZERO_PROVEN && loss_class != HK_LOSS_ZERO_IF_FENCED)
+        return;
+    for (uint32_t i = s->lost_count; i-- > 0;) {
+        const struct sim_lost *l = &s->lost[i];
+
+        if (l->end <= position)
+            continue;
+        if (loss_class == HK_LOSS_ZERO_IF_FENCED && l->at >= limit)
+            continue;
+        sim_fail(s, "I18",
+                 "%s: class %u (limit %llu us) is stated at %llu, but an op ending at %llu was "
+                 "acknowledged at %llu us",
+                 where, loss_class, ULL(limit / NS_US), ULL(position), ULL(l->end),
+                 ULL(l->at / NS_US));
+    }
+}
+
+/* Standby's realtime as the simulator's time. */
+static uint64_t from_real(const struct sim *s, uint64_t real_ns)
+{
+    int64_t t = (int64_t)real_ns - s->real_base[1];
+
+    return t < 0 ? 0 : (uint64_t)t;
+}
+
+void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
+{
+    const struct hk_super *super = sby_durable(s);
+    struct hk_super *pmd = &s->pmd_super;
+    const struct hk_epoch *e;
+
+    s->st.promotions++;
+    s->sby.promoted = true;
+    s->sby.promote_lsn = position;
+    s->sby.loss_class = loss_class;
+    s->sby.fence_limit = from_real(s, super->contact_time_ns) + super->contact_timeout_ns;
+    s->sby.frozen = false;
+    if (s->standby_suspect || s->sby.not_promotable)
+        return;
+    SIM_CHECK(s, "I13", super->flags & HK_SF_PROMOTED, "promoted, but not durably");
+    SIM_CHECK(s, "I13", super->loss_class == loss_class && super->promote_lsn == position,
+              "position or class in the superblock differ from what was said");
+    SIM_CHECK(s, "I11", position >= s->sby.said_durable,
+              "promoted at %llu, durable had been reported up to %llu", ULL(position),
+              ULL(s->sby.said_durable));
+    SIM_CHECK(s, "I9", position >= s->sync_acked_end,
+              "promoted at %llu, an op ending at %llu was acknowledged as replicated",
+              ULL(position), ULL(s->sync_acked_end));
+    SIM_CHECK(s, "I3", ref_is_boundary(s, position), "promoted inside a record, at %llu",
+              ULL(position));
+    ref_check_image(s, "I10", s->replica, false, position);
+    ref_check_image(s, "I10", s->replica, true, position);
+    check_class(s, position, loss_class, s->sby.fence_limit, "promotion");
+    SIM_CHECK(s, "I13", naive_super(&s->pmd, true, pmd) && pmd->history.count >= 2,
+              "promoted, but the new epoch's metadata is not durable");
+    e = &pmd->history.epoch[pmd->history.count - 1];
+    SIM_CHECK(s, "I13", e->reason == HK_EPOCH_PROMOTE && e->parent_end == position &&
+                  e->first_lsn >= position &&
+                  memcmp(&e->parent, &s->epoch_id, 16) == 0,
+              "the new epoch says reason %u, parent end %llu, first LSN %llu", e->reason,
+              ULL(e->parent_end), ULL(e->first_lsn));
+}
+
+void check_failover_said(struct sim *s, const uint64_t arg[4])
+{
+    SIM_CHECK(s, "I18", s->sby.promoted && arg[0] == s->sby.promote_lsn &&
+                  arg[1] == s->sby.loss_class,
+              "failover answers position %llu class %llu", ULL(arg[0]), ULL(arg[1]));
+}
+
+/* ---- claims: I18 ---- */
+
+static void check_lose(struct sim *s, const struct hk_group_status *st, const char *who)
+{
+    uint64_t truth = s->acked_end > s->nj.durable ? s->acked_end - s->nj.durable : 0;
+
+    if (s->standby_suspect || s->sby.promoted || s->sby.promoting)
+        return;
+    if (st->in_sync) {
+        SIM_CHECK(s, "I18", s->o.mode == HK_MODE_SYNC, "%s is \"in sync\" without mode sync", who);
+        SIM_CHECK(s, "I18", truth == 0 && !s->passing_acked,
+                  "%s says in sync; %llu acknowledged bytes are not on the standby", who,
+                  ULL(truth));
+    }
+    if (!st->lose_known)
+        return;
+    SIM_CHECK(s, "I18", !s->passing_acked,
+              "%s says that %llu bytes would be lost; uncaptured writes are not counted", who,
+              ULL(st->lose_bytes));
+    SIM_CHECK(s, "I18", st->lose_bytes >= truth, "%s says %llu bytes would be lost, it is %llu",
+              who, ULL(st->lose_bytes), ULL(truth));
+}
+
+static void primary_status(struct sim *s)
+{
+    struct hk_group_status *st = &s->status;
+    struct hk_now now = sim_clock(s, 0);
+
+    hk_group_status(s->rep.g, &now, st);
+    check_lose(s, st, "the primary");
+    SIM_CHECK(s, "I18", s->standby_suspect || st->mark.durable.v <= s->nj.durable ||
+                  st->mark.durable.v <= HK_LSN_FIRST,
+              "the primary shows durable %llu, truly durable is %llu", ULL(st->mark.durable.v),
+              ULL(s->nj.durable));
+}
+
+static void standby_status(struct sim *s)
+{
+    struct hk_group_status *st = &s->status;
+    struct hk_now now = sim_clock(s, 1);
+
+    hk_group_status(s->sby.g, &now, st);
+    if (!st->ready || st->promoted)
+        return;
+    check_lose(s, st, "the standby");
+    if (s->standby_suspect)
+        return;
+    SIM_CHECK(s, "I11", st->mark.durable.v <= s->nj.durable || st->mark.durable.v <= HK_LSN_FIRST,
+              "the standby shows durable %llu, truly durable is %llu", ULL(st->mark.durable.v),
+              ULL(s->nj.durable));
+    if (st->loss_class == HK_LOSS_ZERO_IF_FENCED || st->loss_class == HK_LOSS_ZERO_PROVEN)
+        check_class(s, s->nj.durable, st->loss_class,
+                    from_real(s, st->contact_real_ns) + s->o.contact_ns, "standby's status");
+}
+
+void check_status(struct sim *s)
+{
+    s->st.status_checks++;
+    if (s->rep.proc.up)
+        primary_status(s);
+    if (s->sby.proc.up)
+        standby_status(s);
+}
+
+void check_after_event(struct sim *s)
+{
+    if ((s->events & 63) == 0)
+        check_status(s);
+    if ((s->events & 2047) == 0) {
+        naive_power_cut_now(s, "now");
+        check_frozen_image(s, "now and then");
+    }
+}
+
+/* ---- the end: everything has converged ---- */
+
+void check_end(struct sim *s)
+{
+    uint32_t flags = md_durable(s)->flags;
+
+    naive_power_cut_now(s, "at the end");
+    if (s->sby.failover_wanted && !s->sby.promoted)
+        SIM_CHECK(s, "liveness", s->stood_still || s->standby_suspect || s->sby.failover_refused ||
+                      s->sby.not_promotable,
+                  "a failover was asked for and never ended");
+    if (s->sby.promoted || s->sby.promoting || s->primary_dead || s->stood_still ||
+        s->standby_suspect || s->sby.not_promotable || s->origin_suspect)
+        return;
+    if (flags & HK_SF_FULL_COMPARE) {
+        s->st.behind++;
+        return;
+    }
+    SIM_CHECK(s, "liveness", s->cap.proc.up && s->rep.proc.up && s->sby.proc.up,
+              "a process is down at the end");
+    SIM_CHECK(s, "liveness", s->cap.in_flight == 0, "%u ops never ended", s->cap.in_flight);
+    SIM_CHECK(s, "liveness", s->nj.durable == s->ref.produced,
+              "30 s after the faults stopped durable is %llu, produced %llu", ULL(s->nj.durable),
+              ULL(s->ref.produced));
+    SIM_CHECK(s, "liveness", sby_durable(s)->applied == s->ref.produced,
+              "30 s after the faults stopped applied is %llu, produced %llu",
+              ULL(sby_durable(s)->applied), ULL(s->ref.produced));
+    ref_check_image(s, "I10", s->replica, true, s->ref.produced);
+    ref_check_image(s, "I5", s->origin, false, s->ref.produced);
+    SIM_CHECK(s, "liveness", !(flags & HK_SF_DEGRADED), "still degraded 30 s after the faults");
+    hk_group_status(s->rep.g, &(struct hk_now){sim_clock(s, 0).mono_ns, sim_clock(s, 0).real_ns},
+                    &s->status);
+    SIM_CHECK(s, "liveness", s->status.session == HK_SESSION_UP, "no session at the end");
+    SIM_CHECK(s, "liveness", s->o.mode != HK_MODE_SYNC || s->status.in_sync,
+              "mode sync, everything is durable, and the primary is not in sync");
+    s->st.converged++;
+}

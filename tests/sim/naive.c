@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the standby's disks truly hold, read by a parser of its own from the bytes that a power cut
+ * would leave: the newest valid superblock, the contiguous chain of whole batches, the replicas.
+ * Uses the formats' struct layouts and the hash library, no code of the product.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_STATIC_LINKING_ONLY
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "proto/segment.h"
+#include "tests/sim/sim.h"
+
+#define ULL(x) ((unsigned long long)(x))
+
+uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed)
+{
+    return XXH64(p, bytes, seed);
+}
+
+bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret)
+{
+    const uint8_t *base = durable ? f->dur : f->cur;
+    const struct hk_super *best = NULL;
+
+    for (int i = 0; i < 2; i++) {
+        const uint8_t *slot = base + (size_t)i * HK_SUPER_BYTES;
+        const struct hk_super *c = (const void *)slot;
+        uint64_t hash;
+
+        memcpy(&hash, slot + HK_SUPER_BYTES - 8, 8);
+        if (c->magic != HK_SUPER_MAGIC || hash != XXH64(slot, HK_SUPER_BYTES - 8, 0))
+            continue;
+        if (!best || c->sequence > best->sequence)
+            best = c;
+    }
+    if (best)
+        *ret = *best;
+    return best != NULL;
+}
+
+void naive_reset(struct sim *s)
+{
+    s->nj.count = 0;
+    s->nj.durable = HK_LSN_FIRST;
+    s->nj.seg = 0;
+    s->nj.at = 0;
+}
+
+static uint64_t seed_of(const struct hk_uuid *u)
+{
+    uint64_t v;
+
+    memcpy(&v, u->b, 8);
+    return v;
+}
+
+/* A whole segment header of the epoch that the log is in. */
+static bool segment_ok(const struct sim *s, const struct sim_file *f, uint64_t *ret_first)
+{
+    const struct hk_segment_header *h = (const void *)f->dur;
+
+    if (h->magic != HK_SEGMENT_MAGIC || memcmp(&h->epoch_id, &s->epoch_id, 16) != 0 ||
+        memcmp(&h->group_id, &s->group_id, 16) != 0)
+        return false;
+    if (h->hash != XXH64(h, 4088, seed_of(&h->epoch_id)))
+        return false;
+    *ret_first = h->first_lsn;
+    return true;
+}
+
+/* A whole batch at `at` that begins at `first`; compares its bytes with the reference. */
+static bool batch_ok(struct sim *s, const struct sim_file *f, uint64_t at, uint64_t first,
+                     uint64_t *ret_end, uint64_t *ret_next)
+{
+    const struct hk_batch_header *h = (const void *)(f->dur + at);
+    const uint8_t *data;
+    uint64_t pages;
+
+    if (at + HK_BATCH_HEADER_BYTES > f->bytes || h->magic != HK_BATCH_MAGIC ||
+        h->first_lsn != first || memcmp(&h->epoch_id, &s->epoch_id, 16) != 0)
+        return false;
+    if (h->hash != XXH64(h, 4088, seed_of(&h->epoch_id)) || h->bytes == 0 ||
+        h->bytes > HK_BATCH_BYTES_MAX)
+        return false;
+    pages = ((first + h->bytes + 4095) & ~4095ull) - (first & ~4095ull);
+    if (at + 4096 + pages > f->bytes)
+        return false;
+    data = f->dur + at + 4096 + (first & 4095);
+    if (h->data_hash != XXH64(data, h->bytes, seed_of(&h->epoch_id)))
+        return false;
+    ref_check_log_bytes(s, "I5", first, data, h->bytes);
+    SIM_CHECK(s, "I11", h->durable <= s->nj.durable || s->nj.durable < first,
+              "batch at LSN %llu carries durable stamp %llu beyond what is durable (%llu)",
+              ULL(first), ULL(h->durable), ULL(s->nj.durable));
+    *ret_end = first + h->bytes;
+    *ret_next = at + 4096 + pages;
+    return true;
+}
+
+static bool advance(struct sim *s)
+{
+    struct naive_journal *j = &s->nj;
+    uint64_t end = 0, next = 0, first;
+
+    if (j->at && batch_ok(s, &s->segment[j->seg], j->at, j->durable, &end, &next))
+        goto found;
+    for (uint32_t i = 0; i < s->o.segment_count; i++) {
+        if (!segment_ok(s, &s->segment[i], &first) || first != j->durable)
+            continue;
+        if (batch_ok(s, &s->segment[i], 4096, first, &end, &next)) {
+            j->seg = i;
+            j->at = 4096;
+            goto found;
+        }
+    }
+    return false;
+found:
+    if (j->count == j->room) {
+        j->room = j->room ? 2 * j->room : 1024;
+        j->batch = realloc(j->batch, j->room * sizeof(*j->batch));
+    }
+    j->batch[j->count++] = (struct naive_batch){j->durable, end, j->seg, j->at};
+    j->durable = end;
+    j->at = next;
+    return true;
+}
+
+void naive_segment_changed(struct sim *s)
+{
+    while (advance(s))
+        sim_trace(s, "truly durable %llu", s->nj.durable, 0, 0);
+}
+
+/* The journal went on at `lsn` after a restart: what lay beyond may be overwritten. */
+void naive_truncate(struct sim *s, uint64_t lsn)
+{
+    struct naive_journal *j = &s->nj;
+
+    while (j->count && j->batch[j->count - 1].end > lsn) {
+        j->count--;
+        j->durable = j->batch[j->count].first;
+        j->seg = j->batch[j->count].seg;
+        j->at = j->batch[j->count].at;
+    }
+    naive_segment_changed(s);
+}
+
+void naive_free(struct sim *s)
+{
+    free(s->nj.batch);
+    memset(&s->nj, 0, sizeof(s->nj));
+}
+
+/* End of the chain that a recovery from `applied` would find in the durable bytes. */
+static uint64_t chain_end(struct sim *s, uint64_t applied)
+{
+    uint64_t at = 4096, pos = 0, first, end, next;
+    uint32_t seg = UINT32_MAX;
+
+    for (uint32_t i = 0; i < s->o.segment_count; i++) {
+        if (segment_ok(s, &s->segment[i], &first) && first <= applied &&
+            (seg == UINT32_MAX || first > pos)) {
+            seg = i;
+            pos = first;
+        }
+    }
+    if (seg == UINT32_MAX)
+        return applied;
+    for (;;) {
+        uint32_t i;
+
+        if (batch_ok(s, &s->segment[seg], at, pos, &end, &next)) {
+            pos = end;
+            at = next;
+            continue;
+        }
+        for (i = 0; i < s->o.segment_count; i++)
+            if (i != seg && segment_ok(s, &s->segment[i], &first) && first == pos &&
+                batch_ok(s, &s->segment[i], 4096, pos, &end, &next))
+                break;
+        if (i == s->o.segment_count)
+            break;
+        seg = i;
+        at = 4096;
+    }
+    return pos > applied ? pos : applied;
+}
+
+static void check_replicas(struct sim *s, uint64_t from, uint64_t to, const char *when)
+{
+    for (unsigned v = 0; v < SIM_VOLUMES; v++) {
+        for (unsigned i = 0; i < s->o.sectors; i++) {
+            int got = pattern_identify(s->replica[v].dur + (size_t)i * SIM_SECTOR, v, i);
+
+            SIM_CHECK(s, "I10", got >= 0 && ref_value_between(s, v, i, (uint8_t)got, from, to),
+                      "%s: replica + journal is no state of the log: volume %u sector %u durably "
+                      "holds %d, which occurs nowhere in [%llu, %llu]",
+                      when, v, i, got, ULL(from), ULL(to));
+        }
+    }
+}
+
+/* If the standby lost power at this very moment, would everything it has said still be true? */
+void naive_power_cut_now(struct sim *s, const char *when)
+{
+    struct hk_super super;
+    uint64_t applied, end;
+
+    if (s->standby_suspect || s->sby.promoting || s->sby.promoted)
+        return;
+    s->st.deep_checks++;
+    SIM_CHECK(s, "I12", naive_super(&s->super, true, &super), "%s: no valid superblock is durable",
+              when);
+    if (super.flags & (HK_SF_PROMOTING | HK_SF_PROMOTED))
+        return;
+    applied = super.applied ? super.applied : HK_LSN_FIRST;
+    end = chain_end(s, applied);
+    SIM_CHECK(s, "I11", end >= s->sby.said_durable,
+              "%s: durable was reported up to %llu, a power cut would leave %llu (applied %llu)",
+              when, ULL(s->sby.said_durable), ULL(end), ULL(applied));
+    if (s->sby.said_applied > applied)
+        applied = s->sby.said_applied;
+    check_replicas(s, applied, end, when);
+}

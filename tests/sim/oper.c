@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What strikes from outside: crashes, cuts, pauses, clock steps, and the operator's verbs. */
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+static void strike(struct sim *s, uint64_t kind, void *p);
+
+static void next_strike(struct sim *s, enum sim_fault kind)
+{
+    if (s->o.mean_ns[kind])
+        sim_at(s, s->now + 1 + rng_around(&s->rng_fault, s->o.mean_ns[kind]), NULL, strike, kind,
+               NULL);
+}
+
+static void kill_proc(struct sim *s, struct sim_proc *p)
+{
+    if (p == &s->cap.proc)
+        cap_kill(s);
+    else if (p == &s->rep.proc)
+        rep_kill(s);
+    else
+        sby_kill(s);
+}
+
+/* Called between any two actions of a process. */
+void oper_maybe_die(struct sim *s, struct sim_proc *p)
+{
+    if (p->kill_in == 0 || --p->kill_in > 0)
+        return;
+    sim_struck(s, F_MID_ACTION);
+    kill_proc(s, p);
+}
+
+static void kill_later(struct sim *s, uint64_t life, void *p)
+{
+    struct sim_proc *proc = p;
+
+    if (proc->up && proc->life == life)
+        kill_proc(s, proc);
+}
+
+/* A process has just started: perhaps it will not live to end its recovery. */
+void oper_started(struct sim *s, struct sim_proc *p)
+{
+    if (!p->up || !s->faults_on || !rng_ppm(&s->rng_fault, s->o.ppm[F_NESTED]))
+        return;
+    sim_struck(s, F_NESTED);
+    if (rng_below(&s->rng_fault, 2))
+        p->kill_in = (uint32_t)rng_range(&s->rng_fault, 1, 20);
+    else
+        sim_at(s, s->now + rng_below(&s->rng_fault, 20 * NS_MS), NULL, kill_later, p->life, p);
+}
+
+static void kill_some(struct sim *s, enum sim_fault kind, struct sim_proc *p)
+{
+    if (!p->up)
+        return;
+    sim_struck(s, kind);
+    if (rng_below(&s->rng_fault, 2))
+        p->kill_in = (uint32_t)rng_range(&s->rng_fault, 1, 12);
+    else
+        kill_proc(s, p);
+}
+
+static void pause_some(struct sim *s, enum sim_fault kind, struct sim_proc *p)
+{
+    if (!p->up)
+        return;
+    sim_struck(s, kind);
+    p->paused_until = s->now + NS_MS + rng_around(&s->rng_fault, s->o.contact_ns / 2);
+    sim_trace(s, "paus fault %llu until %llu us", kind, p->paused_until / NS_US, 0);
+}
+
+static void cut(struct sim *s, enum sim_fault kind)
+{
+    uint64_t for_ns = rng_around(&s->rng_fault, s->o.contact_ns);
+
+    sim_struck(s, kind);
+    if (kind != F_PARTITION_BACK)
+        link_cut(s, 0, for_ns);
+    if (kind != F_PARTITION_OUT)
+        link_cut(s, 1, for_ns);
+    if (rng_below(&s->rng_fault, 2))
+        conn_break(s);
+}
+
+static void power_primary(struct sim *s)
+{
+    if (!s->cap.proc.up && !s->cap.ring_there)
+        return;
+    sim_struck(s, F_POWER_PRIMARY);
+    cap_power(s);
+    s->primary_dead = true;
+    if (!s->o.primary_returns) {
+        s->primary_gone = true;
+        return;
+    }
+    sim_at(s, s->now + NS_MS + rng_around(&s->rng_fault, NS_S), NULL, cap_start, 0, NULL);
+    sim_at(s, s->now + NS_MS + rng_around(&s->rng_fault, NS_S), NULL, rep_start, 0, NULL);
+}
+
+static void freeze(struct sim *s)
+{
+    struct hk_event e = {.type = HK_EV_VERB};
+
+    e.verb.kind = HK_VERB_FREEZE;
+    e.verb.op_id = ++s->op_ids;
+    snprintf(e.verb.name, sizeof(e.verb.name), "f%llu", (unsigned long long)s->op_ids);
+    sim_struck(s, F_FREEZE);
+    sim_trace(s, "frez asked, op %llu", s->op_ids, 0, 0);
+    if (rng_below(&s->rng_fault, 2))
+        rep_event(s, &e);
+    else
+        sby_event(s, &e);
+}
+
+static void freeze_end(struct sim *s)
+{
+    struct hk_event e = {.type = HK_EV_VERB};
+
+    if (!s->sby.frozen || !s->sby.proc.up)
+        return;
+    check_frozen_image(s, "before its end");
+    e.verb.kind = HK_VERB_FREEZE_END;
+    e.verb.op_id = ++s->op_ids;
+    memcpy(e.verb.name, s->sby.freeze_name, sizeof(e.verb.name));
+    sim_struck(s, F_FREEZE_END);
+    sby_event(s, &e);
+}
+
+/* ---- failover: somebody decides that the primary is lost, and may be wrong ---- */
+
+static void ask_failover(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_event e = {.type = HK_EV_VERB};
+
+    (void)a;
+    (void)p;
+    if (s->sby.promoted || s->stood_still)
+        return;
+    if (s->sby.proc.up && !s->sby.failover_op && !s->sby.promoting) {
+        e.verb.kind = HK_VERB_FAILOVER;
+        e.verb.op_id = s->sby.failover_op = ++s->op_ids;
+        e.verb.fence = s->primary_gone ? HK_FENCE_OK : (uint32_t)rng_below(&s->rng_fault, 2) * 2;
+        e.verb.fence_time_ns = e.verb.fence == HK_FENCE_OK
+                                   ? (uint64_t)((int64_t)s->primary_gone_ns + s->real_base[1])
+                                   : 0;
+        for (int i = 0; i < 16; i++)
+            e.verb.new_epoch.b[i] = (uint8_t)rng_next(&s->rng_fault);
+        sim_trace(s, "fail over asked, op %llu fence %llu", s->op_ids, e.verb.fence, 0);
+        sby_event(s, &e);
+    }
+    sim_at(s, s->now + 300 * NS_MS, NULL, ask_failover, 0, NULL);
+}
+
+static void failover(struct sim *s)
+{
+    if (s->sby.failover_wanted)
+        return;
+    s->sby.failover_wanted = true;
+    sim_struck(s, F_FAILOVER);
+    switch (rng_below(&s->rng_fault, 4)) {
+    case 0: break; /* the primary lives and is in contact */
+    case 1:
+        link_cut(s, 0, 1000 * NS_S);
+        link_cut(s, 1, 1000 * NS_S);
+        conn_break(s);
+        break;
+    default:
+        if (!s->primary_gone) {
+            cap_power(s);
+            s->primary_dead = s->primary_gone = true;
+            s->primary_gone_ns = s->now;
+        }
+        break;
+    }
+    /* At once, or after people have thought about it. */
+    sim_at(s, s->now + rng_below(&s->rng_fault, 2) * rng_around(&s->rng_fault, 2 * s->o.contact_ns),
+           NULL, ask_failover, 0, NULL);
+}
+
+static void clock_step(struct sim *s)
+{
+    int64_t by = (int64_t)rng_range(&s->rng_fault, 1, 3600) * (int64_t)NS_S;
+
+    sim_struck(s, F_CLOCK_STEP);
+    s->real_base[0] += rng_below(&s->rng_fault, 2) ? by : -by;
+}
+
+static void do_strike(struct sim *s, enum sim_fault kind)
+{
+    switch (kind) {
+    case F_PARTITION_OUT:
+    case F_PARTITION_BACK:
+    case F_PARTITION_BOTH: cut(s, kind); break;
+    case F_CONTROL_BREAK:
+        sim_struck(s, kind);
+        conn_break(s);
+        break;
+    case F_KILL_REP: kill_some(s, kind, &s->rep.proc); break;
+    case F_KILL_CAP: kill_some(s, kind, &s->cap.proc); break;
+    case F_KILL_SBY: kill_some(s, kind, &s->sby.proc); break;
+    case F_POWER_PRIMARY: power_primary(s); break;
+    case F_POWER_SBY:
+        if (s->sby.proc.up) {
+            sim_struck(s, kind);
+            sby_power(s);
+        }
+        break;
+    case F_PAUSE_REP: pause_some(s, kind, &s->rep.proc); break;
+    case F_PAUSE_CAP: pause_some(s, kind, &s->cap.proc); break;
+    case F_PAUSE_SBY: pause_some(s, kind, &s->sby.proc); break;
+    case F_CLOCK_STEP: clock_step(s); break;
+    case F_CLEAN_STOP: cap_clean_stop(s); break;
+    case F_FREEZE: freeze(s); break;
+    case F_FREEZE_END: freeze_end(s); break;
+    case F_FAILOVER: failover(s); break;
+    default: break;
+    }
+}
+
+static void strike(struct sim *s, uint64_t kind, void *p)
+{
+    (void)p;
+    /* The end of a freeze is no fault: it goes on for ever. */
+    if (!s->faults_on && kind != F_FREEZE_END)
+        return;
+    do_strike(s, (enum sim_fault)kind);
+    if (kind != F_POWER_PRIMARY && kind != F_FAILOVER)
+        next_strike(s, (enum sim_fault)kind);
+}
+
+static void heal(struct sim *s, struct sim_proc *p)
+{
+    p->kill_in = 0;
+    if (p->paused_until > s->now)
+        p->paused_until = s->now;
+}
+
+/* From here on nothing strikes any more; a side that was declared lost stays lost. */
+void oper_stop_faults(struct sim *s)
+{
+    s->faults_on = false;
+    heal(s, &s->cap.proc);
+    heal(s, &s->rep.proc);
+    heal(s, &s->sby.proc);
+    s->dir[0].down_until = s->dir[1].down_until = s->now;
+    sim_trace(s, "heal all faults stop", 0, 0, 0);
+}
+
+void oper_setup(struct sim *s)
+{
+    for (int i = 0; i < F_FAULTS; i++)
+        next_strike(s, (enum sim_fault)i);
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each seed draws its configuration and its swarm: a subset of the faults, each with a rate. */
+#include "tests/sim/sim.h"
+
+#include "replicator/store/journal.h"
+
+const char *const sim_fault_name[F_FAULTS] = {
+    [F_LOSS] = "frame-loss",
+    [F_DUP] = "frame-dup",
+    [F_REORDER] = "frame-reorder",
+    [F_CORRUPT] = "frame-corrupt",
+    [F_REPLAY_OLD] = "old-frame",
+    [F_PARTITION_OUT] = "cut-out",
+    [F_PARTITION_BACK] = "cut-back",
+    [F_PARTITION_BOTH] = "cut-both",
+    [F_CONTROL_BREAK] = "control-break",
+    [F_KILL_REP] = "kill-replicator",
+    [F_KILL_CAP] = "kill-capture",
+    [F_KILL_SBY] = "kill-standby",
+    [F_POWER_PRIMARY] = "power-primary",
+    [F_POWER_SBY] = "power-standby",
+    [F_NESTED] = "kill-in-recovery",
+    [F_MID_ACTION] = "kill-mid-action",
+    [F_TORN_BEGIN] = "torn-begin",
+    [F_TORN_PUBLISH] = "torn-publish",
+    [F_PAUSE_REP] = "pause-replicator",
+    [F_PAUSE_CAP] = "pause-capture",
+    [F_PAUSE_SBY] = "pause-standby",
+    [F_DISK_SLOW] = "disk-slow",
+    [F_LOST_SECTORS] = "sector-lost",
+    [F_TORN_WRITE] = "write-torn",
+    [F_EIO_JOURNAL] = "eio-journal",
+    [F_EIO_REPLICA] = "eio-replica",
+    [F_EIO_SUPER] = "eio-super",
+    [F_EIO_MD] = "eio-metadata",
+    [F_EIO_ORIGIN] = "eio-origin",
+    [F_CLOCK_STEP] = "clock-step",
+    [F_CLEAN_STOP] = "clean-stop",
+    [F_FREEZE] = "freeze",
+    [F_FREEZE_END] = "freeze-end",
+    [F_FAILOVER] = "failover",
+};
+
+static uint32_t chance(struct sim_rng *r, uint32_t percent_of_seeds, uint32_t ppm_max)
+{
+    if (rng_below(r, 100) >= percent_of_seeds)
+        return 0;
+    /* Rates over three decades: rare ones find other things than frequent ones. */
+    return (uint32_t)rng_range(r, 1, ppm_max) >> (2 * rng_below(r, 5));
+}
+
+static uint64_t every(struct sim_rng *r, uint32_t percent_of_seeds, uint64_t lo, uint64_t hi)
+{
+    if (rng_below(r, 100) >= percent_of_seeds)
+        return 0;
+    return rng_range(r, lo, hi);
+}
+
+static void draw_link(struct sim_opts *o, struct sim_rng *r)
+{
+    static const uint32_t body[] = {192, 600, 1200, 1376, 4096, 8800, HK_FRAME_BODY_MAX};
+
+    o->body_max = body[rng_below(r, HK_ARRAY_SIZE(body))];
+    o->paths = rng_below(r, 4) == 0 ? 2 : 1;
+    o->real_bytes = rng_below(r, 5) == 0;
+    o->delay_ns = rng_range(r, 20, 1000) * NS_US << rng_below(r, 5);
+    o->jitter_ns = rng_below(r, 2) ? 0 : rng_below(r, 2 * o->delay_ns);
+    o->byte_ps = rng_range(r, 4, 400) << 20;
+    o->ppm[F_LOSS] = chance(r, 60, 300000);
+    o->ppm[F_DUP] = chance(r, 50, 300000);
+    o->ppm[F_REORDER] = chance(r, 50, 300000);
+    o->ppm[F_CORRUPT] = chance(r, 40, 100000);
+    o->ppm[F_REPLAY_OLD] = chance(r, 40, 50000);
+    o->mean_ns[F_PARTITION_OUT] = every(r, 25, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_PARTITION_BACK] = every(r, 25, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_PARTITION_BOTH] = every(r, 35, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_CONTROL_BREAK] = every(r, 40, NS_S / 4, 3 * NS_S);
+}
+
+static void draw_crashes(struct sim_opts *o, struct sim_rng *r)
+{
+    o->mean_ns[F_KILL_REP] = every(r, 50, NS_S / 5, 3 * NS_S);
+    o->mean_ns[F_KILL_CAP] = every(r, 50, NS_S / 5, 3 * NS_S);
+    o->mean_ns[F_KILL_SBY] = every(r, 50, NS_S / 5, 3 * NS_S);
+    o->mean_ns[F_POWER_SBY] = every(r, 50, NS_S / 4, 3 * NS_S);
+    o->mean_ns[F_POWER_PRIMARY] = every(r, 20, 2 * NS_S, 10 * NS_S);
+    o->mean_ns[F_PAUSE_REP] = every(r, 20, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_PAUSE_CAP] = every(r, 20, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_PAUSE_SBY] = every(r, 20, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_CLOCK_STEP] = every(r, 15, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_CLEAN_STOP] = every(r, 15, 2 * NS_S, 6 * NS_S);
+    o->ppm[F_NESTED] = chance(r, 50, 600000);
+    o->ppm[F_TORN_BEGIN] = chance(r, 20, 3000);
+    o->ppm[F_TORN_PUBLISH] = chance(r, 20, 3000);
+}
+
+static void draw_disks(struct sim_opts *o, struct sim_rng *r)
+{
+    o->disk_ns[0] = rng_range(r, 5, 400) * NS_US;
+    o->disk_ns[1] = rng_range(r, 5, 400) * NS_US << rng_below(r, 4);
+    o->tear4k = rng_below(r, 3) == 0;
+    o->ppm[F_DISK_SLOW] = chance(r, 30, 3000);
+    o->flush_eio_dooms = rng_below(r, 2) == 0;
+    /* Errors are rare per seed: most of what they do is done once. */
+    if (rng_below(r, 8) == 0) {
+        static const enum sim_fault kind[] = {F_EIO_JOURNAL, F_EIO_REPLICA, F_EIO_SUPER, F_EIO_MD,
+                                              F_EIO_ORIGIN};
+
+        o->ppm[kind[rng_below(r, HK_ARRAY_SIZE(kind))]] = (uint32_t)rng_range(r, 20, 2000);
+    }
+}
+
+static void draw_sizes(struct sim_opts *o, struct sim_rng *r)
+{
+    o->sectors = (uint32_t)rng_range(r, 2, SIM_SECTORS_MAX / 8) * 8;
+    o->ring_slots = 16u << rng_below(r, 6);
+    o->ring_payload = HK_RING_PAYLOAD_MIN + rng_below(r, 8) * HK_PAGE_BYTES;
+    o->ceiling_step = 65536ull << rng_below(r, 8);
+    o->segment_bytes =
+        hk_round_up(hk_journal_segment_bytes_min(), 4096) + 4096 * rng_below(r, 64);
+    o->segment_count = (uint32_t)rng_range(r, 3, 6);
+    o->window_bytes = 8ull << 20;
+    o->apply_bytes = HK_PAYLOAD_BYTES_MAX + (65536ull << rng_below(r, 4));
+    o->apply_lag_bytes = rng_below(r, 2) ? 1ull << 30 : (128ull << 10) << rng_below(r, 5);
+    o->retain_bytes = rng_below(r, 2) ? UINT64_MAX : rng_below(r, 4 << 20);
+    o->rate_max = rng_below(r, 3) ? 0 : rng_range(r, 1, 64) << 20;
+}
+
+static void draw_work(struct sim_opts *o, struct sim_rng *r)
+{
+    o->clients = (uint32_t)rng_range(r, 1, SIM_CLIENTS_MAX);
+    o->think_us = (uint32_t)(rng_range(r, 100, 1500) * o->clients) << rng_below(r, 3);
+    o->values = (uint32_t)rng_range(r, 2, SIM_VALUES);
+    o->zero_pct = (uint32_t)rng_range(r, 10, 60);
+    o->read_pct = (uint32_t)rng_below(r, 40);
+    o->flush_pct = (uint32_t)rng_below(r, 15);
+    o->big_pct = rng_below(r, 2) ? 0 : (uint32_t)rng_below(r, 20);
+    o->align_pct = (uint32_t)rng_below(r, 101);
+}
+
+void sim_opts_draw(struct sim *s)
+{
+    struct sim_opts *o = &s->o;
+    struct sim_rng r;
+
+    rng_seed(&r, s->seed, 1);
+    *o = (struct sim_opts){0};
+    o->mode = (enum hk_mode)rng_range(&r, HK_MODE_ASYNC, HK_MODE_SYNC);
+    if (rng_below(&r, 3) == 0)
+        o->mode = HK_MODE_SYNC;
+    o->policy = rng_below(&r, 2) ? HK_LINK_LOSS_BLOCK : HK_LINK_LOSS_CONTINUE;
+    o->contact_ns = rng_range(&r, 100, 1500) * NS_MS;
+    o->pace_ns = rng_range(&r, 100, 4000) * NS_MS;
+    o->run_ns = rng_range(&r, 1, 6) * NS_S;
+    o->ipc_ns = rng_range(&r, 1, 50) * NS_US;
+    draw_link(o, &r);
+    draw_crashes(o, &r);
+    draw_disks(o, &r);
+    draw_sizes(o, &r);
+    draw_work(o, &r);
+    o->mean_ns[F_FREEZE] = every(&r, 40, NS_S / 4, 3 * NS_S);
+    o->mean_ns[F_FREEZE_END] = rng_range(&r, 20, 1500) * NS_MS;
+    o->mean_ns[F_FAILOVER] = every(&r, 40, NS_S, 2 * o->run_ns);
+    o->primary_returns = rng_below(&r, 2);
+}
+
+void sim_opts_print(const struct sim *s, FILE *out)
+{
+    static const char *const mode[] = {"?", "async", "semisync", "sync"};
+    const struct sim_opts *o = &s->o;
+
+    fprintf(out, "  mode %s, on-link-loss %s, T %llu ms, pace %llu ms, run %llu s\n",
+            mode[o->mode], o->policy == HK_LINK_LOSS_BLOCK ? "block" : "continue",
+            (unsigned long long)(o->contact_ns / NS_MS), (unsigned long long)(o->pace_ns / NS_MS),
+            (unsigned long long)(o->run_ns / NS_S));
+    fprintf(out,
+            "  clients %u think %u us values %u sectors %u | ring %u slots, ceiling step %llu | "
+            "segments %u x %llu, apply %llu, lag bound %llu\n",
+            o->clients, o->think_us, o->values, o->sectors, o->ring_slots,
+            (unsigned long long)o->ceiling_step, o->segment_count,
+            (unsigned long long)o->segment_bytes, (unsigned long long)o->apply_bytes,
+            (unsigned long long)o->apply_lag_bytes);
+    fprintf(out, "  link: %s, body %u, paths %u, delay %llu us, jitter %llu us, %llu MiB/s\n",
+            o->real_bytes ? "real bytes" : "structs", o->body_max, o->paths,
+            (unsigned long long)(o->delay_ns / NS_US), (unsigned long long)(o->jitter_ns / NS_US),
+            (unsigned long long)(o->byte_ps >> 20));
+    fprintf(out, "  disks: %llu us / %llu us%s%s; the primary %s\n  faults:",
+            (unsigned long long)(o->disk_ns[0] / NS_US),
+            (unsigned long long)(o->disk_ns[1] / NS_US), o->tear4k ? ", tear at 4096" : "",
+            o->flush_eio_dooms ? ", a failed flush loses data" : "",
+            o->primary_returns ? "comes back after power loss" : "stays away after power loss");
+    for (int i = 0; i < F_FAULTS; i++) {
+        if (o->ppm[i])
+            fprintf(out, " %s %u ppm", sim_fault_name[i], o->ppm[i]);
+        if (o->mean_ns[i])
+            fprintf(out, " %s each %llu ms", sim_fault_name[i],
+                    (unsigned long long)(o->mean_ns[i] / NS_MS));
+    }
+    fputc('\n', out);
+}

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The standby: hk_group in the standby's role over disks that may lose what was not flushed. Every
+ * claim it makes is remembered over its restarts and held against the disks and the reference.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define ULL(x) ((unsigned long long)(x))
+
+static struct sim_file *file_of(struct sim *s, uint32_t file)
+{
+    if (file == HK_FILE_SUPER)
+        return &s->super;
+    if (file == HK_FILE_PRIMARY_MD)
+        return &s->pmd;
+    if (file == HK_FILE_JOURNAL_DIR)
+        return &s->journal_dir;
+    if (file >= HK_FILE_SEGMENT0 && file < HK_FILE_SEGMENT0 + s->o.segment_count)
+        return &s->segment[file - HK_FILE_SEGMENT0];
+    if (file >= HK_FILE_VOLUME0 && file < HK_FILE_VOLUME0 + SIM_VOLUMES)
+        return &s->replica[file - HK_FILE_VOLUME0];
+    sim_fail(s, "I16", "disk op on file %u that does not exist", file);
+}
+
+static void disk_done(struct sim *s, struct sim_io *io)
+{
+    struct hk_event e = {.type = HK_EV_DISK_DONE};
+    struct hk_diskop *op = io->ctx;
+
+    op->result = io->result;
+    e.disk = op;
+    sby_event(s, &e);
+}
+
+static void disk_submit(struct hk_disk *disk, struct hk_diskop *op)
+{
+    struct sim *s = HK_CONTAINER_OF(disk, struct sim, sby.disk);
+
+    check_disk_op(s, op);
+    sim_io_submit(s, &s->sby.proc, file_of(s, op->file), op->kind, op->offset, op->bytes, op->iov,
+                  op->kind <= HK_DISK_WRITE_DSYNC ? op->iov_count : 0, disk_done, op, 0);
+}
+
+/* ---- what it says ---- */
+
+static void said(struct sim *s, uint64_t acked, uint64_t durable, uint64_t applied)
+{
+    SIM_CHECK(s, "I11", s->standby_suspect || durable <= s->nj.durable,
+              "durable reported up to %llu, truly durable is %llu", ULL(durable),
+              ULL(s->nj.durable));
+    SIM_CHECK(s, "I18", applied <= durable && durable <= acked, "watermarks out of order: acked "
+              "%llu durable %llu applied %llu", ULL(acked), ULL(durable), ULL(applied));
+    SIM_CHECK(s, "I18", acked <= s->ref.produced, "acked up to %llu, produced is %llu", ULL(acked),
+              ULL(s->ref.produced));
+    if (acked > s->sby.said_acked)
+        s->sby.said_acked = acked;
+    if (durable > s->sby.said_durable)
+        s->sby.said_durable = durable;
+    if (applied > s->sby.said_applied)
+        s->sby.said_applied = applied;
+}
+
+static void act_send(struct sim *s, const struct hk_action *a)
+{
+    struct hk_ack ack;
+
+    SIM_CHECK(s, "I15", a->send.header.type != HK_FRAME_DATA, "the standby sends data");
+    if (a->send.header.type == HK_FRAME_ACK) {
+        memcpy(&ack, a->send.body, sizeof(ack));
+        said(s, ack.acked, ack.durable, ack.applied);
+        SIM_CHECK(s, "I13", !s->sby.promoted, "a promoted side acknowledges data");
+        s->sby.acks_sent++;
+    }
+    link_send(s, 1, &a->send.header, a->send.body);
+}
+
+static void act_control(struct sim *s, const struct hk_ctl *m)
+{
+    if (m->type == HK_CTL_WELCOME) {
+        SIM_CHECK(s, "I13", !s->sby.promoted, "a promoted side welcomes the old primary");
+        SIM_CHECK(s, "I11", m->welcome.durable >= s->sby.said_durable || s->standby_suspect,
+                  "after a restart durable is %llu, %llu had been reported",
+                  ULL(m->welcome.durable), ULL(s->sby.said_durable));
+        said(s, m->welcome.acked, m->welcome.durable, m->welcome.applied);
+    }
+    if (m->type == HK_CTL_REFUSED)
+        sim_trace(s, "refu standby refuses: %llu (%llu, %llu)", m->refused.reason,
+                  m->refused.detail[0], m->refused.detail[1]);
+    conn_send(s, 1, m);
+}
+
+static void fatal(struct sim *s, const struct hk_action *a)
+{
+    sim_trace(s, "fatal at the standby: error %lld why %llu", (uint64_t)(int64_t)a->fatal.error,
+              a->fatal.why, 0);
+    SIM_CHECK(s, "I11", s->st_eio || s->standby_suspect,
+              "the standby gave up without a fault of its disks: error %d, notice %d",
+              a->fatal.error, a->fatal.why);
+    s->sby.fatal = true;
+    if (s->o.flush_eio_dooms) {
+        /* The data may be gone for good: an operator has to look, it does not come back by itself. */
+        s->standby_suspect = true;
+        s->stood_still = true;
+    }
+    sby_kill(s);
+}
+
+static void notice(struct sim *s, const struct hk_action *a)
+{
+    const uint64_t *arg = a->notify.arg;
+
+    sim_trace(s, "note standby %llu (%llu, %llu)", a->notify.id, arg[0], arg[1]);
+    switch (a->notify.id) {
+    case HK_NOTE_FROZEN: check_frozen_begins(s, arg[0], a->notify.name); break;
+    case HK_NOTE_FREEZE_ENDED: check_frozen_ends(s); break;
+    case HK_NOTE_PROMOTION_STARTED: s->sby.promoting = true; break;
+    case HK_NOTE_PROMOTED: check_promoted(s, arg[0], (uint32_t)arg[1]); break;
+    case HK_NOTE_RECOVERED:
+        SIM_CHECK(s, "I11", arg[0] >= s->sby.said_durable || s->standby_suspect,
+                  "recovery ends at %llu, durable had been reported up to %llu", ULL(arg[0]),
+                  ULL(s->sby.said_durable));
+        SIM_CHECK(s, "I12", arg[0] <= HK_LSN_FIRST || ref_is_boundary(s, arg[0]) || s->sby.promoted,
+                  "recovery ends inside a record, at %llu", ULL(arg[0]));
+        if (arg[0] && !s->sby.promoted)
+            naive_truncate(s, arg[0]);
+        break;
+    case HK_NOTE_JOURNAL_FAILED:
+    case HK_NOTE_SUPER_FAILED:
+    case HK_NOTE_REPLICA_FAILED:
+        SIM_CHECK(s, "I11", s->st_eio, "notice %d without a fault of the disks", a->notify.id);
+        s->sby.not_promotable = true;
+        break;
+    case HK_NOTE_BAD_RECORD:
+        sim_fail(s, "I15", "a bad record at LSN %llu (fault %llu) came out of good frames",
+                 ULL(arg[0]), ULL(arg[1]));
+    default: break;
+    }
+}
+
+static void verb_done(struct sim *s, const struct hk_action *a)
+{
+    sim_trace(s, "verb done at standby, error %lld reason %llu",
+              (uint64_t)(int64_t)a->verb_done.error, a->verb_done.reason, 0);
+    if (a->verb_done.op_id == s->sby.failover_op) {
+        s->sby.failover_op = 0;
+        if (a->verb_done.error == 0)
+            check_failover_said(s, a->verb_done.arg);
+        else
+            s->sby.failover_refused++;
+    }
+}
+
+static void act(struct sim *s, const struct hk_action *a)
+{
+    switch (a->type) {
+    case HK_ACT_SEND: act_send(s, a); break;
+    case HK_ACT_CONTROL_OUT: act_control(s, &a->control); break;
+    case HK_ACT_CONTROL_CLOSE: conn_close(s, 1); break;
+    case HK_ACT_REPORT:
+    case HK_ACT_INSERT:
+    case HK_ACT_BIND_PEER: sim_fail(s, "I16", "a standby has no capture side (%d)", a->type);
+    case HK_ACT_NOTIFY: notice(s, a); break;
+    case HK_ACT_VERB_DONE: verb_done(s, a); break;
+    case HK_ACT_FATAL: fatal(s, a); break;
+    }
+}
+
+/* ---- driving it ---- */
+
+static void sby_timer(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_event e = {.type = HK_EV_TIMER};
+
+    (void)p;
+    if (a != s->sby.proc.timer_at)
+        return;
+    s->sby.proc.timer_at = 0;
+    sby_event(s, &e);
+}
+
+static void set_timer(struct sim *s)
+{
+    uint64_t at = hk_group_deadline_ns(s->sby.g);
+
+    if (at == UINT64_MAX)
+        return;
+    at = at > s->mono_base[1] + s->now ? at - s->mono_base[1] : s->now + 1;
+    if (s->sby.proc.timer_at > s->now && s->sby.proc.timer_at <= at)
+        return;
+    s->sby.proc.timer_at = at;
+    sim_at(s, at, &s->sby.proc, sby_timer, at, NULL);
+}
+
+static void room_again(struct sim *s, uint64_t a, void *p)
+{
+    s->sby.want_room = false;
+    sby_pump(s, a, p);
+}
+
+void sby_pump(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_now now = sim_clock(s, 1);
+    uint32_t guard = 0, life = s->sby.proc.life;
+    bool room = true;
+
+    (void)a;
+    (void)p;
+    while (hk_group_next(s->sby.g, &now, (room = link_room(s, 1)), &s->sby.action)) {
+        SIM_CHECK(s, "I16", ++guard < 20000, "the standby's group acts without end (type %d)",
+                  s->sby.action.type);
+        act(s, &s->sby.action);
+        if (s->sby.proc.life != life)
+            return;
+        oper_maybe_die(s, &s->sby.proc);
+        if (s->sby.proc.life != life)
+            return;
+    }
+    if (!room && !s->sby.want_room) {
+        s->sby.want_room = true;
+        sim_at(s, s->dir[1].tx_free_at, &s->sby.proc, room_again, 0, NULL);
+    }
+    set_timer(s);
+}
+
+void sby_event(struct sim *s, const struct hk_event *e)
+{
+    struct hk_now now = sim_clock(s, 1);
+
+    if (!s->sby.proc.up)
+        return;
+    hk_group_event(s->sby.g, e, &now);
+    sby_pump(s, 0, NULL);
+}
+
+void sby_frame(struct sim *s, struct sim_frame *f)
+{
+    struct hk_event e = {0};
+
+    if (!s->sby.proc.up)
+        return;
+    link_open(s, f, &e);
+    sby_event(s, &e);
+}
+
+/* ---- life and death ---- */
+
+void sim_group_cfg(struct sim *s, struct hk_group_cfg *c, unsigned site)
+{
+    c->group_id = s->group_id;
+    c->site_id = s->site_id[site];
+    c->host_id = s->host_id[site];
+    c->config_hash = 4711;
+    c->volume_count = SIM_VOLUMES;
+    for (int v = 0; v < SIM_VOLUMES; v++) {
+        c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
+        snprintf(c->volume_name[v], HK_NAME_BYTES, "vol%d", v);
+    }
+    c->contact_timeout_ns = s->o.contact_ns;
+    c->path_count = s->o.paths;
+    for (uint32_t i = 0; i < s->o.paths; i++)
+        c->frame_body_max[i] = s->o.body_max;
+    c->rate_max_bytes_s = s->o.rate_max;
+    c->seed = rng_next(&s->rng);
+}
+
+static void fill_cfg(struct sim *s, struct hk_group_cfg *c)
+{
+    memset(c, 0, sizeof(*c));
+    sim_group_cfg(s, c, 1);
+    c->role = HK_ROLE_STANDBY;
+    c->disk = &s->sby.disk;
+    c->window = s->sby.window;
+    c->window_bytes = s->o.window_bytes;
+    c->segment_bytes = s->o.segment_bytes;
+    c->segment_count = s->o.segment_count;
+    c->apply_bytes = s->o.apply_bytes;
+    c->apply_lag_bytes_max = s->o.apply_lag_bytes;
+    c->journal_retain_bytes = s->o.retain_bytes;
+}
+
+void sby_start(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_now now = sim_clock(s, 1);
+    struct hk_event e = {.type = HK_EV_LINK};
+    struct hk_group_cfg cfg;
+    struct hk_arena arena;
+    int rc;
+
+    (void)a;
+    (void)p;
+    if (s->sby.proc.up || (s->sby.fatal && s->standby_suspect))
+        return;
+    s->sby.proc.up = true;
+    s->sby.proc.started_ns = s->now;
+    s->sby.proc.timer_at = 0;
+    s->sby.want_room = false;
+    s->sby.failover_op = 0;
+    s->sby.disk.submit = disk_submit;
+    check_standby_starts(s);
+    fill_cfg(s, &cfg);
+    if (s->sby.memory_bytes == 0) {
+        s->sby.memory_bytes = hk_group_bytes(&cfg);
+        s->sby.memory = sim_pages(s, s->sby.memory_bytes);
+    }
+    arena = (struct hk_arena){s->sby.memory, s->sby.memory_bytes, 0};
+    sim_trace(s, "stby starts", 0, 0, 0);
+    rc = hk_group_init(&cfg, &arena, &now, &s->sby.g);
+    SIM_CHECK(s, "I16", rc == 0, "standby group init: %d", rc);
+    s->sby.memory_used = arena.used;
+    sby_pump(s, 0, NULL);
+    for (uint32_t i = 0; i < s->o.paths; i++) {
+        e.link.path = (uint8_t)i;
+        e.link.up = true;
+        e.link.frame_body_max = s->o.body_max;
+        sby_event(s, &e);
+    }
+    oper_started(s, &s->sby.proc);
+}
+
+static void gone(struct sim *s, bool quietly)
+{
+    s->sby.proc.life++;
+    s->sby.proc.up = false;
+    s->sby.proc.kill_in = 0;
+    s->sby.proc.paused_until = 0;
+    sim_io_abandon(s, &s->sby.proc);
+    conn_died(s, 1, quietly);
+    sim_pages_forget(s->sby.memory, s->sby.memory_used);
+    s->st.crashes++;
+}
+
+static void restart_later(struct sim *s)
+{
+    sim_at(s, s->now + NS_MS + rng_around(&s->rng_fault, 300 * NS_MS), NULL, sby_start, 0, NULL);
+}
+
+void sby_kill(struct sim *s)
+{
+    if (!s->sby.proc.up)
+        return;
+    sim_trace(s, "kill standby", 0, 0, 0);
+    gone(s, false);
+    restart_later(s);
+}
+
+void sby_power(struct sim *s)
+{
+    sim_trace(s, "powr standby loses power", 0, 0, 0);
+    naive_power_cut_now(s, "power cut");
+    if (s->sby.proc.up)
+        gone(s, true);
+    sim_power_cut(s, 1);
+    s->mono_base[1] = rng_below(&s->rng, NS_S) - s->now + (1ull << 41);
+    naive_segment_changed(s);
+    restart_later(s);
+}
+
+void sby_setup(struct sim *s)
+{
+    struct hk_super *super = &s->cap.super_read;
+
+    memset(&s->sby, 0, sizeof(s->sby));
+    s->sby.proc.name = "standby";
+    s->sby.proc.site = 1;
+    s->sby.window = sim_pages(s, s->o.window_bytes);
+    s->sby.said_durable = s->sby.said_applied = s->sby.said_acked = 0;
+    sim_standby_super(s, super);
+    hk_super_encode(super, s->super.cur + (super->sequence & 1) * HK_SUPER_BYTES);
+    memcpy(s->super.dur, s->super.cur, s->super.bytes);
+}

@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The deterministic simulator: a primary site (capture process, replicator, origin disks) and a
+ * standby site (replicator, journal, replica disks) in one thread under a virtual clock. proto,
+ * capture, core, store and group are the objects the daemon links; only io, client and the kernel
+ * are replaced. One uint64_t seed decides everything; the same seed gives the same trace hash.
+ *
+ * A run: draw the options (a "swarm" of faults), run the workload under faults, stop the faults,
+ * give the system 30 simulated seconds, then demand that everything has converged. What must hold
+ * is judged by ref.c and naive.c, which know the formats' layout but share no code with the product.
+ */
+#ifndef HK_SIM_H
+#define HK_SIM_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "driver-glue/capture/capture.h"
+#include "replicator/group/group.h"
+#include "tests/sim/rng.h"
+
+enum {
+    SIM_VOLUMES = 2,
+    SIM_SECTORS_MAX = 128, /* per volume, 512 bytes each */
+    SIM_VALUES = 4,        /* distinct contents of a sector; value 0 is all zeros */
+    SIM_SECTOR = 512,
+    SIM_CLIENTS_MAX = 8,
+    SIM_OP_BYTES_MAX = 32 << 10,
+    SIM_SEGMENTS_MAX = 16,
+    SIM_TRACE_KEEP = 400,
+    SIM_FRAMES_KEPT = 64, /* old frames an attacker (or a slow switch) may send again */
+};
+
+#define NS_US 1000ull
+#define NS_MS 1000000ull
+#define NS_S 1000000000ull
+
+/* Everything that can go wrong; each seed draws a subset with rates (opts.c). */
+enum sim_fault {
+    F_LOSS,
+    F_DUP,
+    F_REORDER,
+    F_CORRUPT,
+    F_REPLAY_OLD,
+    F_PARTITION_OUT, /* primary → standby only */
+    F_PARTITION_BACK,
+    F_PARTITION_BOTH,
+    F_CONTROL_BREAK,
+    F_KILL_REP,
+    F_KILL_CAP,
+    F_KILL_SBY,
+    F_POWER_PRIMARY,
+    F_POWER_SBY,
+    F_NESTED, /* a kill soon after a restart: crash during recovery */
+    F_MID_ACTION, /* the kill strikes between two actions of one event */
+    F_TORN_BEGIN, /* capture dies inside begin, before head is stored */
+    F_TORN_PUBLISH, /* capture dies inside publish, before lsn is stored */
+    F_PAUSE_REP,
+    F_PAUSE_CAP,
+    F_PAUSE_SBY,
+    F_DISK_SLOW,
+    F_LOST_SECTORS, /* unflushed sectors that vanished at a power cut */
+    F_TORN_WRITE, /* a write in flight at a crash of which a part arrived */
+    F_EIO_JOURNAL,
+    F_EIO_REPLICA,
+    F_EIO_SUPER,
+    F_EIO_MD,
+    F_EIO_ORIGIN,
+    F_CLOCK_STEP,
+    F_CLEAN_STOP,
+    F_FREEZE,
+    F_FREEZE_END,
+    F_FAILOVER,
+    F_FAULTS
+};
+extern const char *const sim_fault_name[F_FAULTS];
+
+struct sim_opts {
+    enum hk_mode mode;
+    enum hk_link_loss policy;
+    uint64_t contact_ns, pace_ns, run_ns;
+    uint32_t clients, think_us, values, zero_pct, read_pct, flush_pct, big_pct, align_pct;
+    uint32_t sectors; /* per volume */
+    uint32_t ring_slots;
+    uint64_t ring_payload, ceiling_step;
+    uint64_t segment_bytes, apply_bytes, apply_lag_bytes, retain_bytes, window_bytes, rate_max;
+    uint32_t segment_count, body_max, paths;
+    bool real_bytes; /* frames go through encode, seal, open, decode */
+    uint64_t delay_ns, jitter_ns, byte_ps, ipc_ns;
+    uint64_t disk_ns[2]; /* primary's, standby's */
+    bool tear4k;
+    bool flush_eio_dooms; /* after a failed flush the data is gone although it still reads well */
+    uint32_t ppm[F_FAULTS];   /* chance at each occasion */
+    uint64_t mean_ns[F_FAULTS]; /* mean interval of timed faults; 0: never */
+    bool primary_returns; /* after a power loss */
+    bool speedy;          /* clients do not think */
+};
+
+struct sim;
+struct sim_proc;
+typedef void (*sim_fn)(struct sim *, uint64_t a, void *p);
+
+/* A process: events for an older life are dropped, for a paused one put off. */
+struct sim_proc {
+    const char *name;
+    uint8_t site; /* 0 primary, 1 standby */
+    bool up, starting;
+    uint32_t life;
+    uint64_t paused_until, timer_at;
+    uint32_t kill_in; /* dies after that many more actions; 0: not armed */
+    uint64_t started_ns;
+    struct sim_io *io; /* in flight */
+};
+
+/* ---- disk.c ---- */
+enum sim_class { C_ORIGIN, C_MD, C_SUPER, C_JOURNAL, C_REPLICA, C_CLASSES };
+struct sim_ver;
+struct sim_file {
+    enum sim_class kind;
+    uint8_t site;
+    uint16_t volume;
+    uint64_t bytes;
+    uint8_t *cur, *dur;     /* as read now; as a power cut would leave it without luck */
+    struct sim_ver **head;  /* per sector: versions not yet durable, newest first */
+    uint32_t *dirty, dirty_count, *dirty_at;
+    uint64_t flush_failures;
+    uint64_t durable_changes;
+    char name[HK_NAME_BYTES * 2], name_dur[HK_NAME_BYTES * 2];
+};
+
+struct sim_io {
+    uint32_t gen;
+    bool busy;
+    enum hk_disk_kind kind;
+    struct sim_file *file;
+    struct sim_proc *proc;
+    uint64_t offset, bytes, seq;
+    struct hk_iovec iov[4];
+    uint32_t iov_count;
+    const char *name;
+    int result;
+    void (*done)(struct sim *, struct sim_io *);
+    void *ctx;
+    uint64_t a;
+    struct sim_io *next, *prev;
+};
+
+/* ---- ref.c: what the log should be ---- */
+enum ref_state { REF_RESERVED = 1, REF_PUBLISHED, REF_VOID };
+struct ref_rec {
+    uint64_t lsn, end, offset, mask, payload_pos;
+    uint32_t length, payload_len;
+    uint16_t volume;
+    uint8_t type, flags, v1, v2, state;
+    bool local_done, acked, control;
+    struct hk_record hdr; /* as published */
+    uint8_t ctl[128];
+};
+
+struct ref_ver { /* one sector's history */
+    uint64_t end;
+    uint32_t rec;
+    uint8_t value;
+};
+
+struct ref_sector {
+    struct ref_ver *v;
+    uint32_t count, room;
+    uint32_t base; /* first version a read may still return */
+};
+
+struct ref {
+    struct ref_rec *rec;
+    uint32_t count, room, pub_count; /* records before pub_count are published or void */
+    uint64_t slot_base; /* rec[rec_base] lies in this slot of the present ring */
+    uint32_t rec_base;
+    uint64_t first_lsn, next_lsn;
+    uint64_t epoch_seed;
+    uint32_t epoch_ordinal;
+    struct ref_sector sector[SIM_VOLUMES][SIM_SECTORS_MAX];
+    uint64_t produced; /* end of the published prefix */
+};
+
+/* ---- naive.c: what the standby's disks truly hold ---- */
+struct naive_batch {
+    uint64_t first, end;
+    uint32_t seg;
+    uint64_t at; /* offset of the batch header */
+};
+struct naive_journal {
+    struct naive_batch *batch;
+    uint32_t count, room;
+    uint64_t durable; /* end of the contiguous whole batches in durable bytes */
+    uint32_t seg;
+    uint64_t at; /* where the next batch header should stand; 0: look for a segment */
+};
+
+/* ---- app.c ---- */
+enum sim_op_state { OP_IDLE, OP_ACTIVE };
+struct sim_op {
+    struct hk_op op;
+    struct sim_client *client;
+    uint64_t mask, issued_ns, floor_end; /* floor: every op completed before had end ≤ this */
+    uint8_t v1, v2;
+    bool begun, in_origin;
+    uint32_t rec; /* index into ref, UINT32_MAX: none */
+    struct sim_op *next, *prev; /* in the capture process's list, while begun */
+    uint8_t *data; /* passing (uncaptured): the caller's bytes */
+};
+struct sim_client {
+    uint32_t index;
+    struct sim_op op;
+    bool busy, reading;
+    uint32_t act_on; /* what was read last: the next write depends on it */
+    uint8_t read_value, *read_buffer;
+    uint32_t read_volume, read_sector, read_count;
+    uint32_t read_base[8];
+};
+
+/* ---- link.c ---- */
+struct sim_frame {
+    struct sim_frame *next;
+    bool bad;
+    uint8_t path;
+    uint32_t len;
+    struct hk_frame hdr;
+    uint8_t bytes[HK_FRAME_HEADER_BYTES + HK_FRAME_BODY_MAX + HK_FRAME_TAG_BYTES];
+};
+struct sim_dir {
+    uint64_t tx_free_at, down_until;
+    struct sim_frame *kept[SIM_FRAMES_KEPT];
+    uint32_t kept_at;
+};
+struct sim_msg {
+    struct sim_msg *next;
+    uint64_t at;
+    uint32_t kind;
+    void *body;
+};
+struct sim_fifo {
+    struct sim_msg *first, *last;
+    uint64_t last_at, gen;
+};
+struct sim_conn {
+    uint32_t id;
+    bool up[2]; /* as each side sees it */
+    bool open;
+    struct sim_fifo q[2]; /* towards standby (0), towards primary (1) */
+};
+
+/* ---- cap.c, rep.c, sby.c ---- */
+struct sim_cap {
+    struct sim_proc proc;
+    struct hk_capture *c;
+    uint8_t *ring, *memory;
+    uint64_t ring_bytes;
+    bool ring_there, serving, redoing, stopping, meta_busy;
+    bool ring_was_lost; /* this life began with a new ring and an unclean super */
+    bool uncaptured;    /* some write passed without capture, ever */
+    bool wake_pending, sink /* a replicator is attached */, state_dirty;
+    uint64_t lease, released; /* released: highest that was accepted */
+    struct sim_op ops;        /* list head of those begun */
+    uint32_t in_flight, last_state, stop_flushed;
+    uint64_t told_ns, stop_since, redo_lsn;
+    struct hk_redo redo;
+    struct hk_capture_status status;
+    struct hk_super super_read;
+};
+
+struct sim_rep {
+    struct sim_proc proc;
+    struct hk_group *g;
+    struct hk_source source;
+    struct hk_action action;
+    uint8_t *memory;
+    size_t memory_bytes, memory_used;
+    uint64_t lease;
+    bool attached, attaching, want_room;
+    uint64_t read_idx, read_lsn;
+};
+
+struct sim_sby {
+    struct sim_proc proc;
+    struct hk_group *g;
+    struct hk_disk disk;
+    struct hk_action action;
+    uint8_t *window, *memory;
+    size_t memory_bytes, memory_used;
+    bool want_room, fatal;
+    /* claims, kept over restarts: what was said cannot be unsaid */
+    uint64_t said_durable, said_applied, said_acked, acks_sent;
+    bool frozen;
+    uint64_t freeze_lsn;
+    char freeze_name[HK_NAME_BYTES];
+    bool promoting, promoted, not_promotable;
+    uint64_t promote_lsn, fence_limit;
+    uint32_t loss_class, failover_refused;
+    uint64_t failover_op;
+    bool failover_wanted;
+};
+
+struct sim_lost { /* an acknowledgement that was not durable on the standby */
+    uint64_t at, end;
+};
+
+struct sim_super_cache {
+    uint64_t seen;
+    bool valid;
+    struct hk_super super;
+};
+
+struct sim_trace {
+    uint64_t at;
+    const char *fmt;
+    uint64_t a, b, c;
+};
+
+struct sim_stats {
+    uint64_t seeds, events, ops, reads, frames, crashes, deep_checks, image_checks, freezes,
+        promotions, sim_ns, fault[F_FAULTS], acked, status_checks, converged, behind;
+};
+
+struct sim_event;
+
+struct sim {
+    uint64_t seed, now, trace_hash, events;
+    struct sim_opts o;
+    struct sim_rng rng, rng_fault, rng_work, rng_link, rng_disk;
+    bool verbose, faults_on, quiet;
+    jmp_buf fail_to;
+    char failure[512];
+    struct sim_trace trace[SIM_TRACE_KEEP];
+    uint64_t trace_at;
+    uint32_t heap_count;
+    struct sim_file origin[SIM_VOLUMES], md;
+    struct sim_file super, pmd, journal_dir, replica[SIM_VOLUMES], segment[SIM_SEGMENTS_MAX];
+    uint64_t disk_seq;
+
+    struct hk_uuid group_id, site_id[2], host_id[2], replica_id[2], epoch_id;
+    uint64_t mono_base[2];
+    int64_t real_base[2];
+
+    struct sim_cap cap;
+    struct sim_rep rep;
+    struct sim_sby sby;
+    struct sim_client client[SIM_CLIENTS_MAX];
+    struct sim_dir dir[2]; /* 0 to the standby, 1 to the primary */
+    struct sim_fifo r2c, c2r; /* replicator ↔ capture */
+    struct sim_conn conn;
+    uint64_t acked_end;      /* largest end of a completed captured op */
+    uint64_t sync_acked_end; /* the same, of ops that were durable on the standby by then */
+    uint64_t local_done_end; /* the same as acked_end, for the order of later ops */
+    struct sim_lost *lost;
+    uint32_t lost_count, lost_room;
+    bool passing_acked;   /* an uncaptured write was acknowledged */
+    bool primary_dead;    /* its ring was lost: nothing more will be replicated */
+    bool primary_gone;    /* it does not come back */
+    uint64_t primary_gone_ns;
+    bool origin_suspect;  /* an origin error happened: checks of its content are off */
+    bool standby_suspect; /* budget: a fault voided what the standby's disks had promised */
+    bool stood_still;     /* a component fail-stopped for good */
+    bool st_eio;          /* the standby's disks returned an error */
+    uint64_t op_ids;
+    uint8_t *scratch;
+    struct sim_super_cache md_cache, sby_cache;
+    struct hk_super pmd_super;
+    struct hk_group_status status;
+
+    /* What is kept from run to run: memory and sums. sim_forget_run() clears all above. */
+    struct sim_stats st;
+    struct ref ref;
+    struct naive_journal nj;
+    struct sim_event *heap;
+    uint32_t heap_room;
+};
+
+/* sched.c */
+void sim_at(struct sim *s, uint64_t at, struct sim_proc *proc, sim_fn fn, uint64_t a, void *p);
+bool sim_step(struct sim *s);
+uint64_t sim_next_at(const struct sim *s); /* UINT64_MAX: nothing is scheduled */
+void sim_forget_run(struct sim *s);
+void sim_pages_forget(uint8_t *p, size_t bytes); /* zeroes again */
+void sim_trace(struct sim *s, const char *fmt, uint64_t a, uint64_t b, uint64_t c);
+void sim_trace_print(const struct sim_trace *t);
+void sim_fail(struct sim *s, const char *check, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
+void *sim_alloc(struct sim *s, size_t bytes);
+void sim_free(struct sim *s, void *p);
+void sim_free_all(struct sim *s);
+uint8_t *sim_pages(struct sim *s, size_t bytes); /* zeroed, 4096-aligned, until the run ends */
+static inline void sim_struck(struct sim *s, enum sim_fault f)
+{
+    s->st.fault[f]++;
+}
+static inline struct hk_now sim_clock(const struct sim *s, unsigned site)
+{
+    struct hk_now n = {s->now + s->mono_base[site],
+                       (uint64_t)((int64_t)s->now + s->real_base[site])};
+    return n;
+}
+#define SIM_CHECK(s, name, cond, ...)                                                              \
+    do {                                                                                           \
+        if (__builtin_expect(!(cond), 0))                                                          \
+            sim_fail(s, name, __VA_ARGS__);                                                        \
+    } while (0)
+
+/* opts.c */
+void sim_opts_draw(struct sim *s);
+void sim_opts_print(const struct sim *s, FILE *out);
+
+/* disk.c */
+void sim_disk_setup(struct sim *s);
+void sim_io_submit(struct sim *s, struct sim_proc *proc, struct sim_file *f, enum hk_disk_kind kind,
+                   uint64_t offset, uint64_t bytes, const struct hk_iovec *iov, uint32_t iov_count,
+                   void (*done)(struct sim *, struct sim_io *), void *ctx, uint64_t a);
+void sim_io_abandon(struct sim *s, struct sim_proc *proc); /* the process dies */
+void sim_power_cut(struct sim *s, unsigned site);
+void sim_disk_forget(struct sim *s);
+
+/* ref.c */
+void ref_reset(struct sim *s);
+void ref_free(struct sim *s);
+void ref_scan(struct sim *s);
+void ref_published(struct sim *s, uint32_t rec, const struct hk_record *slot, const void *payload);
+void ref_restarted(struct sim *s);
+void ref_all_done(struct sim *s);
+void ref_new_ring(struct sim *s);
+const struct ref_rec *ref_find(const struct sim *s, uint64_t lsn); /* covering lsn */
+uint8_t ref_value_at(const struct sim *s, unsigned vol, unsigned sector, uint64_t lsn);
+/* Does the value occur at some prefix end in [from, to]? */
+bool ref_value_between(const struct sim *s, unsigned vol, unsigned sector, uint8_t value,
+                       uint64_t from, uint64_t to);
+bool ref_is_boundary(const struct sim *s, uint64_t lsn);
+void ref_check_log_bytes(struct sim *s, const char *check, uint64_t lsn, const uint8_t *bytes,
+                         uint64_t len);
+void ref_check_image(struct sim *s, const char *check, const struct sim_file *vol0, bool durable,
+                     uint64_t lsn);
+uint8_t ref_op_value(const struct ref_rec *r, unsigned sector);
+
+/* pattern.c */
+void pattern_init(void);
+const uint8_t *pattern(unsigned vol, unsigned sector, uint8_t value);
+int pattern_identify(const uint8_t *bytes, unsigned vol, unsigned sector); /* −1: none of ours */
+
+/* naive.c */
+void naive_reset(struct sim *s);
+void naive_free(struct sim *s);
+void naive_segment_changed(struct sim *s);
+void naive_truncate(struct sim *s, uint64_t lsn);
+bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret);
+void naive_power_cut_now(struct sim *s, const char *when);
+uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed);
+
+/* link.c */
+void link_reset(struct sim *s);
+bool link_room(const struct sim *s, unsigned dir);
+void link_send(struct sim *s, unsigned dir, const struct hk_frame *hdr, const uint8_t *body);
+bool link_open(struct sim *s, struct sim_frame *f, struct hk_event *e);
+void link_cut(struct sim *s, unsigned dir, uint64_t for_ns);
+void fifo_push(struct sim *s, struct sim_fifo *q, uint64_t delay, struct sim_proc *to, sim_fn fn,
+               uint32_t kind, const void *body, size_t bytes);
+struct sim_msg *fifo_pop(struct sim_fifo *q, uint64_t gen);
+void fifo_clear(struct sim *s, struct sim_fifo *q);
+void conn_try(struct sim *s, uint64_t a, void *p);
+void conn_to_standby(struct sim *s, uint64_t gen, void *p);
+void conn_to_primary(struct sim *s, uint64_t gen, void *p);
+void conn_send(struct sim *s, unsigned from_site, const struct hk_ctl *m);
+void conn_close(struct sim *s, unsigned by_site);
+void conn_break(struct sim *s);
+void conn_died(struct sim *s, unsigned site, bool quietly);
+
+/* cap.c */
+enum { IPC_ATTACH = 1, IPC_ATTACHED, IPC_REPORT, IPC_INSERT, IPC_INSERTED, IPC_STATE, IPC_PEER,
+       IPC_CLOSED };
+struct ipc_msg {
+    uint64_t lease;
+    struct hk_lsn released, acked, durable, produced;
+    uint64_t contact_ns, request, tail;
+    struct hk_lsn tail_lsn, lsn, end;
+    int error;
+    bool in_sync;
+    uint32_t state, standby_flags;
+    struct hk_uuid replica_id;
+    uint8_t record_type;
+    struct hk_mark mark;
+    struct hk_super super;
+};
+void cap_setup(struct sim *s);
+void cap_start(struct sim *s, uint64_t a, void *p);
+void cap_kill(struct sim *s);
+void cap_submit(struct sim *s, struct sim_op *op);
+void cap_pump(struct sim *s);
+void cap_clean_stop(struct sim *s);
+void cap_ipc(struct sim *s, uint64_t a, void *p);
+void cap_power(struct sim *s);
+struct hk_ring_producer *cap_producer(struct sim *s);
+struct hk_record *cap_slot(struct sim *s, uint64_t index);
+struct hk_ring_side *cap_side(struct sim *s, uint64_t index);
+uint8_t *cap_payload(struct sim *s, uint64_t pos);
+
+/* app.c */
+void app_setup(struct sim *s);
+void app_go(struct sim *s, uint64_t index, void *p);
+void app_done(struct sim *s, struct sim_op *op, int result);
+void app_all_lost(struct sim *s);
+void app_power_lost(struct sim *s);
+uint8_t op_value(const struct sim_op *op, unsigned sector);
+void op_fill(const struct sim_op *op, uint8_t *to);
+
+/* rep.c */
+void rep_setup(struct sim *s);
+void rep_start(struct sim *s, uint64_t a, void *p);
+void rep_kill(struct sim *s);
+void rep_gone(struct sim *s, bool quietly);
+void rep_wake(struct sim *s, uint64_t a, void *p);
+void rep_ipc(struct sim *s, uint64_t gen, void *p);
+void rep_frame(struct sim *s, struct sim_frame *f);
+void rep_event(struct sim *s, const struct hk_event *e);
+void rep_pump(struct sim *s, uint64_t a, void *p);
+
+/* sby.c */
+void sby_setup(struct sim *s);
+void sby_start(struct sim *s, uint64_t a, void *p);
+void sby_kill(struct sim *s);
+void sby_power(struct sim *s);
+void sby_frame(struct sim *s, struct sim_frame *f);
+void sby_event(struct sim *s, const struct hk_event *e);
+void sby_pump(struct sim *s, uint64_t a, void *p);
+void sim_group_cfg(struct sim *s, struct hk_group_cfg *c, unsigned site);
+
+/* oper.c */
+void oper_setup(struct sim *s);
+void oper_stop_faults(struct sim *s);
+void oper_maybe_die(struct sim *s, struct sim_proc *p);
+void oper_started(struct sim *s, struct sim_proc *p);
+
+/* check.c */
+const struct hk_super *md_durable(struct sim *s);
+const struct hk_super *sby_durable(struct sim *s);
+void check_after_event(struct sim *s);
+void check_slot_free(struct sim *s, uint32_t rec);
+void check_payload_free(struct sim *s, const struct sim_op *op);
+void check_origin_submit(struct sim *s, const struct sim_op *op);
+void check_origin_written(struct sim *s, const struct sim_op *op, int result);
+void check_redo(struct sim *s, const struct hk_redo *r);
+void check_after_redo(struct sim *s);
+void check_capture_started(struct sim *s, enum hk_start start, const struct hk_super *super);
+void check_completed(struct sim *s, struct sim_op *op, int result);
+void check_report(struct sim *s, const struct ipc_msg *m);
+void check_disk_op(struct sim *s, const struct hk_diskop *op);
+void check_replica_write(struct sim *s, const struct sim_io *io);
+void check_standby_starts(struct sim *s);
+void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name);
+void check_frozen_ends(struct sim *s);
+void check_frozen_image(struct sim *s, const char *when);
+void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class);
+void check_failover_said(struct sim *s, const uint64_t arg[4]);
+void check_status(struct sim *s);
+void check_end(struct sim *s);
+
+/* run.c */
+bool sim_run(struct sim *s, uint64_t seed, bool verbose); /* true: no violation */
+void sim_standby_super(struct sim *s, struct hk_super *super);
+
+#endif
