@@ -220,6 +220,9 @@ bool hk_mark_name_ok(const char name[HK_NAME_BYTES])
 {
     size_t len = 0;
 
+    /* Never ".", ".." or an option: names become parts of paths and of command lines. */
+    if (name[0] == '.' || name[0] == '-')
+        return false;
     while (len < HK_NAME_BYTES && name_char_ok(name[len]))
         len++;
     if (len == 0 || len == HK_NAME_BYTES)

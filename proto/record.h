@@ -60,7 +60,7 @@ HK_STATIC_ASSERT(offsetof(struct hk_record, header_hash) == 56, "header_hash at 
 
 /* Payload of a mark record. 128 bytes. */
 struct hk_mark {
-    char name[HK_NAME_BYTES]; /* NUL-terminated, [A-Za-z0-9._-], unused bytes zero */
+    char name[HK_NAME_BYTES]; /* hk_mark_name_ok */
     uint64_t op_id;           /* of the operation that asked for it */
     uint32_t kind;            /* enum hk_mark_kind */
     uint32_t reserved0;
@@ -151,7 +151,10 @@ const char *hk_record_fault_text(enum hk_record_fault f);
 const char *hk_record_type_text(uint8_t type);
 /* Does this type end an apply batch (SPEC.md §8)? mark gap resync-begin/end resize join leave mode */
 bool hk_record_is_barrier(uint8_t type);
-/* A legal mark name: 1–63 characters of [A-Za-z0-9._-]. */
+/*
+ * A legal name (of a mark, group or volume): 1–63 characters of [A-Za-z0-9._-], the first neither dot
+ * nor dash, zeroes behind.
+ */
 bool hk_mark_name_ok(const char name[HK_NAME_BYTES]);
 
 #endif
