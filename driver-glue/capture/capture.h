@@ -111,7 +111,9 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
                   const struct hk_super *super);
 
 /*
- * `super` is what was read from the metadata (or made by create-md). With a new ring and a super that
+ * `super` is what was read from the metadata (or made by create-md), and the metadata was flushed
+ * after it was read: the last write of a killed process may lie in a volatile cache, and what is
+ * believed here (degraded, the ceiling) must not be taken back by a power cut. With a new ring and a super that
  * was not stopped cleanly the ring was lost: full compare required, capture passes (SPEC.md §6).
  * -EINVAL on a configuration or super that contradicts itself.
  */

@@ -492,7 +492,8 @@ static enum hk_start choose_ring(struct sim *s, const struct hk_super *super)
     return HK_START_NEW_RING;
 }
 
-void cap_start(struct sim *s, uint64_t a, void *p)
+/* The metadata was read and flushed: what a killed process had in flight counts only from now on. */
+static void metadata_read(struct sim *s, struct sim_io *io)
 {
     struct hk_now now = sim_clock(s, 0);
     struct hk_capture_cfg cfg;
@@ -500,10 +501,11 @@ void cap_start(struct sim *s, uint64_t a, void *p)
     enum hk_start start;
     int rc;
 
-    (void)a;
-    (void)p;
-    if (s->cap.proc.up || s->primary_gone)
+    s->cap.proc.starting = false;
+    if (io->result) {
+        sim_at(s, s->now + 10 * NS_MS, NULL, cap_start, 0, NULL);
         return;
+    }
     rc = hk_super_pick(s->md.cur, s->md.cur + HK_SUPER_BYTES, super, NULL);
     SIM_CHECK(s, "I12", rc == 0, "no valid superblock in the primary's metadata (%d)", rc);
     start = choose_ring(s, super);
@@ -530,10 +532,20 @@ void cap_start(struct sim *s, uint64_t a, void *p)
     oper_started(s, &s->cap.proc);
 }
 
+void cap_start(struct sim *s, uint64_t a, void *p)
+{
+    (void)a;
+    (void)p;
+    if (s->cap.proc.up || s->cap.proc.starting || s->primary_gone)
+        return;
+    s->cap.proc.starting = true;
+    sim_io_submit(s, &s->cap.proc, &s->md, HK_DISK_FLUSH, 0, 0, NULL, 0, metadata_read, NULL, 0);
+}
+
 static void cap_gone(struct sim *s)
 {
     s->cap.proc.life++;
-    s->cap.proc.up = false;
+    s->cap.proc.up = s->cap.proc.starting = false;
     s->cap.proc.kill_in = 0;
     s->cap.proc.paused_until = 0;
     s->cap.serving = s->cap.redoing = false;
@@ -561,8 +573,7 @@ void cap_power(struct sim *s)
     sim_trace(s, "powr primary loses power", 0, 0, 0);
     if (s->rep.proc.up)
         rep_gone(s, true);
-    if (s->cap.proc.up)
-        cap_gone(s);
+    cap_gone(s);
     s->cap.ring_there = false;
     sim_power_cut(s, 0);
     s->mono_base[0] = rng_below(&s->rng, NS_S) - s->now + (1ull << 40);

@@ -90,8 +90,8 @@ static void draw_crashes(struct sim_opts *o, struct sim_rng *r)
     o->mean_ns[F_CLOCK_STEP] = every(r, 15, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_CLEAN_STOP] = every(r, 15, 2 * NS_S, 6 * NS_S);
     o->ppm[F_NESTED] = chance(r, 50, 600000);
-    o->ppm[F_TORN_BEGIN] = chance(r, 20, 3000);
-    o->ppm[F_TORN_PUBLISH] = chance(r, 20, 3000);
+    o->ppm[F_TORN_BEGIN] = chance(r, 25, 30000);
+    o->ppm[F_TORN_PUBLISH] = chance(r, 25, 30000);
 }
 
 static void draw_disks(struct sim_opts *o, struct sim_rng *r)
