@@ -232,7 +232,7 @@ static void random_name(char field[HK_NAME_BYTES])
 
     memset(field, 0, HK_NAME_BYTES);
     for (size_t i = 0; i < len; i++)
-        field[i] = alphabet[below(sizeof(alphabet) - 1)];
+        field[i] = alphabet[below(sizeof(alphabet) - 1 - (i ? 0 : 3))]; /* first: no mark */
 }
 
 static void random_history(struct hk_history *h)
