@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev fuzz: every libFuzzer target (executables called fuzz_*) for some minutes each.
 
-Inputs kept in tests/fuzz/corpus/<target without fuzz_> seed the run; what libFuzzer finds new stays in
-build-fuzz/corpus, and a crash's input in build-fuzz/crashes, to be looked at and then kept by hand.
+Inputs kept in tests/fuzz/corpus/<target without fuzz_> seed the run; what libFuzzer finds new stays
+in build-fuzz/corpus, a crash's input in build-fuzz/crashes, to be looked at and then kept by hand.
 """
 import argparse
 import json
@@ -36,8 +36,8 @@ def fuzz(name, program, minutes):
     os.makedirs(crashes, exist_ok=True)
     seconds = max(1, int(minutes * 60))
     argv = [program, grown] + ([kept] if os.path.isdir(kept) else [])
-    argv += [f'-max_total_time={seconds}', '-print_final_stats=1', '-timeout=10', '-rss_limit_mb=2048',
-             f'-artifact_prefix={crashes}/']
+    argv += [f'-max_total_time={seconds}', '-print_final_stats=1', '-timeout=10',
+             '-rss_limit_mb=2048', f'-artifact_prefix={crashes}/']
     log_path = os.path.join(BUILD, name + '.log')
     with open(log_path, 'wb') as log:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

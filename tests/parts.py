@@ -5,7 +5,7 @@
 Every part has a time budget and runs in a process group of its own; what overruns is killed and
 counts as failed, and so does a part that is missing, crashed, or left processes behind. Output goes
 to build-logs/<part>.log; what is printed here is progress, the reason of every skip and the tail of
-what failed. The last line is always "N passed, N failed, N skipped", and nothing else looks like it.
+what failed. The last line is always "N passed, N failed, N skipped"; nothing else looks like it.
 """
 import collections
 import ctypes
@@ -26,8 +26,8 @@ TOTAL_LINE = re.compile(r'^\s*(\d+) passed, (\d+) failed, (\d+) skipped\s*$')
 # Suites that have a part of their own, or are no tests of correctness.
 OTHER_SUITES = ['lint', 'fuzz', 'e2e', 'demo', 'bench']
 
-# name, budget in seconds (quick, full), what it is. 0: not in this mode. The quick budgets add up to
-# under 15 minutes and the full ones to under 75; main() checks it.
+# name, budget in seconds (quick, full), what it is. 0: not in this mode. The quick budgets add up
+# to under 15 minutes and the full ones to under 75; main() checks it.
 PARTS = [
     ('lint', 90, 150, 'fences, sizes, layout, message ids, manual pages'),
     ('build', 150, 420, 'gcc, warnings are errors'),
@@ -273,7 +273,7 @@ def count_tap(text):
 
 
 def count_one(entry):
-    """One line of meson's testlog.json. The program's own verdict rules over the cases it printed."""
+    """One line of meson's testlog.json. The program's verdict rules over the cases it printed."""
     name, verdict = entry['name'], entry['result']
     text = (entry.get('stdout') or '') + '\n' + (entry.get('stderr') or '')
     if verdict == 'SKIP':
@@ -321,8 +321,8 @@ def run_meson(part, build_dir, want, without=(), extra_env=None):
     log = os.path.join(TOP, build_dir, 'meson-logs', 'testlog.json')
     if os.path.exists(log):
         os.unlink(log)
-    argv = ['meson', 'test', '-C', build_dir, '--no-rebuild', '--print-errorlogs', '--num-processes',
-            str(os.cpu_count() or 1), '--timeout-multiplier', '2'] + select
+    argv = ['meson', 'test', '-C', build_dir, '--no-rebuild', '--print-errorlogs',
+            '--num-processes', str(os.cpu_count() or 1), '--timeout-multiplier', '2'] + select
     status = part.run(argv, extra_env)
     seen = []
     if os.path.exists(log):
@@ -336,8 +336,8 @@ def run_meson(part, build_dir, want, without=(), extra_env=None):
                 seen.append(entry['name'].split(' / ')[-1])
                 part.result.merge(count_one(entry))
     for name, count in (collections.Counter(names) - collections.Counter(seen)).items():
-        part.result.fail(f'{name}: has no result' + (' (the budget ran out)' if status is None else ''),
-                         count)
+        why = ' (the budget ran out)' if status is None else ''
+        part.result.fail(f'{name}: has no result{why}', count)
     if status is None and part.result.failed == 0:
         part.result.fail(f'{part.name}: not done within the budget of {part.budget_s} s')
     elif status and part.result.failed == 0:

@@ -33,8 +33,8 @@ struct hk_msg_info {
 const struct hk_msg_info *hk_msg_get(enum hk_msg msg);
 
 /*
- * From what a person types: "HKE2041E", "hke2041e", "HKE2041" or "2041". -EINVAL: this is no message
- * id; -ENOENT: there is no such message (a wrong severity letter counts as that).
+ * From what a person types: "HKE2041E", "hke2041e", "HKE2041" or "2041". -EINVAL: this is no
+ * message id; -ENOENT: there is no such message (a wrong severity letter counts as that).
  */
 int hk_msg_find(const char *id, enum hk_msg *ret_msg);
 
