@@ -80,9 +80,10 @@ struct hk_apply {
     uint64_t bad_lsn;       /* CORRUPT */
     enum hk_record_fault
         record_fault; /* CORRUPT: HK_RECORD_OK if it was the journal's read (error) */
-    uint64_t written_bytes, punched_bytes, superseded_bytes, batch_count; /* since start */
+    uint64_t written_bytes, punched_bytes, batch_count; /* since start */
     /* private */
     struct hk_apply_cfg cfg;
+    uint64_t batch_start;
     uint64_t position; /* end of what the batch being built or written covers */
     uint64_t flushed, stored;
     uint64_t volumes_touched; /* bit a volume */

@@ -157,7 +157,10 @@ static void perform(struct memdisk *d, struct hk_diskop *op)
         d->read_count++;
         get(d, op);
         return;
-    case HK_DISK_PUNCH: d->punch_count++; /* fall through */
+    case HK_DISK_PUNCH:
+        d->punch_count++;
+        put(d, op, false);
+        return;
     case HK_DISK_WRITE: put(d, op, false); return;
     case HK_DISK_WRITE_DSYNC:
         put(d, op, false);
@@ -209,6 +212,7 @@ struct hk_diskop *memdisk_step(struct memdisk *d)
     n = ++d->done_count;
     if (d->fail_at != 0 && (n == d->fail_at || (d->fail_forever && n > d->fail_at))) {
         d->failed_count++;
+        d->failed_reads += op->kind == HK_DISK_READ;
         if (writes(op))
             put(d, op, true);
         op->result = -EIO;

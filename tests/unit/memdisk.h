@@ -35,7 +35,7 @@ struct memdisk {
     uint64_t done_count; /* ops completed, failed ones included */
     uint64_t fail_at;    /* this op (from 1, in order of completion) fails; 0: none does */
     bool fail_forever;   /* and so do all after it */
-    uint64_t failed_count;
+    uint64_t failed_count, failed_reads;
     uint64_t read_count, written_bytes, flush_count, punch_count;
 };
 

@@ -51,6 +51,7 @@ void rig_start_at(struct rig *r, const struct hk_history *history, uint64_t appl
     assert_non_null(r->memory);
     assert_int_equal(hk_journal_init(&r->journal, &cfg, &arena), 0);
     assert_int_equal(hk_journal_reader_init(&r->journal, &r->reader, &arena), 0);
+    r->window_low = UINT64_MAX;
     hk_journal_recover(&r->journal, history, applied);
 }
 
@@ -67,6 +68,10 @@ bool rig_step(struct rig *r)
 
     if (!op)
         return false;
+    if (op->owner == HK_OWNER_APPLY) {
+        hk_apply_disk_done(r->apply, op);
+        return true;
+    }
     hk_journal_disk_done(&r->journal, op);
     if (failed)
         assert_int_equal(r->journal.state, HK_JOURNAL_FAILED);
@@ -136,6 +141,10 @@ int rig_append(struct rig *r, uint64_t bytes)
     if (to - hk_journal_durable(&r->journal) > r->log.window_bytes)
         return -EAGAIN;
     store_log_receive(&r->log, from, to);
+    if (r->window_low == UINT64_MAX)
+        r->window_low = from;
+    if (to - r->window_low > r->log.window_bytes)
+        r->window_low = to - r->log.window_bytes;
     return hk_journal_append(&r->journal, from, to - from);
 }
 

@@ -4,7 +4,7 @@
 #define HK_TESTS_STORE_RIG_H
 
 #include "memdisk.h"
-#include "replicator/store/journal.h"
+#include "replicator/store/apply.h"
 #include "test_store_log.h"
 
 enum { RIG_SEGMENTS = 4, RIG_WINDOW_BYTES = 2 << 20 };
@@ -15,8 +15,10 @@ struct rig {
     struct hk_journal journal;
     struct hk_journal_reader reader;
     uint8_t *memory;
-    uint64_t applied;  /* as the superblock would have it */
-    uint64_t reported; /* highest durable the journal ever said */
+    struct hk_apply *apply; /* gets its completions, if there is one */
+    uint64_t window_low;    /* what was received in this life, and is still in the window */
+    uint64_t applied;       /* as the superblock would have it */
+    uint64_t reported;      /* highest durable the journal ever said */
     uint64_t random;
     uint64_t segment_bytes;
 };
