@@ -26,6 +26,7 @@ enum { EXCLUDES_MAX = 64, CHUNK_BYTES = 1 << 20 };
 static const char usage[] =
     "usage: hk-check --log FILE [options] IMAGE...\n"
     "  one image per volume, in the order of the log (hk-check --log FILE --show lists them)\n"
+    "  --volume N=FILE[:OFF:LEN]   the same by number; judge only LEN bytes from OFF\n"
     "  --mode async|semisync|sync  what was promised: sync = every acknowledged operation is\n"
     "                              contained; async, semisync = order only   (default sync)\n"
     "  --acked durable|flushed|none  the promise by itself, instead of --mode\n"
@@ -51,6 +52,7 @@ struct arguments {
     const char *base[HK_STAMPLOG_VOLUMES_MAX];
     const char *images[HK_STAMPLOG_VOLUMES_MAX];
     uint32_t image_count;
+    struct range only[HK_STAMPLOG_VOLUMES_MAX]; /* length 0: the whole range */
     struct range excludes[EXCLUDES_MAX];
     unsigned exclude_count;
     int only_volume; /* -1: all */
@@ -111,6 +113,25 @@ static void exclude(struct arguments *a, const char *text)
     r->length = number(rest + 1, NULL);
 }
 
+/* N=FILE[:OFF:LEN]; a file name may contain colons of its own. */
+static void set_image(struct arguments *a, char *text)
+{
+    char *rest, *length, *offset;
+    uint32_t n = volume_number(text, '=', &rest);
+
+    a->image_count += a->images[n] == NULL;
+    a->images[n] = rest;
+    length = strrchr(rest, ':');
+    if (length == NULL || strspn(length + 1, "0123456789") != strlen(length + 1))
+        return;
+    *length = 0;
+    offset = strrchr(rest, ':');
+    if (offset == NULL || strspn(offset + 1, "0123456789") != strlen(offset + 1))
+        die("--volume: expected N=FILE[:OFFSET:LENGTH]");
+    *offset = 0;
+    a->only[n] = (struct range){n, number(offset + 1, NULL), number(length + 1, NULL)};
+}
+
 static void set_promise(struct arguments *a, const char *text)
 {
     if (strcmp(text, "durable") == 0 || strcmp(text, "sync") == 0)
@@ -138,6 +159,7 @@ enum {
     OPT_NO_READS,
     OPT_BUDGET,
     OPT_SHOW,
+    OPT_VOLUME,
     OPT_HELP
 };
 
@@ -156,6 +178,7 @@ static const struct option options[] = {
     {"no-reads", no_argument, NULL, OPT_NO_READS},
     {"budget", required_argument, NULL, OPT_BUDGET},
     {"show", no_argument, NULL, OPT_SHOW},
+    {"volume", required_argument, NULL, OPT_VOLUME},
     {"help", no_argument, NULL, OPT_HELP},
     {0},
 };
@@ -186,6 +209,7 @@ static void take_option(struct arguments *a, int c)
     case OPT_NO_READS: a->history.check_reads = false; return;
     case OPT_BUDGET: a->budget = number(optarg, NULL); return;
     case OPT_SHOW: a->show = true; return;
+    case OPT_VOLUME: set_image(a, optarg); return;
     case OPT_HELP: fputs(usage, stdout); exit(EXIT_LEGAL);
     }
     fputs(usage, stderr);
@@ -256,6 +280,13 @@ static bool *load_excluded(const struct arguments *a, uint32_t volume,
         die("out of memory");
     if (a->only_volume >= 0 && (uint32_t)a->only_volume != volume)
         memset(excluded, 1, v->sector_count);
+    for (uint64_t s = 0; s < v->sector_count && a->only[volume].length > 0; s++) {
+        uint64_t byte = (v->first_sector + s) * HK_SECTOR_BYTES;
+
+        if (byte < a->only[volume].offset ||
+            byte - a->only[volume].offset >= a->only[volume].length)
+            excluded[s] = true;
+    }
     for (unsigned i = 0; i < a->exclude_count; i++) {
         const struct range *r = &a->excludes[i];
         uint64_t end = (r->offset + r->length + HK_SECTOR_BYTES - 1) / HK_SECTOR_BYTES;

@@ -15,6 +15,7 @@
 static const char usage[] =
     "usage: hk-stamp --log FILE [options] URI...\n"
     "  one NBD URI per volume of the group\n"
+    "  --volume N=URI:OFF:LEN  the same by number, with the range that may be touched\n"
     "  --range OFF+LEN      bytes of every volume that this client may touch (default: all)\n"
     "  --range N:OFF+LEN    the same for one volume\n"
     "  --depth N            operations in flight over all volumes (16)\n"
@@ -44,15 +45,14 @@ void hk_stamp_die(const char *format, ...)
 
 static uint64_t number(const char *text, char **end)
 {
-    char *mine;
+    char *mine = NULL;
+    char **stop = end != NULL ? end : &mine;
     uint64_t value;
 
     errno = 0;
-    value = strtoull(text, &mine, 0);
-    if (errno != 0 || mine == text || (end == NULL && *mine != 0))
+    value = strtoull(text, stop, 0);
+    if (errno != 0 || *stop == text || (end == NULL && **stop != 0))
         hk_stamp_die("\"%s\" is not a number", text);
-    if (end != NULL)
-        *end = mine;
     return value;
 }
 
@@ -77,6 +77,26 @@ static void set_range(struct writer *w, const char *text)
         w->volumes[i].range_offset = offset;
         w->volumes[i].range_length = length;
     }
+}
+
+/* N=URI:OFF:LEN; volumes are numbered without holes, in any order. */
+static void set_volume(struct writer *w, char *text)
+{
+    char *uri, *length, *offset;
+    uint64_t n = number(text, &uri);
+
+    length = strrchr(uri, ':');
+    if (*uri != '=' || n >= HK_STAMPLOG_VOLUMES_MAX || length == NULL)
+        hk_stamp_die("--volume: expected N=URI:OFFSET:LENGTH");
+    *length = 0;
+    offset = strrchr(uri, ':');
+    if (offset == NULL)
+        hk_stamp_die("--volume: expected N=URI:OFFSET:LENGTH");
+    *offset = 0;
+    w->volume_count += w->volumes[n].uri == NULL;
+    w->volumes[n].uri = uri + 1;
+    w->volumes[n].range_offset = number(offset + 1, NULL);
+    w->volumes[n].range_length = number(length + 1, NULL);
 }
 
 static void set_mix(struct writer *w, char *text)
@@ -117,6 +137,7 @@ enum {
     OPT_DRAIN,
     OPT_CONTROL,
     OPT_SEED,
+    OPT_VOLUME,
     OPT_HELP
 };
 
@@ -137,6 +158,7 @@ static const struct option options[] = {
     {"drain", required_argument, NULL, OPT_DRAIN},
     {"control", required_argument, NULL, OPT_CONTROL},
     {"seed", required_argument, NULL, OPT_SEED},
+    {"volume", required_argument, NULL, OPT_VOLUME},
     {"help", no_argument, NULL, OPT_HELP},
     {0},
 };
@@ -163,6 +185,7 @@ static void take_option(struct writer *w, struct arguments *a, int c)
         if (w->control_fd < 0)
             hk_stamp_die("%s: %s", optarg, strerror(errno));
         return;
+    case OPT_VOLUME: set_volume(w, optarg); return;
     case OPT_SEED: a->seed = number(optarg, NULL); return;
     case OPT_HELP: fputs(usage, stdout); exit(EXIT_DONE);
     }
@@ -186,6 +209,10 @@ void hk_stamp_parse(struct writer *w, struct arguments *a, int argc, char **argv
     }
     for (unsigned i = 0; i < MIX_COUNT; i++)
         w->weight_sum += w->weights[i];
+    for (uint32_t i = 0; i < w->volume_count; i++) {
+        if (w->volumes[i].uri == NULL)
+            hk_stamp_die("--volume: numbers without holes, from 0");
+    }
     if (a->log == NULL || w->volume_count == 0)
         hk_stamp_die("--log and at least one URI are needed (--help)");
     if (w->depth == 0 || w->depth > DEPTH_MAX || w->weight_sum == 0)
