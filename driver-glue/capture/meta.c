@@ -5,6 +5,7 @@
  * succeeds nothing is believed that any of them would contradict.
  */
 #include "driver-glue/capture/internal.h"
+#include "proto/bug.h"
 
 #include <errno.h>
 
@@ -65,6 +66,8 @@ bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)
     c->meta_dirty = false;
     c->meta_in_flight = true;
     hk_super_encode(&c->issued, c->meta_slot);
+    if (HK_BUG(ceiling_early))
+        c->super.ceiling = c->issued.ceiling;
     ret->slot = c->meta_slot;
     ret->offset = (c->issued.sequence & 1) * HK_SUPER_BYTES;
     return true;

@@ -5,6 +5,7 @@
  * (I9), and none ever becomes an I/O error.
  */
 #include "driver-glue/capture/internal.h"
+#include "proto/bug.h"
 
 #include <errno.h>
 
@@ -15,7 +16,7 @@ bool hk_policy_waits(const struct hk_capture *c)
 
 uint64_t hk_policy_watermark(const struct hk_capture *c)
 {
-    return c->mode == HK_MODE_SEMISYNC ? c->acked : c->durable;
+    return c->mode == HK_MODE_SEMISYNC || HK_BUG(sync_waits_for_acked) ? c->acked : c->durable;
 }
 
 bool hk_policy_may_complete(const struct hk_capture *c, const struct hk_op *op)
@@ -92,7 +93,8 @@ static void degrade_step(struct hk_capture *c, const struct hk_now *now)
         want_degraded(c, now);
         c->stage = HK_SYNC_DEGRADING;
     }
-    if (c->stage == HK_SYNC_DEGRADING && hk_meta_surely_set(c, HK_SF_DEGRADED)) {
+    if (c->stage == HK_SYNC_DEGRADING &&
+        (HK_BUG(degraded_early) || hk_meta_surely_set(c, HK_SF_DEGRADED))) {
         c->stage = HK_SYNC_DEGRADED;
         c->rejoin_target = 0;
         c->pending_rejoin = false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* Queues of ops, and the ranges in flight: overlapping changes of a volume are serialised (I4). */
 #include "driver-glue/capture/internal.h"
+#include "proto/bug.h"
 
 void hk_op_list_push(struct hk_op_list *l, struct hk_op *op)
 {
@@ -61,7 +62,7 @@ bool hk_range_busy(const struct hk_capture *c, const struct hk_op *op)
 {
     for (const struct hk_op *o = c->range[op->volume]; o; o = o->range.next) {
         if (hk_op_overlaps(o, op))
-            return true;
+            return !HK_BUG(overlap);
     }
     return false;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The ring's bytes: format, check, reserve, publish, free, and what a new producer finds. */
 #include "driver-glue/capture/internal.h"
+#include "proto/bug.h"
 #include "proto/hash.h"
 
 #include <errno.h>
@@ -276,7 +277,8 @@ void hk_capture_publish_slot(const struct hk_capture *c, uint64_t index, uint64_
     struct hk_record *slot = &c->slots[index & c->slot_mask];
     struct hk_record r = *slot;
 
-    r.lsn = lsn;
+    if (!HK_BUG(publish_early))
+        r.lsn = lsn;
     r.payload_hash = r.payload_len ? hk_xxh64(payload, r.payload_len, 0) : 0;
     r.header_hash = hk_record_header_hash(&r, c->epoch_seed);
     __builtin_memcpy((uint8_t *)slot + 8, (const uint8_t *)&r + 8, sizeof(r) - 8);
@@ -313,7 +315,7 @@ void hk_capture_advance_tail(struct hk_capture *c)
         const struct hk_ring_side *side = &c->sides[c->tail & c->slot_mask];
         const struct hk_record *slot = &c->slots[c->tail & c->slot_mask];
 
-        if (!__atomic_load_n(&side->done, __ATOMIC_RELAXED) ||
+        if ((!__atomic_load_n(&side->done, __ATOMIC_RELAXED) && !HK_BUG(slot_too_soon)) ||
             side->lsn + hk_record_bytes(slot->payload_len) > c->released)
             break;
         if (slot->type == HK_REC_MARK) {

@@ -2,6 +2,7 @@
 /* Writing: segments are taken, batches go out, their completed prefix is durable. */
 #include "replicator/store/journal.h"
 
+#include "proto/bug.h"
 #include "proto/hash.h"
 #include "replicator/store/journal_internal.h"
 
@@ -307,7 +308,7 @@ static void submit_batch(struct hk_journal *j, uint64_t first, uint64_t bytes)
     struct hk_journal_slot *slot = &j->slot[i];
 
     seal_header(j, slot->page, first, bytes);
-    slot->op = (struct hk_diskop){.kind = HK_DISK_WRITE_DSYNC,
+    slot->op = (struct hk_diskop){.kind = HK_BUG(plain_write) ? HK_DISK_WRITE : HK_DISK_WRITE_DSYNC,
                                   .file = HK_FILE_SEGMENT0 + j->current,
                                   .offset = j->offset,
                                   .owner = HK_OWNER_JOURNAL,
@@ -437,6 +438,14 @@ uint64_t hk_journal_end(const struct hk_journal *j)
 
 uint64_t hk_journal_durable(const struct hk_journal *j)
 {
+    if (HK_BUG(ack_before_flush))
+        return j->end;
+    for (uint32_t i = j->slot_count; HK_BUG(durable_gap) && i > 0; i--) {
+        const struct hk_journal_slot *s = &j->slot[(j->slot_head + i - 1) % HK_JOURNAL_INFLIGHT];
+
+        if (s->done)
+            return s->end_lsn;
+    }
     return j->durable;
 }
 

@@ -4,6 +4,7 @@
  * argument is in journal.h. Phases: LOOK at the head of every file; sort; SCAN the chain from
  * `applied` on; TAIL: search behind its end; FLUSH what was relied on; NAME the newest segment.
  */
+#include "proto/bug.h"
 #include "proto/hash.h"
 #include "replicator/store/journal_internal.h"
 #include "replicator/store/line.h"
@@ -513,7 +514,7 @@ static void finish(struct hk_journal *j)
     if (j->current != HK_NO_SEGMENT && j->segment[j->current].ordinal != e->ordinal)
         j->current = HK_NO_SEGMENT;
     v->phase = FLUSH;
-    v->slot = v->first_order;
+    v->slot = HK_BUG(recovery_trusts_cache) ? j->live_count : v->first_order;
     flush_next(j);
 }
 
