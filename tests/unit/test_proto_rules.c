@@ -129,6 +129,24 @@ static void test_kinship(void **state)
     }
 }
 
+/* What lies behind a count is not part of a history, though it be equal. */
+static void test_kinship_ends_at_the_count(void **state)
+{
+    static struct hk_history a, b;
+    uint32_t common;
+
+    make_history(&a, 5, 9, 0);
+    b = a;
+    b.count = 3;
+    assert_int_equal(hk_history_compare(&a, &b, &common), HK_KIN_AHEAD);
+    assert_int_equal(common, 3);
+    assert_int_equal(hk_history_compare(&b, &a, &common), HK_KIN_BEHIND);
+    assert_int_equal(common, 3);
+    a.count = 3;
+    assert_int_equal(hk_history_compare(&a, &b, &common), HK_KIN_EQUAL);
+    assert_int_equal(common, 3);
+}
+
 /* Two sides that tell one epoch differently are not relatives (SPEC.md §5.4). */
 static void test_kinship_needs_whole_entries(void **state)
 {
@@ -241,10 +259,15 @@ static void test_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_record_sizes),   cmocka_unit_test(test_batch_pages),
-        cmocka_unit_test(test_barriers),       cmocka_unit_test(test_names),
-        cmocka_unit_test(test_kinship),        cmocka_unit_test(test_kinship_needs_whole_entries),
-        cmocka_unit_test(test_history_lookup), cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_record_sizes),
+        cmocka_unit_test(test_batch_pages),
+        cmocka_unit_test(test_barriers),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_kinship),
+        cmocka_unit_test(test_kinship_ends_at_the_count),
+        cmocka_unit_test(test_kinship_needs_whole_entries),
+        cmocka_unit_test(test_history_lookup),
+        cmocka_unit_test(test_texts),
     };
 
     return cmocka_run_group_tests_name("proto_rules", tests, NULL, NULL);
