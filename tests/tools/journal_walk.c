@@ -198,6 +198,13 @@ int hk_walk_open(struct hk_walk *w, const char *directory)
     closedir(dir);
     if (w->segment_count == 0)
         return -ENOENT;
+    for (size_t i = 1; i < w->segment_count; i++) {
+        if (memcmp(w->segments[i].map + 16, w->segments[0].map + 16, 16) == 0 &&
+            memcmp(w->segments[i].map + 48, w->segments[0].map + 48, 16) == 0)
+            continue;
+        fprintf(w->report, "segment %s: of another group or replica\n", w->segments[i].name);
+        w->bad_segments++;
+    }
     qsort(w->segments, w->segment_count, sizeof(*w->segments), by_place);
     return 0;
 }
@@ -446,55 +453,80 @@ struct behind {
     bool any;
 };
 
-/* Whole batch headers of this epoch at every page boundary, for S and for N. */
+static bool known_epoch(const struct hk_walk *w, const uint8_t *id)
+{
+    for (size_t i = 0; i < w->segment_count; i++) {
+        if (memcmp(w->segments[i].epoch_id, id, 16) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Whole batch headers at every page boundary: all known epochs' for S, this epoch's for N. */
 static void scan(struct hk_walk *w, const struct hk_walk_segment *s, uint64_t from,
                  const struct place *at, struct behind *ret)
 {
     for (uint64_t p = from; p + 2 * PAGE <= s->map_bytes; p += PAGE) {
         struct batch b;
 
-        if (header_fault(s, p, &b) != NULL || memcmp(s->map + p + 16, at->s->epoch_id, 16) != 0)
+        if (header_fault(s, p, &b) != NULL || !known_epoch(w, s->map + p + 16))
             continue;
         if (b.durable > w->stamped)
             w->stamped = b.durable;
-        if (b.first < at->expected || (s == at->s && p == from))
-            continue; /* older, or the damaged one itself */
+        if (memcmp(s->map + p + 16, at->s->epoch_id, 16) != 0 || b.first < at->expected ||
+            (s == at->s && p == from))
+            continue; /* another epoch's, older, or the damaged one itself */
         ret->any = true;
         if (b.first + b.bytes > ret->furthest)
             ret->furthest = b.first + b.bytes;
     }
 }
 
+/* Does anything at E claim to be the batch that belongs there, damaged or not? Its size, else 0. */
+static uint64_t claimed(const struct place *at, uint64_t position)
+{
+    const uint8_t *h = at->s->map + position;
+    uint64_t bytes;
+
+    if (position + 2 * PAGE > at->s->map_bytes || memcmp(h + 16, at->s->epoch_id, 16) != 0 ||
+        u64(h + 32) != at->expected)
+        return 0;
+    bytes = u64(h + 40);
+    return bytes < 64 || bytes > BATCH_BYTES_MAX ? 64 : bytes;
+}
+
 static void conclude(struct hk_walk *w, const struct place *at, uint64_t position,
                      const char *batch_says)
 {
-    const struct hk_walk_segment *s = at->s;
+    uint64_t claim = claimed(at, position);
     struct behind behind = {0};
-    struct batch b = {0};
     const char *header;
-    bool nothing;
+    struct batch b;
 
-    scan(w, s, position, at, &behind);
+    scan(w, at->s, position, at, &behind);
     for (size_t i = 0; i < w->segment_count; i++) {
-        if (!w->segments[i].walked && memcmp(w->segments[i].epoch_id, s->epoch_id, 16) == 0 &&
-            w->segments[i].first_lsn > at->expected)
-            scan(w, &w->segments[i], PAGE, at, &behind);
+        const struct hk_walk_segment *s = &w->segments[i];
+
+        if (s->walked || s->first_lsn <= at->expected)
+            continue;
+        scan(w, s, PAGE, at, &behind);
+        if (s->first_lsn > w->stamped)
+            w->stamped = s->first_lsn; /* it was opened because everything before was stable */
     }
-    header = header_fault(s, position, &b);
-    nothing = position + 2 * PAGE > s->map_bytes || all_zero(s->map + position, PAGE) ||
-              (header == NULL && batch_says == NULL);
     if (w->applied > w->stamped)
         w->stamped = w->applied;
-    w->verdict = HK_WALK_TORN;
     if (w->end < w->stamped)
         w->verdict = HK_WALK_CORRUPT;
-    else if (nothing && !behind.any)
+    else if (claim == 0 && !behind.any)
         w->verdict = HK_WALK_CLEAN;
+    else
+        w->verdict = HK_WALK_TORN;
     if (w->verdict == HK_WALK_CLEAN)
         return;
-    w->torn_bytes = behind.any ? behind.furthest - w->end : header == NULL ? b.bytes : PAGE;
+    w->torn_bytes = behind.any ? behind.furthest - w->end : claim;
+    header = header_fault(at->s, position, &b);
     fprintf(w->report, "the walk ends at LSN %" PRIu64 ", segment %s, byte %" PRIu64 ": %s\n",
-            w->end, s->name, position,
+            w->end, at->s->name, position,
             header       ? header
             : batch_says ? batch_says
                          : "leftover");

@@ -112,8 +112,14 @@ static void test_every_byte(void **state)
             refused++;
             continue;
         }
-        assert_int_not_equal(w.verdict, HK_WALK_CLEAN);
         assert_true(records < 15);
+        /* What no longer claims to be the next batch, above the stamp, is as good as nothing. */
+        if (at >= 16384 + 16 && at < 16384 + 40) {
+            assert_int_equal(w.verdict, HK_WALK_CLEAN);
+            assert_int_equal(w.end, SECOND_BATCH_LSN);
+            continue;
+        }
+        assert_int_not_equal(w.verdict, HK_WALK_CLEAN);
         if (w.verdict == HK_WALK_CORRUPT)
             corrupt++;
         else
@@ -124,9 +130,9 @@ static void test_every_byte(void **state)
         if (at >= 16384)
             assert_int_equal(w.verdict, HK_WALK_TORN);
     }
-    print_message(
-        "replay: %u damaged journals: %u segments refused, %u corrupt, %u torn; 0 passed\n",
-        damaged, refused, corrupt, torn);
+    print_message("replay: %u damaged journals: %u segments refused, %u corrupt, %u torn; 0 passed "
+                  "as whole\n",
+                  damaged, refused, corrupt, torn);
     assert_int_equal(refused, 4096);
     assert_true(corrupt > 4096 && torn > 4096);
 }
