@@ -42,7 +42,7 @@ static void forget_above_acked(struct hk_receiver *r)
 void hk_receiver_rebase(struct hk_receiver *r, uint64_t lsn)
 {
     HK_ASSERT(!r->running && lsn % HK_RECORD_ALIGN == 0 && lsn >= r->acked);
-    r->acked = r->floor = lsn;
+    r->acked = r->floor = r->base = lsn;
     forget_above_acked(r);
 }
 
@@ -86,6 +86,13 @@ uint64_t hk_receiver_edge(const struct hk_receiver *r)
     return hk_round_down(r->floor, HK_PAGE_BYTES) + r->cfg.window_bytes;
 }
 
+uint64_t hk_receiver_intact_from(const struct hk_receiver *r)
+{
+    if (r->placed_max <= r->cfg.window_bytes)
+        return r->base;
+    return hk_max_u64(r->base, r->placed_max - r->cfg.window_bytes);
+}
+
 static uint8_t *at(const struct hk_receiver *r, uint64_t lsn)
 {
     return r->cfg.window + (lsn & (r->cfg.window_bytes - 1));
@@ -122,6 +129,7 @@ static int place(struct hk_receiver *r, const struct hk_frame *f, const uint8_t 
         return 0;
     for (uint64_t v = first; hk_ranges_gap(&r->placed, v, end, &gap); v = gap.end)
         copy_in(r, gap.first, body + (gap.first - f->lsn), gap.end - gap.first);
+    r->placed_max = hk_max_u64(r->placed_max, end);
     err = hk_ranges_add(&r->placed, first, end);
     if (err)
         r->no_room++; /* copied, but not counted as placed: it comes again */
@@ -171,15 +179,30 @@ static enum hk_record_fault check_place(const struct hk_receiver *r, const struc
 
     if (opens != (h->type == HK_REC_GAP))
         return HK_RECORD_BAD_TYPE;
-    if (h->type != HK_REC_WRITE && h->type != HK_REC_ZEROES && h->type != HK_REC_DISCARD &&
-        h->type != HK_REC_BLOCK && h->type != HK_REC_BAD_RANGE)
-        return HK_RECORD_OK;
+    switch ((enum hk_record_type)h->type) {
+    case HK_REC_FLUSH:
+    case HK_REC_MARK:
+    case HK_REC_GAP:
+    case HK_REC_VOID:
+    case HK_REC_MODE: return HK_RECORD_OK;
+    /* No primary of this version says these, and nothing here would know what to do with them. */
+    case HK_REC_RESYNC_BEGIN:
+    case HK_REC_BLOCK:
+    case HK_REC_BAD_RANGE:
+    case HK_REC_RESYNC_END:
+    case HK_REC_JOIN:
+    case HK_REC_LEAVE:
+    case HK_REC_RESIZE: return HK_RECORD_BAD_TYPE;
+    case HK_REC_WRITE:
+    case HK_REC_ZEROES:
+    case HK_REC_DISCARD: break;
+    }
     if (h->volume >= r->cfg.volume_count)
         return HK_RECORD_BAD_VOLUME;
     if (h->offset > r->cfg.volume_bytes[h->volume] ||
         h->length > r->cfg.volume_bytes[h->volume] - h->offset)
         return HK_RECORD_BAD_LENGTH;
-    return HK_RECORD_OK;
+    return (h->offset | h->length) % 512 ? HK_RECORD_BAD_LENGTH : HK_RECORD_OK;
 }
 
 static const void *payload_of(const struct hk_receiver *r, const struct hk_record *h)

@@ -59,6 +59,8 @@ struct hk_receiver {
     uint64_t seed;
     uint64_t epoch_first;
     uint64_t acked, floor;
+    uint64_t base;           /* where this process began to fill the window */
+    uint64_t placed_max;     /* end of the highest byte ever written into it */
     struct hk_ranges placed; /* above acked */
     bool header_ok;          /* `header` stands at acked and was checked */
     struct hk_record header;
@@ -89,6 +91,9 @@ void hk_receiver_stop(struct hk_receiver *r);
 /* The lowest LSN anybody will still read from the window. Never goes back. */
 void hk_receiver_set_floor(struct hk_receiver *r, uint64_t lsn);
 uint64_t hk_receiver_edge(const struct hk_receiver *r);
+
+/* From here to acked the window holds the log: below it was never here, or was written over. */
+uint64_t hk_receiver_intact_from(const struct hk_receiver *r);
 
 /*
  * A DATA or PING frame of this session. 0: new (a DATA frame's bytes are placed); -EEXIST: its packet

@@ -17,9 +17,9 @@ bool hk_hello_ok(const struct hk_hello *h)
         return false;
     if ((h->durable | h->acked | h->produced | h->released) % HK_RECORD_ALIGN != 0)
         return false;
-    return h->mode >= HK_MODE_ASYNC && h->mode <= HK_MODE_SYNC &&
-           h->on_link_loss >= HK_LINK_LOSS_CONTINUE && h->on_link_loss <= HK_LINK_LOSS_BLOCK &&
-           h->contact_timeout_ns > 0 && h->volume_count <= HK_VOLUMES_MAX;
+    /* Mode, policy and T are 0 until the first mode record has been stored. */
+    return h->mode <= HK_MODE_SYNC && h->on_link_loss <= HK_LINK_LOSS_BLOCK &&
+           h->volume_count <= HK_VOLUMES_MAX;
 }
 
 /* Who is calling, and with which configuration? */

@@ -164,8 +164,11 @@ static void check_record(struct pair *p, const struct hk_received *rec)
 /* What lies in the window from the page of `durable` on must be the log. */
 static void check_window(struct pair *p)
 {
-    uint64_t from = hk_max_u64(hk_round_down(p->durable, 4096), p->m.first);
     uint8_t *w = p->memory[0];
+    uint64_t from = hk_max_u64(hk_round_down(p->durable, 4096), p->m.first);
+
+    assert_true(hk_receiver_intact_from(&p->r) <= from);
+    from = hk_round_up(hk_receiver_intact_from(&p->r), 64);
 
     for (uint64_t lsn = from; lsn < p->r.acked; lsn += 64)
         assert_memory_equal(w + (lsn & (WINDOW - 1)), logmaker_at(&p->m, lsn), 64);
@@ -394,6 +397,11 @@ static void records_out_of_place(void **state)
         {HK_REC_ZEROES, 1, (1 << 30) - 512, 512, 0, HK_RECORD_OK},
         {HK_REC_ZEROES, 1, (1 << 30) - 512, 513, 0, HK_RECORD_BAD_LENGTH},
         {HK_REC_DISCARD, 1, 1ull << 40, 512, 0, HK_RECORD_BAD_LENGTH},
+        {HK_REC_WRITE, 0, 256, 512, 512, HK_RECORD_BAD_LENGTH},
+        {HK_REC_ZEROES, 0, 0, 100, 0, HK_RECORD_BAD_LENGTH},
+        {HK_REC_BLOCK, 0, 0, 512, 512, HK_RECORD_BAD_TYPE},
+        {HK_REC_BAD_RANGE, 0, 0, 512, 0, HK_RECORD_BAD_TYPE},
+        {HK_REC_JOIN, 0, 0, 0, 0, HK_RECORD_BAD_TYPE},
         {HK_REC_VOID, 9, 1ull << 40, 512, 512, HK_RECORD_OK},
     };
     static uint8_t payload[512];

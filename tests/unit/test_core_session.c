@@ -153,7 +153,7 @@ static void bad_mode(struct scene *s)
 }
 static void bad_policy(struct scene *s)
 {
-    s->h.on_link_loss = 0;
+    s->h.on_link_loss = 3;
 }
 static void other_primary(struct scene *s)
 {
@@ -571,26 +571,52 @@ static void rate_counts_busy_time_only(void **state)
 
 static void acks_are_never_dated_late(void **state)
 {
-    struct hk_contact c;
+    static struct hk_contact c;
     uint64_t rnd = 4, mono = 1000, real = 77, at[2001] = {0};
-    uint64_t m, w, patience = 5000000;
+    uint64_t patience = 5000000;
+    struct hk_contact_time t;
 
     (void)state;
-    hk_contact_reset(&c, patience);
-    assert_false(hk_contact_date(&c, 1, &m, &w));
+    hk_contact_reset(&c, 64, patience);
+    assert_false(hk_contact_date(&c, 0, 1, 64, &t));
     for (uint64_t pn = 1; pn <= 2000; pn++) {
         mono += unit_random(&rnd) % 5000;
         at[pn] = mono;
-        hk_contact_sent(&c, pn, mono, real + mono);
+        hk_contact_sent(&c, 0, pn, 64, mono, real + mono);
         for (uint64_t back = 0; back < 20 && back < pn; back++) {
-            assert_true(hk_contact_date(&c, pn - back, &m, &w));
-            assert_true(m <= at[pn - back]);
-            assert_true(at[pn - back] - m <= patience * 2 / HK_CONTACT_ENTRIES);
-            assert_int_equal(w, real + m);
+            assert_true(hk_contact_date(&c, 0, pn - back, 64, &t));
+            assert_true(t.mono_ns <= at[pn - back]);
+            assert_true(at[pn - back] - t.mono_ns <= patience * 2 / HK_CONTACT_ENTRIES);
+            assert_int_equal(t.real_ns, real + t.mono_ns);
         }
     }
-    assert_true(hk_contact_date(&c, 9999, &m, &w)); /* not sent yet: dated by the newest */
-    assert_true(m <= mono);
+}
+
+/* Acks without progress do not keep the primary waiting, so they do not move t0 either. */
+static void a_stalled_standby_is_no_contact(void **state)
+{
+    static struct hk_contact c;
+    struct hk_contact_time t;
+
+    (void)state;
+    hk_contact_reset(&c, 64, 512);
+    hk_contact_sent(&c, 0, 1, 64, 1000, 1000);
+    assert_false(hk_contact_date(&c, 0, 1, 128, &t)); /* outstanding, and nothing told yet */
+    hk_contact_sent(&c, 0, 2, 128, 2000, 2000);
+    assert_true(hk_contact_date(&c, 0, 2, 256, &t));
+    assert_int_equal(t.mono_ns, 2000);
+    for (uint64_t pn = 3; pn < 10; pn++)
+        hk_contact_sent(&c, 0, pn, 128, 1000 * pn, 1000 * pn);
+    assert_true(hk_contact_date(&c, 0, 9, 256, &t));
+    assert_int_equal(t.mono_ns, 2000);
+    assert_true(hk_contact_date(&c, 0, 9, 128, &t)); /* nothing outstanding */
+    assert_int_equal(t.mono_ns, 9000);
+    assert_true(hk_contact_date(&c, 0, 1, 64, &t));
+    assert_int_equal(t.mono_ns, 1000);
+    /* What one path has told first is not news on the other. */
+    hk_contact_sent(&c, 1, 1, 128, 10000, 10000);
+    assert_true(hk_contact_date(&c, 1, 1, 256, &t));
+    assert_int_equal(t.mono_ns, 2000);
 }
 
 int main(void)
@@ -605,6 +631,7 @@ int main(void)
         cmocka_unit_test(age_survives_a_clock_step),
         cmocka_unit_test(rate_counts_busy_time_only),
         cmocka_unit_test(acks_are_never_dated_late),
+        cmocka_unit_test(a_stalled_standby_is_no_contact),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
