@@ -13,6 +13,7 @@
 #ifndef HK_CORE_CONTACT_H
 #define HK_CORE_CONTACT_H
 
+#include "proto/base.h"
 #include "proto/limits.h"
 
 enum { HK_CONTACT_ENTRIES = 512 };
