@@ -29,9 +29,9 @@ OTHER_SUITES = ['lint', 'fuzz', 'e2e', 'demo', 'bench']
 # name, budget in seconds (quick, full), what it is. 0: not in this mode. The quick budgets add up
 # to under 15 minutes and the full ones to under 75; main() checks it.
 PARTS = [
-    ('lint', 90, 150, 'fences, sizes, layout, message ids, manual pages'),
+    ('lint', 30, 60, 'fences, sizes, layout, message ids, manual pages'),
     ('build', 150, 420, 'gcc, warnings are errors'),
-    ('unit', 210, 600, 'unit tests, gcc, ASan and UBSan'),
+    ('unit', 270, 690, 'unit tests, gcc, ASan and UBSan'),
     ('clang', 90, 300, 'clang, warnings are errors'),
     ('tsan', 60, 300, 'threaded unit tests under TSan'),
     ('sim', 75, 660, 'simulator'),
@@ -352,6 +352,8 @@ def run_counted(part, argv):
         found = TOTAL_LINE.match(line) or found
         if line.startswith('SKIP'):
             part.result.notes.append('SKIPPED ' + line[4:].strip(' :\n'))
+        elif line.startswith('FAIL '):
+            part.result.notes.append('FAILED ' + line[5:].strip())
     if status is None:
         part.result.fail(f'{part.name}: not done within the budget of {part.budget_s} s')
     elif status == 77:
