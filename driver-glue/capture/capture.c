@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The steps of an op through capture, and what an earlier life of the producer left to do. */
 #include "driver-glue/capture/internal.h"
+#include "proto/bug.h"
 
 #include <errno.h>
 
@@ -15,7 +16,7 @@ static bool cfg_ok(const struct hk_capture_cfg *cfg, const struct hk_super *supe
         return false;
     if (cfg->on_link_loss != HK_LINK_LOSS_CONTINUE && cfg->on_link_loss != HK_LINK_LOSS_BLOCK)
         return false;
-    if (cfg->contact_timeout_ns == 0 || cfg->pace_bound_ns == 0)
+    if (cfg->contact_timeout_ns == 0)
         return false;
     if (cfg->volume_count == 0 || cfg->volume_count != super->volume_count)
         return false;
@@ -135,8 +136,8 @@ static void redo_skip(struct hk_capture *c)
 
         if (c->sides[c->redo_next & c->slot_mask].done)
             continue;
-        if (type == HK_REC_WRITE || type == HK_REC_ZEROES || type == HK_REC_DISCARD ||
-            type == HK_REC_FLUSH)
+        if (!HK_BUG(redo_forgotten) && (type == HK_REC_WRITE || type == HK_REC_ZEROES ||
+                                        type == HK_REC_DISCARD || type == HK_REC_FLUSH))
             return;
         hk_capture_mark_done(c, c->redo_next);
     }

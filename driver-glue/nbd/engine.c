@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "driver-glue/nbd/engine.h"
+#include "driver-glue/nbd/messages.h"
+#include "driver-glue/nbd/open.h"
+#include "driver-glue/nbd/service.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+#define SECOND_NS 1000000000ull
+
+/* A request in the core's hands; lives on the stack of the nbdkit thread that waits for it. */
+struct request {
+    struct hk_op op;
+    pthread_cond_t cond;
+    enum hk_step step;
+    bool ready;
+};
+
+void hk_engine_now(struct hk_now *ret_now)
+{
+    struct timespec mono, real;
+
+    clock_gettime(CLOCK_MONOTONIC, &mono);
+    clock_gettime(CLOCK_REALTIME, &real);
+    ret_now->mono_ns = (uint64_t)mono.tv_sec * SECOND_NS + (uint64_t)mono.tv_nsec;
+    ret_now->real_ns = (uint64_t)real.tv_sec * SECOND_NS + (uint64_t)real.tv_nsec;
+}
+
+static void kick(const struct hk_engine *e)
+{
+    const uint64_t one = 1;
+
+    if (write(e->kick_fd, &one, sizeof(one)) < 0)
+        return; /* full: it is awake anyway */
+}
+
+static void say_state(struct hk_engine *e)
+{
+    struct hk_capture_status s;
+    const char *group = e->conf.group_name;
+
+    hk_capture_status(e->capture, &s);
+    if (s.state == e->said)
+        return;
+    kick(e); /* the replicator hears of it at once */
+    switch (s.state) {
+    case HK_STATE_PACING:
+        nbdkit_error(HK_MSG_PACING " group %s: writes wait for the link or the standby; nothing is "
+                                   "lost; see `hikae status`",
+                     group);
+        break;
+    case HK_STATE_BLOCKED:
+        nbdkit_error(HK_MSG_BLOCKED " group %s: APPLICATION I/O STOPPED BY POLICY; reads go on; "
+                                    "repair link or standby",
+                     group);
+        break;
+    case HK_STATE_DEGRADED:
+        nbdkit_error(HK_MSG_DEGRADED " group %s: writes are acknowledged without the standby since "
+                                     "LSN %#llx; repair link or standby",
+                     group, (unsigned long long)s.super.degraded_lsn);
+        break;
+    case HK_STATE_BEHIND:
+        nbdkit_error(HK_MSG_BEHIND " group %s: writes are not captured any more; a full compare is "
+                                   "required; the standby stays consistent at its last position",
+                     group);
+        break;
+    case HK_STATE_ORIGIN_FAILED:
+        nbdkit_error(HK_MSG_ORIGIN_FAILED
+                     " group %s: an origin refused an operation; a full compare "
+                     "is required; examine the disk",
+                     group);
+        break;
+    case HK_STATE_REPLICATING:
+        if (e->said != HK_STATE_DETACHED)
+            nbdkit_error(HK_MSG_REPLICATING " group %s: replicating", group);
+        break;
+    case HK_STATE_INITIAL:
+    case HK_STATE_SPOOLING:
+    case HK_STATE_RESYNC:
+    case HK_STATE_DETACHED: break;
+    }
+    e->said = s.state;
+}
+
+void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
+{
+    enum hk_step step;
+    struct hk_op *op;
+
+    while ((op = hk_capture_next(e->capture, &step, now))) {
+        struct request *rq = HK_CONTAINER_OF(op, struct request, op);
+
+        rq->step = step;
+        rq->ready = true;
+        pthread_cond_signal(&rq->cond);
+    }
+    if (!e->meta_pending && hk_capture_meta(e->capture, &e->meta)) {
+        e->meta_pending = true;
+        pthread_cond_signal(&e->meta_cond);
+    }
+    if (!__atomic_load_n(&e->serving, __ATOMIC_RELAXED) && hk_capture_serving(e->capture))
+        __atomic_store_n(&e->serving, true, __ATOMIC_RELEASE);
+    say_state(e);
+}
+
+int hk_engine_write_meta(const struct hk_engine *e, const struct hk_capture_meta *m)
+{
+    const uint8_t *at = m->slot;
+    size_t left = HK_SUPER_BYTES;
+    off_t offset = (off_t)m->offset;
+
+    while (left > 0) {
+        ssize_t n = pwrite(e->metadata_fd, at, left, offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        at += n;
+        left -= (size_t)n;
+        offset += n;
+    }
+    return fdatasync(e->metadata_fd) < 0 ? -errno : 0;
+}
+
+static void *meta_main(void *arg)
+{
+    struct hk_engine *e = arg;
+    struct hk_capture_meta m;
+    struct hk_now now;
+    int rc;
+
+    pthread_setname_np(pthread_self(), "hk-meta");
+    pthread_mutex_lock(&e->lock);
+    for (;;) {
+        while (!e->meta_pending && !e->meta_end)
+            pthread_cond_wait(&e->meta_cond, &e->lock);
+        if (!e->meta_pending)
+            break;
+        m = e->meta;
+        pthread_mutex_unlock(&e->lock);
+        rc = hk_engine_write_meta(e, &m);
+        if (rc)
+            nbdkit_error(HK_MSG_METADATA_WRITE
+                         " %s: cannot be written: %s; what needs it waits, then fails; it is tried "
+                         "again; examine the disk",
+                         e->conf.metadata, strerror(-rc));
+        hk_engine_now(&now);
+        pthread_mutex_lock(&e->lock);
+        e->meta_errors += rc != 0;
+        e->meta_pending = false;
+        hk_capture_meta_done(e->capture, rc, &now);
+        hk_engine_pump(e, &now);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}
+
+/* Stands until nbdkit is told to end: only it knows, and only a sleep of its own hears of it. */
+static void *quit_main(void *arg)
+{
+    struct hk_engine *e = arg;
+    struct hk_now now;
+
+    pthread_setname_np(pthread_self(), "hk-quit");
+    while (nbdkit_nanosleep(3600, 0) == 0)
+        continue;
+    hk_engine_now(&now);
+    pthread_mutex_lock(&e->lock);
+    e->stopping = true;
+    e->stop_ns = now.mono_ns + e->conf.contact_timeout_ns + SECOND_NS;
+    pthread_mutex_unlock(&e->lock);
+    kick(e);
+    return NULL;
+}
+
+/* Until the core hands the request back, or the process is to end and has waited long enough. */
+static enum hk_step wait_ready(struct hk_engine *e, struct request *rq)
+{
+    struct timespec until;
+    struct hk_now now;
+
+    while (!rq->ready) {
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += 1;
+        pthread_cond_timedwait(&rq->cond, &e->lock, &until);
+        if (rq->ready || !e->stopping)
+            continue;
+        hk_engine_now(&now);
+        if (now.mono_ns >= e->stop_ns && hk_capture_cancel(e->capture, &rq->op)) {
+            /* Not acknowledged: whatever became of it, the client was not told it is safe. */
+            rq->op.result = -ESHUTDOWN;
+            hk_engine_pump(e, &now);
+            return HK_FAIL;
+        }
+    }
+    rq->ready = false;
+    return rq->step;
+}
+
+/* Wakes the replicator if it asked for it. Lock-free: after a publication, by the publisher. */
+static void wake_reader(const struct hk_engine *e)
+{
+    const uint64_t one = 1;
+
+    /* Pairs with the reader's fence between its wish and its last look. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&e->hint->want_wakeup, __ATOMIC_RELAXED))
+        return;
+    if (__atomic_exchange_n(&e->hint->want_wakeup, 0, __ATOMIC_RELAXED) &&
+        write(e->event_fd, &one, sizeof(one)) < 0)
+        return; /* a counter at its limit is readable as well */
+}
+
+static int origin_io(struct hk_engine *e, const struct hk_op *op, const void *data)
+{
+    const struct hk_origin *o = &e->origin[op->volume];
+    const void *from = op->payload ? op->payload : data;
+    bool fua = op->flags & HK_REC_FUA;
+
+    switch ((enum hk_record_type)op->type) {
+    case HK_REC_WRITE: return hk_origin_write(o, from, op->length, op->offset, fua);
+    case HK_REC_ZEROES: return hk_origin_zero(o, op->length, op->offset, false, fua);
+    case HK_REC_DISCARD: return hk_origin_zero(o, op->length, op->offset, true, fua);
+    case HK_REC_FLUSH: return hk_origin_flush(o);
+    case HK_REC_MARK:
+    case HK_REC_GAP:
+    case HK_REC_VOID:
+    case HK_REC_RESYNC_BEGIN:
+    case HK_REC_BLOCK:
+    case HK_REC_BAD_RANGE:
+    case HK_REC_RESYNC_END:
+    case HK_REC_MODE:
+    case HK_REC_JOIN:
+    case HK_REC_LEAVE:
+    case HK_REC_RESIZE: break;
+    }
+    HK_ASSERT(!"no origin operation of this type");
+    return -EINVAL;
+}
+
+/* One step of a request that is the caller's to do; called and returns with the lock held. */
+static enum hk_step do_step(struct hk_engine *e, struct request *rq, enum hk_step step,
+                            const void *data)
+{
+    struct hk_now now;
+    int rc;
+
+    if (step == HK_COPY) {
+        pthread_mutex_unlock(&e->lock);
+        if (rq->op.payload)
+            memcpy(rq->op.payload, data, rq->op.length);
+        hk_capture_publish(e->capture, &rq->op);
+        wake_reader(e);
+        pthread_mutex_lock(&e->lock);
+        step = hk_capture_copied(e->capture, &rq->op);
+    }
+    HK_ASSERT(step == HK_SUBMIT);
+    pthread_mutex_unlock(&e->lock);
+    rc = origin_io(e, &rq->op, data);
+    hk_engine_now(&now);
+    pthread_mutex_lock(&e->lock);
+    step = hk_capture_written(e->capture, &rq->op, rc, &now);
+    hk_engine_pump(e, &now);
+    return step;
+}
+
+int hk_engine_request(struct hk_engine *e, uint16_t volume, uint8_t type, uint8_t flags,
+                      uint64_t offset, uint32_t length, const void *data)
+{
+    struct request rq = {.op = {.type = type,
+                                .flags = flags,
+                                .volume = volume,
+                                .offset = offset,
+                                .length = length,
+                                .cookie = e}};
+    pthread_condattr_t attr;
+    enum hk_step step;
+    struct hk_now now;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&rq.cond, &attr);
+    pthread_condattr_destroy(&attr);
+    hk_engine_now(&now);
+    pthread_mutex_lock(&e->lock);
+    step = hk_capture_begin(e->capture, &rq.op, &now);
+    hk_engine_pump(e, &now);
+    while (step != HK_DONE && step != HK_FAIL)
+        step = step == HK_WAIT ? wait_ready(e, &rq) : do_step(e, &rq, step, data);
+    pthread_mutex_unlock(&e->lock);
+    pthread_cond_destroy(&rq.cond);
+    return rq.op.result;
+}
+
+/* Not before redo, and under `block` not before the standby has what an earlier life left. */
+static int wait_serving(struct hk_engine *e)
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+    bool stopping = false;
+
+    while (!__atomic_load_n(&e->serving, __ATOMIC_ACQUIRE) && !stopping) {
+        nanosleep(&pause, NULL);
+        pthread_mutex_lock(&e->lock);
+        stopping = e->stopping;
+        pthread_mutex_unlock(&e->lock);
+    }
+    return stopping ? -ESHUTDOWN : 0;
+}
+
+int hk_engine_read(struct hk_engine *e, uint16_t volume, void *data, uint32_t length,
+                   uint64_t offset)
+{
+    if (!__atomic_load_n(&e->serving, __ATOMIC_ACQUIRE)) {
+        int rc = wait_serving(e);
+
+        if (rc)
+            return rc;
+    }
+    return hk_origin_read(&e->origin[volume], data, length, offset);
+}
+
+bool hk_engine_admits(struct hk_engine *e)
+{
+    struct hk_capture_status s;
+
+    pthread_mutex_lock(&e->lock);
+    hk_capture_status(e->capture, &s);
+    pthread_mutex_unlock(&e->lock);
+    if (s.barred)
+        nbdkit_error(HK_MSG_BARRED " group %s: a full compare is required and on-link-loss = block "
+                                   "forbids writing without the standby; no volume is served",
+                     e->conf.group_name);
+    return !s.barred;
+}
+
+int hk_engine_open(const struct hk_nbd_conf *conf, struct hk_engine **ret_engine)
+{
+    struct hk_engine *e = calloc(1, sizeof(*e));
+    struct hk_now now;
+
+    if (!e)
+        return -1;
+    e->conf = *conf;
+    e->metadata_fd = e->ring_fd = e->ring_read_fd = e->event_fd = e->hint_fd = e->kick_fd = -1;
+    for (uint32_t i = 0; i < HK_VOLUMES_MAX; i++)
+        e->origin[i].fd = -1;
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->meta_cond, NULL);
+    if (hk_engine_take_hold(e) || hk_service_open(e, &e->service)) {
+        hk_engine_free(e);
+        return -1;
+    }
+    hk_engine_now(&now);
+    e->said = HK_STATE_DETACHED;
+    e->serving = hk_capture_serving(e->capture);
+    *ret_engine = e;
+    return 0;
+}
+
+int hk_engine_start(struct hk_engine *e)
+{
+    sigset_t all, before;
+    int rc;
+
+    /* Best effort both: without the privileges it works, only not under memory pressure. */
+    if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
+        nbdkit_debug("PR_SET_IO_FLUSHER: %m");
+    if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+        nbdkit_debug("mlockall: %m");
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&e->meta_thread, NULL, meta_main, e);
+    if (!rc)
+        rc = pthread_create(&e->quit_thread, NULL, quit_main, e);
+    if (!rc)
+        rc = -hk_service_start(e->service);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc) {
+        nbdkit_error(HK_MSG_SERVICE " group %s: threads cannot be started: %s", e->conf.group_name,
+                     strerror(rc));
+        return -1;
+    }
+    e->started = true;
+    return 0;
+}
+
+/* No requests come any more: wait for the standby, as long as there is hope and time. */
+static bool drain(struct hk_engine *e)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    bool drained = false;
+    struct hk_now now;
+    uint64_t end_ns;
+
+    hk_engine_now(&now);
+    end_ns = now.mono_ns + e->conf.contact_timeout_ns + SECOND_NS;
+    while (!drained && now.mono_ns < end_ns) {
+        hk_engine_now(&now);
+        pthread_mutex_lock(&e->lock);
+        drained = hk_capture_stop(e->capture, &now);
+        hk_engine_pump(e, &now);
+        pthread_mutex_unlock(&e->lock);
+        if (!drained)
+            nanosleep(&pause, NULL);
+    }
+    return drained;
+}
+
+void hk_engine_stop(struct hk_engine *e)
+{
+    struct hk_capture_status s;
+    struct hk_now now;
+
+    if (!e->started)
+        return;
+    drain(e);
+    pthread_mutex_lock(&e->lock);
+    hk_engine_now(&now);
+    hk_engine_pump(e, &now);
+    e->meta_end = true; /* after what is pending */
+    pthread_cond_signal(&e->meta_cond);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->meta_thread, NULL);
+    pthread_join(e->quit_thread, NULL);
+    hk_service_stop(e->service);
+    e->started = false;
+    hk_capture_status(e->capture, &s);
+    if (s.super.flags & HK_SF_CLEAN)
+        nbdkit_error(HK_MSG_STOP_CLEAN " group %s: stopped cleanly at LSN %#llx; the standby has "
+                                       "everything",
+                     e->conf.group_name, (unsigned long long)s.super.clean_lsn);
+    else if (!(s.super.flags & HK_SF_FULL_COMPARE))
+        nbdkit_error(
+            HK_MSG_STOP_UNCLEAN
+            " group %s: stopped while the standby lacks %llu bytes, which stand in the "
+            "ring %s only: do not reboot this host before it was started again and drained",
+            e->conf.group_name, (unsigned long long)(s.produced.v - s.durable.v), e->conf.ring);
+}
+
+void hk_engine_free(struct hk_engine *e)
+{
+    if (!e)
+        return;
+    hk_service_free(e->service);
+    hk_engine_let_go(e);
+    pthread_cond_destroy(&e->meta_cond);
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+}

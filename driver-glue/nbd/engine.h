@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The group in this process: the capture core behind one mutex, the ring, the metadata file, the
+ * origins. Request threads of nbdkit call request() and read(); a metadata thread writes
+ * superblocks, a service thread (service.h) serves the replicator and moves time.
+ *
+ * A request waits on its own condition variable, never with the mutex held, and copies, hashes and
+ * does its origin I/O without it.
+ */
+#ifndef HK_NBD_ENGINE_H
+#define HK_NBD_ENGINE_H
+
+#include <pthread.h>
+
+#include "driver-glue/nbd/config.h"
+#include "driver-glue/nbd/origin.h"
+
+struct hk_service;
+
+struct hk_engine {
+    struct hk_nbd_conf conf;
+    struct hk_origin origin[HK_VOLUMES_MAX];
+    pthread_mutex_t lock;
+    struct hk_capture *capture;
+    bool stopping;            /* under lock: no more waiting beyond stop_ns */
+    uint64_t stop_ns;         /* monotonic */
+    bool serving;             /* atomic; once true it stays */
+    enum hk_group_state said; /* last state a message was written about */
+
+    int metadata_fd;
+    struct hk_capture_meta meta; /* under lock: the write the metadata thread is to do */
+    bool meta_pending, meta_end;
+    pthread_cond_t meta_cond;
+    pthread_t meta_thread;
+    uint64_t meta_errors;
+
+    void *ring;
+    uint64_t ring_bytes;
+    struct hk_uuid ring_id;
+    int ring_fd, ring_read_fd; /* the second is what a replicator gets */
+    int event_fd, hint_fd, kick_fd;
+    struct hk_ring_hint *hint;
+
+    struct hk_service *service;
+    pthread_t quit_thread;
+    bool started;
+};
+
+/* Opens, locks, checks, takes over the ring, redoes. Says why not and returns -1. */
+int hk_engine_open(const struct hk_nbd_conf *conf, struct hk_engine **ret_engine);
+/* Threads: after the process has forked for the last time. */
+int hk_engine_start(struct hk_engine *e);
+/* Bounded drain, clean superblock if all is with the standby; ends the threads. */
+void hk_engine_stop(struct hk_engine *e);
+void hk_engine_free(struct hk_engine *e);
+
+/* One record's worth: WRITE ≤ 1 MiB with data, ZEROES, DISCARD, FLUSH. 0 or -errno. */
+int hk_engine_request(struct hk_engine *e, uint16_t volume, uint8_t type, uint8_t flags,
+                      uint64_t offset, uint32_t length, const void *data);
+int hk_engine_read(struct hk_engine *e, uint16_t volume, void *data, uint32_t length,
+                   uint64_t offset);
+/* May this volume be opened? false: it has said why. */
+bool hk_engine_admits(struct hk_engine *e);
+
+/* For the service: */
+void hk_engine_now(struct hk_now *ret_now);
+/* Under lock, after every call of the core: hands back ops, passes metadata writes on. */
+void hk_engine_pump(struct hk_engine *e, const struct hk_now *now);
+
+#endif

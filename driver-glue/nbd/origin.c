@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "driver-glue/nbd/origin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "proto/base.h"
+
+enum { ZERO_BYTES = 1 << 20 };
+
+int hk_origin_open(const char *path, struct hk_origin *ret_origin)
+{
+    struct hk_origin o = {.fd = -1};
+    struct stat st;
+    int rc;
+
+    if (stat(path, &st) < 0)
+        return -errno;
+    o.is_device = S_ISBLK(st.st_mode);
+    if (!o.is_device && !S_ISREG(st.st_mode))
+        return -ENOTBLK;
+    o.fd = open(path, O_RDWR | O_CLOEXEC | (o.is_device ? O_EXCL : 0));
+    if (o.fd < 0)
+        return -errno;
+    rc = -EBUSY;
+    if (!o.is_device && flock(o.fd, LOCK_EX | LOCK_NB) < 0)
+        goto err_close;
+    if (o.is_device) {
+        rc = ioctl(o.fd, BLKGETSIZE64, &o.bytes) < 0 ? -errno : 0;
+    } else {
+        rc = fstat(o.fd, &st) < 0 ? -errno : 0;
+        o.bytes = (uint64_t)st.st_size;
+    }
+    if (rc)
+        goto err_close;
+    *ret_origin = o;
+    return 0;
+err_close:
+    close(o.fd);
+    return rc;
+}
+
+void hk_origin_close(struct hk_origin *o)
+{
+    if (o->fd >= 0)
+        close(o->fd);
+    o->fd = -1;
+}
+
+int hk_origin_read(const struct hk_origin *o, void *data, size_t bytes, uint64_t offset)
+{
+    uint8_t *at = data;
+
+    while (bytes > 0) {
+        ssize_t n = pread(o->fd, at, bytes, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO; /* somebody made it shorter */
+        at += n;
+        bytes -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+int hk_origin_write(const struct hk_origin *o, const void *data, size_t bytes, uint64_t offset,
+                    bool durable)
+{
+    union {
+        const void *in;
+        uint8_t *out;
+    } at = {.in = data};
+    int flags = durable ? RWF_DSYNC : 0;
+    bool flush_after = false;
+
+    while (bytes > 0) {
+        struct iovec iov = {at.out, bytes};
+        ssize_t n = pwritev2(o->fd, &iov, 1, (off_t)offset, flags);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && flags && (errno == EOPNOTSUPP || errno == EINVAL)) {
+            flags = 0;
+            flush_after = true;
+            continue;
+        }
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        at.out += n;
+        bytes -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return flush_after ? hk_origin_flush(o) : 0;
+}
+
+static int write_zeroes(const struct hk_origin *o, uint64_t bytes, uint64_t offset)
+{
+    static const uint8_t zeroes[ZERO_BYTES];
+
+    while (bytes > 0) {
+        uint64_t some = hk_min_u64(bytes, ZERO_BYTES);
+        int rc = hk_origin_write(o, zeroes, some, offset, false);
+
+        if (rc)
+            return rc;
+        bytes -= some;
+        offset += some;
+    }
+    return 0;
+}
+
+static bool cannot(int error)
+{
+    return error == EOPNOTSUPP || error == ENOSYS || error == EINVAL || error == ENODEV;
+}
+
+int hk_origin_zero(const struct hk_origin *o, uint64_t bytes, uint64_t offset, bool unmap,
+                   bool durable)
+{
+    const int modes[2] = {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
+    int rc = -EOPNOTSUPP;
+
+    for (int i = unmap ? 0 : 1; i < 2 && rc == -EOPNOTSUPP; i++) {
+        rc = 0;
+        while (fallocate(o->fd, modes[i], (off_t)offset, (off_t)bytes) < 0) {
+            if (errno == EINTR)
+                continue;
+            rc = cannot(errno) ? -EOPNOTSUPP : -errno;
+            break;
+        }
+    }
+    if (rc == -EOPNOTSUPP)
+        rc = write_zeroes(o, bytes, offset);
+    if (rc)
+        return rc;
+    return durable ? hk_origin_flush(o) : 0;
+}
+
+int hk_origin_flush(const struct hk_origin *o)
+{
+    return fdatasync(o->fd) < 0 ? -errno : 0;
+}

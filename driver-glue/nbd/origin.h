@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The device or file below a volume. Held exclusively (O_EXCL, or a lock on a file) while the plugin
+ * lives. Any thread may call read, write, zero, flush.
+ */
+#ifndef HK_NBD_ORIGIN_H
+#define HK_NBD_ORIGIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct hk_origin {
+    int fd;
+    bool is_device;
+    uint64_t bytes; /* of the device or file, ≥ the volume's */
+};
+
+/* -EBUSY: somebody else holds it; -errno. */
+int hk_origin_open(const char *path, struct hk_origin *ret_origin);
+void hk_origin_close(struct hk_origin *o);
+
+/* All 0 or -errno. */
+int hk_origin_read(const struct hk_origin *o, void *data, size_t bytes, uint64_t offset);
+int hk_origin_write(const struct hk_origin *o, const void *data, size_t bytes, uint64_t offset,
+                    bool durable);
+/* The range reads as zeroes afterwards; unmap: its space may be given back. */
+int hk_origin_zero(const struct hk_origin *o, uint64_t bytes, uint64_t offset, bool unmap,
+                   bool durable);
+int hk_origin_flush(const struct hk_origin *o);
+
+#endif
