@@ -30,6 +30,91 @@ static void test_record_sizes(void **state)
     }
 }
 
+/* ---- the ends of each range are inside it ---- */
+
+static void seal_payload(struct hk_record *r, const void *payload, uint32_t bytes)
+{
+    r->magic = HK_RECORD_MAGIC;
+    r->epoch = 1;
+    r->payload_len = bytes;
+    sample_seal(r, payload, sample_seed(ID_EPOCH1));
+}
+
+static void assert_record_sound(const struct hk_record *r, const void *payload)
+{
+    assert_int_equal(hk_record_check(r, HK_LSN(r->lsn), 1, sample_seed(ID_EPOCH1)), HK_RECORD_OK);
+    assert_int_equal(hk_record_check_payload(r, payload), HK_RECORD_OK);
+}
+
+static void test_group_records_take_all_values(void **state)
+{
+    for (uint32_t mode = HK_MODE_ASYNC; mode <= HK_MODE_SYNC; mode++) {
+        for (uint32_t loss = HK_LINK_LOSS_CONTINUE; loss <= HK_LINK_LOSS_BLOCK; loss++) {
+            struct hk_mode_change m = {.mode = mode, .on_link_loss = loss, .contact_timeout_ns = 1};
+            struct hk_record r = {.lsn = 8192, .type = HK_REC_MODE};
+
+            seal_payload(&r, &m, sizeof(m));
+            assert_record_sound(&r, &m);
+        }
+    }
+    for (uint32_t reason = HK_EPOCH_PROMOTE; reason <= HK_EPOCH_GAP_ROLLBACK; reason++) {
+        struct hk_gap g = {.from_epoch = sample_uuid(ID_EPOCH1),
+                           .last_durable = 8192, /* everything was durable: no hole */
+                           .new_start = 8192,
+                           .reason = reason};
+        struct hk_record r = {.lsn = 8192, .type = HK_REC_GAP};
+
+        seal_payload(&r, &g, sizeof(g));
+        assert_record_sound(&r, &g);
+    }
+    for (uint32_t kind = HK_MARK_PLAIN; kind <= HK_MARK_FREEZE; kind++) {
+        struct hk_mark m = {.name = "m", .kind = kind};
+        struct hk_record r = {.lsn = 8192, .type = HK_REC_MARK};
+
+        seal_payload(&r, &m, sizeof(m));
+        assert_record_sound(&r, &m);
+    }
+}
+
+static void test_record_field_limits(void **state)
+{
+    struct hk_record r = {.lsn = 2 * HK_RECORD_BYTES_MAX,
+                          .type = HK_REC_FLUSH,
+                          .volume = HK_VOLUMES_MAX - 1,
+                          .prev_bytes = HK_RECORD_BYTES_MAX};
+
+    seal_payload(&r, NULL, 0);
+    assert_record_sound(&r, NULL);
+    r.flags = HK_REC_FUA;
+    seal_payload(&r, NULL, 0);
+    assert_record_sound(&r, NULL);
+}
+
+static void test_super_field_limits(void **state)
+{
+    static uint8_t slot[HK_SUPER_BYTES] __attribute__((aligned(8)));
+    static struct hk_super s, back;
+
+    sample_super_standby(&s);
+    s.clean_prev_bytes = HK_RECORD_BYTES_MAX;
+    s.flags = (1 << 9) - 1;
+    s.mode = HK_MODE_SYNC;
+    s.on_link_loss = HK_LINK_LOSS_BLOCK;
+    s.loss_class = HK_LOSS_UNKNOWN;
+    s.interval[0].to = s.interval[0].from; /* one position, and the next of the same epoch */
+    s.interval[1].from = s.interval[0].to;
+    s.interval[1].epoch_ordinal = s.interval[0].epoch_ordinal;
+    s.volume[0].bytes = 1;
+    hk_super_encode(&s, slot);
+    assert_int_equal(hk_super_decode(slot, &back), HK_SUPER_OK);
+    assert_memory_equal(&back, &s, sizeof(s));
+    s.mode = s.on_link_loss = s.loss_class = s.flags = 0;
+    s.volume_count = s.interval_count = s.history.count = 0;
+    hk_super_encode(&s, slot);
+    assert_int_equal(hk_super_decode(slot, &back), HK_SUPER_OK);
+    assert_int_equal(back.volume[0].bytes, 0); /* beyond the counts nothing is left */
+}
+
 static void test_batch_pages(void **state)
 {
     static const struct {
@@ -260,6 +345,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_record_sizes),
+        cmocka_unit_test(test_group_records_take_all_values),
+        cmocka_unit_test(test_record_field_limits),
+        cmocka_unit_test(test_super_field_limits),
         cmocka_unit_test(test_batch_pages),
         cmocka_unit_test(test_barriers),
         cmocka_unit_test(test_names),
