@@ -318,6 +318,7 @@ static void on_attach(struct sim *s)
     hk_capture_status(s->cap.c, st);
     m.lease = s->cap.lease;
     m.state = st->state;
+    m.ring_id = ring_header(s)->ring_id;
     m.tail = st->tail;
     m.tail_lsn = st->tail_lsn;
     m.released = st->released;

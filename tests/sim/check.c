@@ -134,7 +134,8 @@ void check_redo(struct sim *s, const struct hk_redo *r)
 {
     const struct ref_rec *rec = ref_find(s, r->record.lsn);
 
-    SIM_CHECK(s, "I7", rec && rec->state == REF_PUBLISHED &&
+    SIM_CHECK(s, "I7",
+              rec && rec->state == REF_PUBLISHED &&
                   memcmp(&rec->hdr, &r->record, sizeof(rec->hdr)) == 0,
               "redo of LSN %llu is not what was published", ULL(r->record.lsn));
     SIM_CHECK(s, "I7", r->record.lsn > s->cap.redo_lsn, "redo goes back to LSN %llu",
@@ -154,13 +155,16 @@ void check_capture_started(struct sim *s, enum hk_start start, const struct hk_s
 {
     struct hk_capture_status *st = &s->cap.status;
 
+    s->cap.redo_lsn = 0;
     s->cap.ring_was_lost = start == HK_START_NEW_RING && !(super->flags & HK_SF_CLEAN) &&
                            super->ceiling > HK_LSN_FIRST;
     if (start == HK_START_NEW_RING) {
         s->cap.released = s->ref.next_lsn;
         if ((super->flags & HK_SF_CLEAN) && s->ref.count)
-            SIM_CHECK(s, "I12", super->clean_lsn == s->ref.next_lsn, "goes on at LSN %llu after a "
-                      "clean stop at %llu", ULL(super->clean_lsn), ULL(s->ref.next_lsn));
+            SIM_CHECK(s, "I12", super->clean_lsn == s->ref.next_lsn,
+                      "goes on at LSN %llu after a "
+                      "clean stop at %llu",
+                      ULL(super->clean_lsn), ULL(s->ref.next_lsn));
     }
     if (!s->cap.ring_was_lost)
         return;
@@ -273,8 +277,7 @@ void check_disk_op(struct sim *s, const struct hk_diskop *op)
     if (!replica || op->kind == HK_DISK_READ || op->kind == HK_DISK_FLUSH)
         return;
     SIM_CHECK(s, "I14", !frozen_on_disk(s),
-              "the replica is written while the freeze at LSN %llu stands",
-              ULL(s->sby.freeze_lsn));
+              "the replica is written while the freeze at LSN %llu stands", ULL(s->sby.freeze_lsn));
 }
 
 void check_replica_write(struct sim *s, const struct sim_io *io)
@@ -290,8 +293,8 @@ void check_replica_write(struct sim *s, const struct sim_io *io)
         int got = pattern_identify(f->cur + (size_t)i * SIM_SECTOR, f->volume, i);
 
         SIM_CHECK(s, "I10",
-                  got >= 0 && ref_value_between(s, f->volume, i, (uint8_t)got, applied,
-                                                s->nj.durable),
+                  got >= 0 &&
+                      ref_value_between(s, f->volume, i, (uint8_t)got, applied, s->nj.durable),
                   "apply wrote %d to volume %u sector %u, which no durable record above applied "
                   "(%llu to %llu) holds",
                   got, f->volume, i, ULL(applied), ULL(s->nj.durable));
@@ -322,7 +325,8 @@ void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name)
 {
     const struct ref_rec *r = lsn > HK_LSN_FIRST ? ref_find(s, lsn - 1) : NULL;
 
-    SIM_CHECK(s, "I14", r && r->end == lsn && r->type == HK_REC_MARK &&
+    SIM_CHECK(s, "I14",
+              r && r->end == lsn && r->type == HK_REC_MARK &&
                   strncmp((const char *)r->ctl, name, HK_NAME_BYTES) == 0,
               "frozen at LSN %llu, where no mark \"%s\" ends", ULL(lsn), name);
     s->sby.frozen = true;
@@ -402,17 +406,17 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
     SIM_CHECK(s, "I13", naive_super(&s->pmd, true, pmd) && pmd->history.count >= 2,
               "promoted, but the new epoch's metadata is not durable");
     e = &pmd->history.epoch[pmd->history.count - 1];
-    SIM_CHECK(s, "I13", e->reason == HK_EPOCH_PROMOTE && e->parent_end == position &&
-                  e->first_lsn >= position &&
-                  memcmp(&e->parent, &s->epoch_id, 16) == 0,
+    SIM_CHECK(s, "I13",
+              e->reason == HK_EPOCH_PROMOTE && e->parent_end == position &&
+                  e->first_lsn >= position && memcmp(&e->parent, &s->epoch_id, 16) == 0,
               "the new epoch says reason %u, parent end %llu, first LSN %llu", e->reason,
               ULL(e->parent_end), ULL(e->first_lsn));
 }
 
 void check_failover_said(struct sim *s, const uint64_t arg[4])
 {
-    SIM_CHECK(s, "I18", s->sby.promoted && arg[0] == s->sby.promote_lsn &&
-                  arg[1] == s->sby.loss_class,
+    SIM_CHECK(s, "I18",
+              s->sby.promoted && arg[0] == s->sby.promote_lsn && arg[1] == s->sby.loss_class,
               "failover answers position %llu class %llu", ULL(arg[0]), ULL(arg[1]));
 }
 
@@ -446,7 +450,8 @@ static void primary_status(struct sim *s)
 
     hk_group_status(s->rep.g, &now, st);
     check_lose(s, st, "the primary");
-    SIM_CHECK(s, "I18", s->standby_suspect || st->mark.durable.v <= s->nj.durable ||
+    SIM_CHECK(s, "I18",
+              s->standby_suspect || st->mark.durable.v <= s->nj.durable ||
                   st->mark.durable.v <= HK_LSN_FIRST,
               "the primary shows durable %llu, truly durable is %llu", ULL(st->mark.durable.v),
               ULL(s->nj.durable));
@@ -498,7 +503,8 @@ void check_end(struct sim *s)
 
     naive_power_cut_now(s, "at the end");
     if (s->sby.failover_wanted && !s->sby.promoted)
-        SIM_CHECK(s, "liveness", s->stood_still || s->standby_suspect || s->sby.failover_refused ||
+        SIM_CHECK(s, "liveness",
+                  s->stood_still || s->standby_suspect || s->sby.failover_refused ||
                       s->sby.not_promotable,
                   "a failover was asked for and never ended");
     if (s->sby.promoted || s->sby.promoting || s->primary_dead || s->stood_still ||

@@ -280,7 +280,7 @@ void sim_io_submit(struct sim *s, struct sim_proc *proc, struct sim_file *f, enu
                    void (*done)(struct sim *, struct sim_io *), void *ctx, uint64_t a)
 {
     struct sim_io *io = free_ios;
-    uint64_t delay = rng_around(&s->rng_disk, s->o.disk_ns[f->site]);
+    uint64_t delay = rng_around(&s->rng_disk, f->kind == C_MD ? s->o.md_ns : s->o.disk_ns[f->site]);
 
     if (io)
         free_ios = io->next;
@@ -289,8 +289,9 @@ void sim_io_submit(struct sim *s, struct sim_proc *proc, struct sim_file *f, enu
     if (kind <= HK_DISK_WRITE_DSYNC || kind == HK_DISK_PUNCH) {
         uint64_t unit = f->kind == C_REPLICA || f->kind == C_ORIGIN ? 512 : 4096;
 
-        SIM_CHECK(s, "I16", offset % unit == 0 && bytes % unit == 0 && bytes > 0 &&
-                      offset <= f->bytes && bytes <= f->bytes - offset,
+        SIM_CHECK(s, "I16",
+                  offset % unit == 0 && bytes % unit == 0 && bytes > 0 && offset <= f->bytes &&
+                      bytes <= f->bytes - offset,
                   "disk op %d outside its file or unaligned: class %d [%llu, +%llu)", kind, f->kind,
                   (unsigned long long)offset, (unsigned long long)bytes);
     }
@@ -334,7 +335,9 @@ void sim_io_abandon(struct sim *s, struct sim_proc *proc)
             uint32_t all = (uint32_t)rng_below(&s->rng_disk, 3);
 
             do_write(s, io, false,
-                     all == 0 ? 0 : all == 1 ? 1000000 : (uint32_t)rng_below(&s->rng_disk, 1000000));
+                     all == 0   ? 0
+                     : all == 1 ? 1000000
+                                : (uint32_t)rng_below(&s->rng_disk, 1000000));
         }
         unlink_io(io);
         io_give(io);

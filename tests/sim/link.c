@@ -187,8 +187,8 @@ bool link_open(struct sim *s, struct sim_frame *f, struct hk_event *e)
             fault = hk_frame_open_plain(f->bytes, f->len);
         if (fault == HK_FRAME_OK)
             fault = hk_frame_decode(f->bytes, f->len, &hdr);
-        SIM_CHECK(s, "I15", !f->bad || fault != HK_FRAME_OK ||
-                      memcmp(&hdr, &f->hdr, sizeof(hdr)) == 0,
+        SIM_CHECK(s, "I15",
+                  !f->bad || fault != HK_FRAME_OK || memcmp(&hdr, &f->hdr, sizeof(hdr)) == 0,
                   "a damaged frame was accepted");
     } else {
         fault = f->bad ? HK_FRAME_BAD_TAG : HK_FRAME_OK;

@@ -98,6 +98,7 @@ static void draw_disks(struct sim_opts *o, struct sim_rng *r)
 {
     o->disk_ns[0] = rng_range(r, 5, 400) * NS_US;
     o->disk_ns[1] = rng_range(r, 5, 400) * NS_US << rng_below(r, 4);
+    o->md_ns = rng_below(r, 5) ? o->disk_ns[0] : rng_range(r, 10, 400) * NS_MS;
     o->tear4k = rng_below(r, 3) == 0;
     o->ppm[F_DISK_SLOW] = chance(r, 30, 3000);
     o->flush_eio_dooms = rng_below(r, 2) == 0;
@@ -116,8 +117,7 @@ static void draw_sizes(struct sim_opts *o, struct sim_rng *r)
     o->ring_slots = 16u << rng_below(r, 6);
     o->ring_payload = HK_RING_PAYLOAD_MIN + rng_below(r, 8) * HK_PAGE_BYTES;
     o->ceiling_step = 65536ull << rng_below(r, 8);
-    o->segment_bytes =
-        hk_round_up(hk_journal_segment_bytes_min(), 4096) + 4096 * rng_below(r, 64);
+    o->segment_bytes = hk_round_up(hk_journal_segment_bytes_min(), 4096) + 4096 * rng_below(r, 64);
     o->segment_count = (uint32_t)rng_range(r, 3, 6);
     o->window_bytes = 8ull << 20;
     o->apply_bytes = HK_PAYLOAD_BYTES_MAX + (65536ull << rng_below(r, 4));
@@ -169,8 +169,8 @@ void sim_opts_print(const struct sim *s, FILE *out)
     static const char *const mode[] = {"?", "async", "semisync", "sync"};
     const struct sim_opts *o = &s->o;
 
-    fprintf(out, "  mode %s, on-link-loss %s, T %llu ms, pace %llu ms, run %llu s\n",
-            mode[o->mode], o->policy == HK_LINK_LOSS_BLOCK ? "block" : "continue",
+    fprintf(out, "  mode %s, on-link-loss %s, T %llu ms, pace %llu ms, run %llu s\n", mode[o->mode],
+            o->policy == HK_LINK_LOSS_BLOCK ? "block" : "continue",
             (unsigned long long)(o->contact_ns / NS_MS), (unsigned long long)(o->pace_ns / NS_MS),
             (unsigned long long)(o->run_ns / NS_S));
     fprintf(out,

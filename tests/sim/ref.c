@@ -138,7 +138,8 @@ static void check_header(struct sim *s, const struct ref_rec *r, const struct hk
 {
     uint64_t seed = s->ref.epoch_seed;
 
-    SIM_CHECK(s, "I5", h->lsn == r->lsn && h->type == r->type && h->length == r->length &&
+    SIM_CHECK(s, "I5",
+              h->lsn == r->lsn && h->type == r->type && h->length == r->length &&
                   h->payload_len == r->payload_len && h->offset == r->offset &&
                   h->volume == r->volume && h->magic == HK_RECORD_MAGIC,
               "header at LSN %llu does not say what was written", ULL(r->lsn));
@@ -210,8 +211,7 @@ void ref_restarted(struct sim *s)
 {
     for (uint32_t i = s->ref.pub_count; i < s->ref.count; i++) {
         struct ref_rec *r = &s->ref.rec[i];
-        const struct hk_record *slot =
-            cap_slot(s, i - s->ref.rec_base + s->ref.slot_base);
+        const struct hk_record *slot = cap_slot(s, i - s->ref.rec_base + s->ref.slot_base);
 
         if (r->state == REF_PUBLISHED) {
             SIM_CHECK(s, "I7", memcmp(&r->hdr, slot, sizeof(*slot)) == 0,
@@ -223,8 +223,8 @@ void ref_restarted(struct sim *s)
         SIM_CHECK(s, "I7", slot->lsn == r->lsn && slot->type == HK_REC_VOID,
                   "unpublished LSN %llu is not void after a restart (lsn %llu type %u)",
                   ULL(r->lsn), ULL(slot->lsn), slot->type);
-        SIM_CHECK(s, "I7", slot->payload_len == r->payload_len,
-                  "void at LSN %llu has another size", ULL(r->lsn));
+        SIM_CHECK(s, "I7", slot->payload_len == r->payload_len, "void at LSN %llu has another size",
+                  ULL(r->lsn));
         if (has_content(r->type))
             remove_versions(s, i);
         r->type = HK_REC_VOID;

@@ -96,9 +96,8 @@ static uint64_t time_at(struct hk_source *source, struct hk_lsn lsn)
         return 0;
     slot = slot_of(s, lsn.v);
     if (slot < 0) /* released meanwhile: the oldest that is held */
-        return cap_producer(s)->tail < s->rep.read_idx
-                   ? cap_slot(s, cap_producer(s)->tail)->time_ns
-                   : 0;
+        return cap_producer(s)->tail < s->rep.read_idx ? cap_slot(s, cap_producer(s)->tail)->time_ns
+                                                       : 0;
     return cap_slot(s, (uint64_t)slot)->time_ns;
 }
 
@@ -129,8 +128,8 @@ static void act_send(struct sim *s, const struct hk_action *a)
 
         sim_trace(s, "gath of %llu fails: %lld", h->lsn, (uint64_t)(int64_t)n, 0);
         if (n == -ERANGE)
-            hk_group_event(s->rep.g, &e, &(struct hk_now){sim_clock(s, 0).mono_ns,
-                                                          sim_clock(s, 0).real_ns});
+            hk_group_event(s->rep.g, &e,
+                           &(struct hk_now){sim_clock(s, 0).mono_ns, sim_clock(s, 0).real_ns});
         return;
     }
     for (int i = 0; i < n; i++) {
@@ -318,6 +317,13 @@ static void try_attach(struct sim *s, uint64_t a, void *p)
 
 static void on_attached(struct sim *s, const struct ipc_msg *m)
 {
+    struct hk_event e = {.type = HK_EV_RING_LOST};
+
+    if (!hk_uuid_is_nil(&s->rep.ring_id) && !hk_uuid_equal(&s->rep.ring_id, &m->ring_id))
+        rep_event(s, &e);
+    if (!s->rep.proc.up)
+        return;
+    s->rep.ring_id = m->ring_id;
     s->rep.lease = m->lease;
     s->rep.attached = true;
     s->rep.attaching = false;
@@ -392,6 +398,7 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     s->rep.proc.started_ns = s->now;
     s->rep.proc.timer_at = 0;
     s->rep.attached = s->rep.attaching = s->rep.want_room = false;
+    memset(&s->rep.ring_id, 0, sizeof(s->rep.ring_id));
     s->rep.source = (struct hk_source){gather, time_at};
     fill_cfg(s, &cfg);
     if (s->rep.memory_bytes == 0) {

@@ -51,8 +51,10 @@ static void said(struct sim *s, uint64_t acked, uint64_t durable, uint64_t appli
     SIM_CHECK(s, "I11", s->standby_suspect || durable <= s->nj.durable,
               "durable reported up to %llu, truly durable is %llu", ULL(durable),
               ULL(s->nj.durable));
-    SIM_CHECK(s, "I18", applied <= durable && durable <= acked, "watermarks out of order: acked "
-              "%llu durable %llu applied %llu", ULL(acked), ULL(durable), ULL(applied));
+    SIM_CHECK(s, "I18", applied <= durable && durable <= acked,
+              "watermarks out of order: acked "
+              "%llu durable %llu applied %llu",
+              ULL(acked), ULL(durable), ULL(applied));
     SIM_CHECK(s, "I18", acked <= s->ref.produced, "acked up to %llu, produced is %llu", ULL(acked),
               ULL(s->ref.produced));
     if (acked > s->sby.said_acked)

@@ -36,7 +36,7 @@ enum {
 
 #define NS_US 1000ull
 #define NS_MS 1000000ull
-#define NS_S 1000000000ull
+#define NS_S  1000000000ull
 
 /* Everything that can go wrong; each seed draws a subset with rates (opts.c). */
 enum sim_fault {
@@ -54,16 +54,16 @@ enum sim_fault {
     F_KILL_SBY,
     F_POWER_PRIMARY,
     F_POWER_SBY,
-    F_NESTED, /* a kill soon after a restart: crash during recovery */
-    F_MID_ACTION, /* the kill strikes between two actions of one event */
-    F_TORN_BEGIN, /* capture dies inside begin, before head is stored */
+    F_NESTED,       /* a kill soon after a restart: crash during recovery */
+    F_MID_ACTION,   /* the kill strikes between two actions of one event */
+    F_TORN_BEGIN,   /* capture dies inside begin, before head is stored */
     F_TORN_PUBLISH, /* capture dies inside publish, before lsn is stored */
     F_PAUSE_REP,
     F_PAUSE_CAP,
     F_PAUSE_SBY,
     F_DISK_SLOW,
     F_LOST_SECTORS, /* unflushed sectors that vanished at a power cut */
-    F_TORN_WRITE, /* a write in flight at a crash of which a part arrived */
+    F_TORN_WRITE,   /* a write in flight at a crash of which a part arrived */
     F_EIO_JOURNAL,
     F_EIO_REPLICA,
     F_EIO_SUPER,
@@ -91,12 +91,13 @@ struct sim_opts {
     bool real_bytes; /* frames go through encode, seal, open, decode */
     uint64_t delay_ns, jitter_ns, byte_ps, ipc_ns;
     uint64_t disk_ns[2]; /* primary's, standby's */
+    uint64_t md_ns;      /* the primary's metadata */
     bool tear4k;
-    bool flush_eio_dooms; /* after a failed flush the data is gone although it still reads well */
-    uint32_t ppm[F_FAULTS];   /* chance at each occasion */
+    bool flush_eio_dooms;   /* after a failed flush the data is gone although it still reads well */
+    uint32_t ppm[F_FAULTS]; /* chance at each occasion */
     uint64_t mean_ns[F_FAULTS]; /* mean interval of timed faults; 0: never */
-    bool primary_returns; /* after a power loss */
-    bool speedy;          /* clients do not think */
+    bool primary_returns;       /* after a power loss */
+    bool speedy;                /* clients do not think */
 };
 
 struct sim;
@@ -123,8 +124,8 @@ struct sim_file {
     uint8_t site;
     uint16_t volume;
     uint64_t bytes;
-    uint8_t *cur, *dur;     /* as read now; as a power cut would leave it without luck */
-    struct sim_ver **head;  /* per sector: versions not yet durable, newest first */
+    uint8_t *cur, *dur;    /* as read now; as a power cut would leave it without luck */
+    struct sim_ver **head; /* per sector: versions not yet durable, newest first */
     uint32_t *dirty, dirty_count, *dirty_at;
     uint64_t flush_failures;
     uint64_t durable_changes;
@@ -175,7 +176,7 @@ struct ref_sector {
 struct ref {
     struct ref_rec *rec;
     uint32_t count, room, pub_count; /* records before pub_count are published or void */
-    uint64_t slot_base; /* rec[rec_base] lies in this slot of the present ring */
+    uint64_t slot_base;              /* rec[rec_base] lies in this slot of the present ring */
     uint32_t rec_base;
     uint64_t first_lsn, next_lsn;
     uint64_t epoch_seed;
@@ -206,9 +207,9 @@ struct sim_op {
     uint64_t mask, issued_ns, floor_end; /* floor: every op completed before had end ≤ this */
     uint8_t v1, v2;
     bool begun, in_origin;
-    uint32_t rec; /* index into ref, UINT32_MAX: none */
+    uint32_t rec;               /* index into ref, UINT32_MAX: none */
     struct sim_op *next, *prev; /* in the capture process's list, while begun */
-    uint8_t *data; /* passing (uncaptured): the caller's bytes */
+    uint8_t *data;              /* passing (uncaptured): the caller's bytes */
 };
 struct sim_client {
     uint32_t index;
@@ -280,6 +281,7 @@ struct sim_rep {
     uint64_t lease;
     bool attached, attaching, want_room;
     uint64_t read_idx, read_lsn;
+    struct hk_uuid ring_id; /* of the last attachment in this life */
 };
 
 struct sim_sby {
@@ -347,7 +349,7 @@ struct sim {
     struct sim_rep rep;
     struct sim_sby sby;
     struct sim_client client[SIM_CLIENTS_MAX];
-    struct sim_dir dir[2]; /* 0 to the standby, 1 to the primary */
+    struct sim_dir dir[2];    /* 0 to the standby, 1 to the primary */
     struct sim_fifo r2c, c2r; /* replicator ↔ capture */
     struct sim_conn conn;
     uint64_t acked_end;      /* largest end of a completed captured op */
@@ -355,9 +357,9 @@ struct sim {
     uint64_t local_done_end; /* the same as acked_end, for the order of later ops */
     struct sim_lost *lost;
     uint32_t lost_count, lost_room;
-    bool passing_acked;   /* an uncaptured write was acknowledged */
-    bool primary_dead;    /* its ring was lost: nothing more will be replicated */
-    bool primary_gone;    /* it does not come back */
+    bool passing_acked; /* an uncaptured write was acknowledged */
+    bool primary_dead;  /* its ring was lost: nothing more will be replicated */
+    bool primary_gone;  /* it does not come back */
     uint64_t primary_gone_ns;
     bool origin_suspect;  /* an origin error happened: checks of its content are off */
     bool standby_suspect; /* budget: a fault voided what the standby's disks had promised */
@@ -401,10 +403,10 @@ static inline struct hk_now sim_clock(const struct sim *s, unsigned site)
                        (uint64_t)((int64_t)s->now + s->real_base[site])};
     return n;
 }
-#define SIM_CHECK(s, name, cond, ...)                                                              \
-    do {                                                                                           \
-        if (__builtin_expect(!(cond), 0))                                                          \
-            sim_fail(s, name, __VA_ARGS__);                                                        \
+#define SIM_CHECK(s, name, cond, ...)       \
+    do {                                    \
+        if (__builtin_expect(!(cond), 0))   \
+            sim_fail(s, name, __VA_ARGS__); \
     } while (0)
 
 /* opts.c */
@@ -473,8 +475,16 @@ void conn_break(struct sim *s);
 void conn_died(struct sim *s, unsigned site, bool quietly);
 
 /* cap.c */
-enum { IPC_ATTACH = 1, IPC_ATTACHED, IPC_REPORT, IPC_INSERT, IPC_INSERTED, IPC_STATE, IPC_PEER,
-       IPC_CLOSED };
+enum {
+    IPC_ATTACH = 1,
+    IPC_ATTACHED,
+    IPC_REPORT,
+    IPC_INSERT,
+    IPC_INSERTED,
+    IPC_STATE,
+    IPC_PEER,
+    IPC_CLOSED
+};
 struct ipc_msg {
     uint64_t lease;
     struct hk_lsn released, acked, durable, produced;
@@ -483,7 +493,7 @@ struct ipc_msg {
     int error;
     bool in_sync;
     uint32_t state, standby_flags;
-    struct hk_uuid replica_id;
+    struct hk_uuid replica_id, ring_id;
     uint8_t record_type;
     struct hk_mark mark;
     struct hk_super super;
