@@ -25,7 +25,7 @@ int hk_link_create(const struct hk_link_cfg *cfg, struct hk_reactor *r, struct h
         return hk_io_fail(err, -EINVAL, "a link needs the peer's address and both ports");
     switch (cfg->backend) {
     case HK_LINK_UDP: ret = hk_link_udp_create(cfg, r, &l, err); break;
-    case HK_LINK_DPDK: ret = hk_link_dpdk_create(cfg, &l, err); break;
+    case HK_LINK_DPDK: ret = hk_link_dpdk_create(cfg, r, &l, err); break;
     }
     if (ret < 0)
         return ret;
@@ -253,7 +253,7 @@ bool hk_link_is_up(const struct hk_link *l)
 
 bool hk_link_must_poll(const struct hk_link *l)
 {
-    return l->ops->must_poll;
+    return l->must_poll;
 }
 
 uint64_t hk_link_deadline_ns(const struct hk_link *l)

@@ -39,7 +39,6 @@ struct hk_link_ops {
     uint64_t (*deadline_ns)(const struct hk_link *l);
     /* Fills in what only the device knows. */
     void (*device_stats)(const struct hk_link *l, struct hk_link_stats *s);
-    bool must_poll;
 };
 
 struct held_frame {
@@ -52,6 +51,7 @@ struct hk_link {
     const struct hk_link_ops *ops;
     struct hk_aead *aead;
     uint8_t path;
+    bool must_poll;
     uint32_t body_max;
     uint64_t now_ns; /* of the last poll */
     struct hk_link_buf *burst[HK_LINK_BURST];
@@ -65,8 +65,8 @@ struct hk_link {
 
 int hk_link_udp_create(const struct hk_link_cfg *cfg, struct hk_reactor *r,
                        struct hk_link **ret_link, struct hk_io_error *err);
-int hk_link_dpdk_create(const struct hk_link_cfg *cfg, struct hk_link **ret_link,
-                        struct hk_io_error *err);
+int hk_link_dpdk_create(const struct hk_link_cfg *cfg, struct hk_reactor *r,
+                        struct hk_link **ret_link, struct hk_io_error *err);
 
 /* Frame bytes that fit an IP packet of `mtu` bytes. */
 static inline uint32_t hk_link_body_max_of(uint32_t mtu)

@@ -398,7 +398,6 @@ static const struct hk_link_ops udp_ops = {
     .is_up = udp_is_up,
     .deadline_ns = udp_deadline_ns,
     .device_stats = udp_device_stats,
-    .must_poll = false,
 };
 
 static int parse(const char *what, const char *text, uint16_t port, struct sockaddr_in *ret,

@@ -70,8 +70,8 @@ static void claim(struct hk_reactor *r)
     r->claimed = true;
     if (r->ring.flags & IORING_SETUP_R_DISABLED) {
         /* liburing 2.3 declares io_uring_enable_rings and does not export it. */
-        long ret = syscall(__NR_io_uring_register, r->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
-                           NULL, 0);
+        long ret =
+            syscall(__NR_io_uring_register, r->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 
         HK_ASSERT(ret == 0);
     }
