@@ -70,7 +70,7 @@ LIBRARIES = [
     (r'openssl/.*', ['replicator/io', 'replicator/image']),
     (r'(zstd|sqlite3|curl/.*|archive)\.?.*h$', ['replicator/image']),
     (r'protobuf-c/.*|.*\.pb-c\.h$', ['replicator/daemon', 'ctl']),
-    (r'libconfig\.h$', ['replicator/daemon/config']),
+    (r'libconfig\.h$', ['replicator/daemon/config', 'driver-glue/nbd']),
     (r'jansson\.h$', ['replicator/daemon', 'ctl']),
     (r'nbdkit-.*\.h$', ['driver-glue/nbd']),
     (r'libnbd\.h$', ['ctl']),
