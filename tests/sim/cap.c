@@ -88,6 +88,7 @@ static void tell_state(struct sim *s)
 
     hk_capture_status(s->cap.c, st);
     s->cap.state_dirty = false;
+    s->cap.told_ns = s->now;
     s->cap.last_state = cap_producer(s)->state;
     m.lease = s->cap.lease;
     m.state = st->state;
@@ -96,6 +97,7 @@ static void tell_state(struct sim *s)
     m.durable = st->durable;
     m.produced = st->produced;
     m.in_sync = st->in_sync;
+    m.contact_ns = s->cap.contact_ns;
     m.super = st->super;
     fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_STATE, &m,
               sizeof(m));
@@ -125,10 +127,8 @@ static void cap_timer(struct sim *s, uint64_t a, void *p)
         return;
     s->cap.proc.timer_at = 0;
     hk_capture_tick(s->cap.c, &now);
-    if (s->cap.sink && s->now - s->cap.told_ns > NS_S / 2) {
-        s->cap.told_ns = s->now;
+    if (s->cap.sink && s->now - s->cap.told_ns > NS_S / 2)
         s->cap.state_dirty = true;
-    }
     cap_pump(s);
 }
 
@@ -326,6 +326,7 @@ static void on_attach(struct sim *s)
     m.durable = st->durable;
     m.produced = st->produced;
     m.in_sync = st->in_sync;
+    m.contact_ns = s->cap.contact_ns;
     m.super = st->super;
     sim_trace(s, "attached, lease %llu tail %llu at %llu", m.lease, m.tail, m.tail_lsn.v);
     fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_ATTACHED, &m,
@@ -345,6 +346,10 @@ static void on_report(struct sim *s, const struct ipc_msg *m)
               ULL(m->released.v), ULL(m->acked.v), ULL(m->durable.v));
     if (rc == 0 && m->released.v > s->cap.released)
         s->cap.released = m->released.v;
+    if (rc == 0 && m->contact_ns > s->cap.contact_ns)
+        s->cap.contact_ns = m->contact_ns;
+    if (s->now - s->cap.told_ns > s->o.contact_ns / 8)
+        s->cap.state_dirty = true;
 }
 
 static void on_insert(struct sim *s, const struct ipc_msg *m)
@@ -517,6 +522,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     s->cap.proc.started_ns = s->now;
     s->cap.proc.timer_at = 0;
     s->cap.meta_busy = s->cap.serving = s->cap.sink = s->cap.stopping = false;
+    s->cap.contact_ns = 0;
     s->cap.in_flight = 0;
     s->cap.ops.next = s->cap.ops.prev = &s->cap.ops;
     sim_trace(s, "capt starts, ring %llu (1 new, 2 old), flags %llx", start, super->flags, 0);

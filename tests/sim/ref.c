@@ -206,6 +206,18 @@ void ref_published(struct sim *s, uint32_t rec, const struct hk_record *slot, co
     advance_produced(s);
 }
 
+static void make_void(struct sim *s, uint32_t index)
+{
+    struct ref_rec *r = &s->ref.rec[index];
+
+    if (has_content(r->type))
+        remove_versions(s, index);
+    r->type = HK_REC_VOID;
+    r->state = REF_VOID;
+    r->local_done = true;
+    sim_trace(s, "void lsn %llu", r->lsn, 0, 0);
+}
+
 /* The capture process came back with the old ring: what was not published must be void now. */
 void ref_restarted(struct sim *s)
 {
@@ -225,13 +237,8 @@ void ref_restarted(struct sim *s)
                   ULL(r->lsn), ULL(slot->lsn), slot->type);
         SIM_CHECK(s, "I7", slot->payload_len == r->payload_len, "void at LSN %llu has another size",
                   ULL(r->lsn));
-        if (has_content(r->type))
-            remove_versions(s, i);
-        r->type = HK_REC_VOID;
+        make_void(s, i);
         r->hdr = *slot;
-        r->state = REF_VOID;
-        r->local_done = true;
-        sim_trace(s, "void lsn %llu", r->lsn, 0, 0);
     }
     advance_produced(s);
 }
@@ -244,8 +251,13 @@ void ref_all_done(struct sim *s)
             s->ref.rec[i].local_done = true;
 }
 
+/* What was only reserved went with the old ring; it never reached anything. */
 void ref_new_ring(struct sim *s)
 {
+    for (uint32_t i = s->ref.pub_count; i < s->ref.count; i++)
+        if (s->ref.rec[i].state == REF_RESERVED)
+            make_void(s, i);
+    advance_produced(s);
     s->ref.slot_base = 0;
     s->ref.rec_base = s->ref.count;
 }

@@ -293,7 +293,7 @@ static void capture_event(struct sim *s, const struct ipc_msg *m, bool attached)
         e.capture.durable = m->durable;
         e.capture.produced = HK_LSN(s->rep.read_lsn);
         e.capture.state = m->state;
-        /* IN_SYNC */
+        e.capture.contact_ns = m->contact_ns;
         e.capture.super = &m->super;
     }
     rep_event(s, &e);

@@ -266,6 +266,7 @@ struct sim_cap {
     struct sim_op ops;        /* list head of those begun */
     uint32_t in_flight, last_state, stop_flushed;
     uint64_t told_ns, stop_since, redo_lsn;
+    uint64_t contact_ns; /* newest of a report that this life has taken */
     struct hk_redo redo;
     struct hk_capture_status status;
     struct hk_super super_read;
