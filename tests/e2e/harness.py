@@ -224,11 +224,6 @@ class Cluster:
         for site in (self.tokyo, self.osaka):
             self.hikae(site, 'check-config')
             self.hikae(site, 'create-md', '--assume-equal')
-        hikaed = tool('hikaed')
-        self.standby = self._process(self.osaka, 'osaka', hikaed, '-g', self.group_conf, '-s',
-                                     self.osaka.conf)
-        self.primary = self._process(self.tokyo, 'tokyo', hikaed, '-g', self.group_conf, '-s',
-                                     self.tokyo.conf)
         self.plugin = self._process(self.tokyo, 'nbdkit', 'nbdkit', '-f', '-U', self.nbd_socket,
                                     '-t', '24', tool('nbdkit-hikae-plugin.so'),
                                     f'group={self.group_conf}', f'site={self.tokyo.conf}')
@@ -247,6 +242,11 @@ class Cluster:
 
     def start(self, wait=True):
         self.create()
+        hikaed = tool('hikaed')
+        self.standby = self._process(self.osaka, 'osaka', hikaed, '-g', self.group_conf, '-s',
+                                     self.osaka.conf)
+        self.primary = self._process(self.tokyo, 'tokyo', hikaed, '-g', self.group_conf, '-s',
+                                     self.tokyo.conf)
         self.standby.start()
         self.start_plugin()
         self.primary.start()

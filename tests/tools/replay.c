@@ -236,16 +236,14 @@ static bool compare(unsigned n, const struct volume *v)
 
 static void print_hash(unsigned n, const struct replay *p, const struct volume *v)
 {
-    XXH128_hash_t h = XXH3_128bits(v->image, v->size);
-    uint8_t bytes[16];
+    XXH128_canonical_t canonical; /* the spelling of xxhsum */
 
-    memcpy(bytes, &h.low64, 8);
-    memcpy(bytes + 8, &h.high64, 8);
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits(v->image, v->size));
     printf("volume %u: position %" PRIu64 ", %" PRIu64 " bytes, %" PRIu64
            " changed by records, XXH3-128 ",
            n, p->position, v->size, v->touched);
-    for (int i = 0; i < 16; i++)
-        printf("%02x", bytes[i]);
+    for (unsigned i = 0; i < sizeof(canonical.digest); i++)
+        printf("%02x", canonical.digest[i]);
     printf("\n");
 }
 

@@ -279,7 +279,12 @@ static void take_command(struct writer *w, char *line)
         snprintf(e.name, sizeof(e.name), "%s", line + 5);
         append(w, e);
         flush_log(w);
-        printf("noted %s\n", e.name);
+        printf("noted %s in_flight %u\n", e.name, w->in_flight);
+    } else if (strncmp(line, "rate ", 5) == 0) {
+        w->rate = strtoull(line + 5, NULL, 10);
+        w->rate_from_id = w->next_id;
+        w->rate_since_ns = now_ns();
+        printf("rate %" PRIu64 "\n", w->rate);
     } else if (strcmp(line, "stop") == 0) {
         w->stopping = true;
         printf("stopping\n");
@@ -319,9 +324,9 @@ static void submit_some(struct writer *w)
     uint64_t due = UINT64_MAX;
 
     if (w->rate > 0) {
-        uint64_t elapsed_us = (now_ns() - w->started_ns) / 1000;
+        uint64_t elapsed_us = (now_ns() - w->rate_since_ns) / 1000;
 
-        due = elapsed_us * w->rate / 1000000 + 1;
+        due = w->rate_from_id + elapsed_us * w->rate / 1000000 + 1;
     }
     for (unsigned i = 0; i < w->depth; i++) {
         struct slot *s = &w->slots[i];
@@ -494,6 +499,7 @@ int main(int argc, char **argv)
     printf("seed %" PRIu64 " volumes %u\n", a.seed, w.volume_count);
     fflush(stdout);
     w.started_ns = now_ns();
+    w.rate_since_ns = w.started_ns;
     w.deadline_ns = w.started_ns + a.seconds * SECOND_NS;
     while (!w.stopping && step(&w))
         ;

@@ -50,7 +50,8 @@ struct writer {
     unsigned weights[MIX_COUNT], weight_sum;
     uint32_t block_min, block_max, align;
     unsigned unique_percent, overlap_percent;
-    uint64_t next_id, ops_max, rate;
+    uint64_t next_id, ops_max;
+    uint64_t rate, rate_from_id, rate_since_ns; /* operations a second since then; 0: no limit */
     uint64_t started_ns, deadline_ns, reconnect_ns, drain_ns, gone_since_ns;
     uint64_t rng;
     bool stopping;

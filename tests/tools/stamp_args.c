@@ -28,7 +28,7 @@ static const char usage[] =
     "  --overlap PERCENT    share aimed at where something is in flight (20)\n"
     "  --reconnect SECONDS  how long to try when the server has gone (0: stop at once)\n"
     "  --drain SECONDS      how long to wait for answers at the end (10)\n"
-    "  --control FIFO       reads commands: note NAME | stop; answers on standard output\n"
+    "  --control FIFO       reads commands: note NAME | rate N | stop; answers on standard output\n"
     "  --seed N\n";
 
 void hk_stamp_die(const char *format, ...)
