@@ -35,28 +35,10 @@
 #define HK_CAPTURE_CAPTURE_H
 
 #include "driver-glue/uapi/ring.h"
+#include "proto/state.h"
 #include "proto/super.h"
 
 enum hk_step { HK_COPY = 1, HK_SUBMIT, HK_META, HK_DONE, HK_WAIT, HK_FAIL };
-
-/* States of a group as capture knows them; replicator/group and the screens use the same words. */
-enum hk_group_state {
-    HK_STATE_INITIAL = 1,
-    HK_STATE_REPLICATING,
-    HK_STATE_SPOOLING,
-    HK_STATE_PACING,   /* ring full, writers wait, bounded */
-    HK_STATE_BLOCKED,  /* writers wait by policy, unbounded */
-    HK_STATE_DEGRADED, /* mode sync/semisync not honoured */
-    HK_STATE_BEHIND,   /* not captured; full compare required */
-    HK_STATE_RESYNC,
-    HK_STATE_ORIGIN_FAILED,
-    HK_STATE_DETACHED, /* no replicator */
-};
-
-struct hk_now {
-    uint64_t mono_ns; /* durations, deadlines */
-    uint64_t real_ns; /* capture times, what people read */
-};
 
 struct hk_op_link {
     struct hk_op *next, *prev;

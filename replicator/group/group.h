@@ -11,8 +11,8 @@
 #ifndef HK_GROUP_GROUP_H
 #define HK_GROUP_GROUP_H
 
-#include "driver-glue/capture/capture.h" /* struct hk_now, enum hk_group_state */
 #include "proto/frame.h"
+#include "proto/state.h"
 #include "proto/super.h"
 #include "replicator/group/control.h"
 #include "replicator/store/disk.h"
@@ -98,6 +98,10 @@ struct hk_event {
             struct hk_lsn released, acked, durable, produced;
             uint32_t state;             /* enum hk_group_state as capture sees it */
             const struct hk_super *super;
+            /* Newest contact_ns of a REPORT that the capture side had taken when it said `state`. A
+             * standby is only told "seen" about acks it covers, because the capture side may have
+             * stopped waiting just before. 0: not told; then receipt counts. */
+            uint64_t contact_ns;
         } capture;
         struct {
             struct hk_frame header;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replicator/io/clock.h"
 
-#include "driver-glue/capture/capture.h"
+#include "proto/state.h"
 
 #include <time.h>
 

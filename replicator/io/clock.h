@@ -8,7 +8,7 @@
 
 #include "proto/base.h"
 
-struct hk_now; /* driver-glue/capture/capture.h */
+struct hk_now; /* proto/state.h */
 
 void hk_clock_now(struct hk_now *ret_now);
 uint64_t hk_clock_mono_ns(void);

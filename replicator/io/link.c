@@ -2,7 +2,7 @@
 /* What both backends share: filling, sealing, impairing, opening, checking, counting. */
 #include "replicator/io/link_backend.h"
 
-#include "driver-glue/capture/capture.h" /* struct hk_now */
+#include "proto/state.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replicator/io/reactor.h"
 
-#include "driver-glue/capture/capture.h" /* struct hk_now */
+#include "proto/state.h"
 #include "replicator/io/clock.h"
 
 #include <errno.h>
