@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "driver-glue/capture/capture.h"
 #include "proto/super.h"
 
 int hk_verb_check_config(const struct hk_options *o)

@@ -124,4 +124,16 @@ int hk_super_pick(const void *slot0, const void *slot1, struct hk_super *ret_s,
                   enum hk_super_fault ret_fault[2]);
 const char *hk_loss_class_text(uint32_t c);
 
+/* A fresh primary superblock: what `hikae create-md` writes. Mode and policy come at first start. */
+struct hk_super_create {
+    struct hk_uuid group_id, site_id, replica_id, epoch_id;
+    char group_name[HK_NAME_BYTES];
+    uint64_t time_ns; /* realtime */
+    uint32_t volume_count;
+    struct hk_super_volume volume[HK_VOLUMES_MAX]; /* name, bytes */
+    bool assume_equal;
+};
+/* -EINVAL: nil ids, no volume, a bad name, a size that is no multiple of 512. */
+int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super);
+
 #endif

@@ -522,7 +522,7 @@ static void stop_clean(struct hk_capture *c)
 
 bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now)
 {
-    bool stalled = now->mono_ns - c->drain_stall_ns >= c->contact_timeout_ns;
+    bool stalled = hk_elapsed_ns(now->mono_ns, c->drain_stall_ns) >= c->contact_timeout_ns;
 
     c->stopping = true;
     if (c->stopped)

@@ -126,6 +126,15 @@ struct hk_capture {
     uint8_t meta_slot[HK_SUPER_BYTES] __attribute__((aligned(4096)));
 };
 
+/*
+ * Callers read the clock before they take the lock, so a call may be a little older than the one
+ * before it. That is no time passed, not an eternity.
+ */
+static inline uint64_t hk_elapsed_ns(uint64_t now_ns, uint64_t since_ns)
+{
+    return now_ns > since_ns ? now_ns - since_ns : 0;
+}
+
 /* ring.c */
 struct hk_reserve {
     uint8_t type, flags;

@@ -51,7 +51,8 @@ void hk_meta_plan_ceiling(struct hk_capture *c)
 
 bool hk_meta_dead(const struct hk_capture *c, uint64_t mono_ns)
 {
-    return c->meta_failed_since_ns && mono_ns - c->meta_failed_since_ns >= c->cfg.pace_bound_ns;
+    return c->meta_failed_since_ns &&
+           hk_elapsed_ns(mono_ns, c->meta_failed_since_ns) >= c->cfg.pace_bound_ns;
 }
 
 bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)

@@ -63,11 +63,11 @@ static bool no_contact(const struct hk_capture *c, uint64_t mono_ns)
 {
     uint64_t limit = c->contact_timeout_ns;
 
-    if (mono_ns - c->contact_ns < limit)
+    if (hk_elapsed_ns(mono_ns, c->contact_ns) < limit)
         return false;
     if (!c->attached)
-        return mono_ns - c->detached_since_ns >= limit;
-    return mono_ns - c->report_ns < limit;
+        return hk_elapsed_ns(mono_ns, c->detached_since_ns) >= limit;
+    return hk_elapsed_ns(mono_ns, c->report_ns) < limit;
 }
 
 static void want_degraded(struct hk_capture *c, const struct hk_now *now)
@@ -83,7 +83,7 @@ static void want_degraded(struct hk_capture *c, const struct hk_now *now)
 static void degrade_step(struct hk_capture *c, const struct hk_now *now)
 {
     bool outstanding = hk_policy_watermark(c) < c->next_lsn;
-    bool stalled = now->mono_ns - c->hold_stall_ns >= c->contact_timeout_ns;
+    bool stalled = hk_elapsed_ns(now->mono_ns, c->hold_stall_ns) >= c->contact_timeout_ns;
 
     if (!hk_policy_waits(c) || !continues(c) || c->barred)
         return;
@@ -111,7 +111,7 @@ static bool room_waits_for_replicator(const struct hk_capture *c)
 /* The ring is full and nothing drains it, or writers have been paced for as long as is allowed. */
 static void behind_step(struct hk_capture *c, const struct hk_now *now)
 {
-    bool drained = now->mono_ns - c->drain_stall_ns < c->contact_timeout_ns;
+    bool drained = hk_elapsed_ns(now->mono_ns, c->drain_stall_ns) < c->contact_timeout_ns;
     uint64_t paced_ns;
 
     if (c->passing || c->barred)
@@ -119,7 +119,7 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
     if (!c->behind_wanted) {
         if (!continues(c) || !room_waits_for_replicator(c))
             return;
-        paced_ns = now->mono_ns - c->room_since_ns;
+        paced_ns = hk_elapsed_ns(now->mono_ns, c->room_since_ns);
         if (drained && paced_ns < c->cfg.pace_bound_ns)
             return;
         if (hk_policy_waits(c))
@@ -144,7 +144,7 @@ static void rejoin_step(struct hk_capture *c, const struct hk_now *now)
     if (c->stage != HK_SYNC_DEGRADED || c->passing || c->behind_wanted || c->stopping ||
         c->pending_rejoin || (c->want.flags & HK_SF_FULL_COMPARE))
         return;
-    if (!c->attached || now->mono_ns - c->contact_ns >= c->contact_timeout_ns) {
+    if (!c->attached || hk_elapsed_ns(now->mono_ns, c->contact_ns) >= c->contact_timeout_ns) {
         c->rejoin_target = 0;
         return;
     }
@@ -154,7 +154,8 @@ static void rejoin_step(struct hk_capture *c, const struct hk_now *now)
     }
     if (c->rejoin_target && reached < c->rejoin_target)
         return;
-    if (c->rejoin_target && now->mono_ns - c->rejoin_since_ns <= c->contact_timeout_ns / 4) {
+    if (c->rejoin_target &&
+        hk_elapsed_ns(now->mono_ns, c->rejoin_since_ns) <= c->contact_timeout_ns / 4) {
         c->pending_rejoin = true;
         return;
     }
@@ -193,7 +194,8 @@ static uint64_t paced_since(const struct hk_capture *c, uint64_t mono_ns)
 {
     if (c->stall == HK_STALL_ROOM && c->waiting.first)
         return c->room_since_ns;
-    if (!continues(c) && c->held.count > 0 && mono_ns - c->hold_stall_ns >= c->contact_timeout_ns)
+    if (!continues(c) && c->held.count > 0 &&
+        hk_elapsed_ns(mono_ns, c->hold_stall_ns) >= c->contact_timeout_ns)
         return hk_max_u64(c->hold_stall_ns, 1);
     return 0;
 }
@@ -209,7 +211,8 @@ static enum hk_group_state state_of(struct hk_capture *c, uint64_t mono_ns)
     if (c->stage == HK_SYNC_DEGRADED || c->stage == HK_SYNC_REJOIN)
         return HK_STATE_DEGRADED;
     c->pace_since_ns = paced_since(c, mono_ns);
-    if (c->pace_since_ns && !continues(c) && mono_ns - c->pace_since_ns >= c->cfg.pace_bound_ns)
+    if (c->pace_since_ns && !continues(c) &&
+        hk_elapsed_ns(mono_ns, c->pace_since_ns) >= c->cfg.pace_bound_ns)
         return HK_STATE_BLOCKED;
     if (c->pace_since_ns)
         return HK_STATE_PACING;

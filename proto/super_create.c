@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The superblock of a group's first primary. */
-#include "driver-glue/capture/capture.h"
+#include "proto/record.h"
+#include "proto/super.h"
 
 #include <errno.h>
 
