@@ -455,6 +455,7 @@ static void test_missing(void **state)
     struct rig r;
     uint64_t last_durable;
     struct hk_history shorter;
+    static const uint8_t blank[2 * HK_PAGE_BYTES];
 
     lay_segments(&r);
     last_durable = r.log.end;
@@ -482,9 +483,15 @@ static void test_missing(void **state)
     /* a later epoch that the journal has no byte of, although this one is not complete */
     r.applied = r.log.base;
     store_log_epoch(&r.log, r.log.end, r.log.end + 6400);
-    flip(&r, r.journal.cfg.segment_count > 2 ? 2 : 0, 0);
+    for (uint32_t i = 0; i < RIG_SEGMENTS; i++) {
+        const struct hk_segment_header *h =
+            (const void *)memdisk_file(&r.disk, HK_FILE_SEGMENT0 + i)->cached;
+
+        if (h->epoch_ordinal == 2)
+            memdisk_poke(&r.disk, HK_FILE_SEGMENT0 + i, 0, blank, sizeof(blank));
+    }
     recover_any(&r);
-    assert_int_equal(r.journal.result.verdict, HK_JOURNAL_CORRUPT);
+    expect_corrupt(&r, r.log.history.epoch[1].first_lsn);
     /* files replaced by blank ones while something had been applied */
     rig_free(&r);
     setup(&r, 12);
@@ -577,7 +584,8 @@ static void test_read_damage(void **state)
 static void test_empty_segment_at_epoch_end(void **state)
 {
     struct rig r;
-    uint64_t end;
+    uint64_t end, last_page;
+    uint32_t full;
 
     setup(&r, 13);
     rig_produce(&r, 3 << 20);
@@ -597,6 +605,13 @@ static void test_empty_segment_at_epoch_end(void **state)
     recover_any(&r);
     expect_end(&r, HK_JOURNAL_CLEAN, end, 0);
     assert_int_equal(r.journal.offset, HK_SEGMENT_HEADER_BYTES);
+    /* Empty as it is, it proves that what is before it was durable: no stamp says so yet. */
+    full = r.journal.order[r.journal.live_count - 2];
+    last_page = r.journal.segment[full].end_offset - HK_PAGE_BYTES;
+    flip(&r, full, last_page);
+    recover_any(&r);
+    assert_int_equal(r.journal.result.verdict, HK_JOURNAL_CORRUPT);
+    flip(&r, full, last_page);
     store_log_epoch(&r.log, end, hk_round_up(r.log.end, 4096));
     recover_any(&r);
     expect_end(&r, HK_JOURNAL_CLEAN, r.log.history.epoch[1].first_lsn, 0);
