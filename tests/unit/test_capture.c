@@ -313,6 +313,27 @@ static void test_degrade_is_durable_first(void **state)
     rig_free(&r);
 }
 
+/* Two threads, one read the clock earlier and got the lock later: not an eternity has passed. */
+static void test_clock_read_before_the_lock(void **state)
+{
+    struct rig r;
+    struct hk_op a = rig_write(0, 0, 4096), b = rig_write(0, 4096, 4096);
+
+    rig_start(&r);
+    rig_up(&r);
+    rig_drain(&r);
+    assert_int_equal(rig_begin(&r, &a), HK_COPY);
+    rig_copy(&r, &a, 1);
+    r.now.mono_ns -= 1000;
+    assert_int_equal(rig_written(&r, &a, 0), HK_WAIT);
+    assert_int_equal(rig_run(&r, &b), HK_WAIT);
+    hk_capture_tick(r.c, &r.now);
+    rig_meta(&r);
+    assert_false(r.super.flags & HK_SF_DEGRADED);
+    rig_expect_next(&r, NULL, 0);
+    rig_free(&r);
+}
+
 static void test_rejoin(void **state)
 {
     struct rig r;
@@ -1140,6 +1161,7 @@ int main(void)
         cmocka_unit_test(test_ceiling_asked_for_at_half),
         cmocka_unit_test(test_capture_time_rises),
         cmocka_unit_test(test_degrade_is_durable_first),
+        cmocka_unit_test(test_clock_read_before_the_lock),
         cmocka_unit_test(test_rejoin),
         cmocka_unit_test(test_rejoin_fails),
         cmocka_unit_test(test_degrade_again_during_clear),
