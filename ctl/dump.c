@@ -135,6 +135,18 @@ static json_t *super_json(const struct hk_super *s)
     return o;
 }
 
+static const char *super_fault_id(enum hk_super_fault f)
+{
+    switch (f) {
+    case HK_SUPER_BAD_VERSION: return "HKE7031E";
+    case HK_SUPER_BAD_HASH: return "HKE7032E";
+    case HK_SUPER_BAD_FIELD: return "HKE7033E";
+    case HK_SUPER_OK:
+    case HK_SUPER_BAD_MAGIC: break;
+    }
+    return "HKE7034E";
+}
+
 static int dump_super(struct dump *d)
 {
     struct hk_super s;
@@ -152,8 +164,9 @@ static int dump_super(struct dump *d)
     json_object_set_new(d->root, "slots", slots);
     if (r)
         return hk_complain(HK_EXIT_REFUSED,
-                           "HKE1045E %s: no valid superblock (slot 0: %s, slot 1: "
-                           "%s); keep the file as it is",
+                           "%s metadata %s: no valid superblock (slot 0: %s, slot 1: %s); keep the "
+                           "file as it is",
+                           super_fault_id(fault[0] == HK_SUPER_BAD_MAGIC ? fault[1] : fault[0]),
                            d->path, hk_super_fault_text(fault[0]), hk_super_fault_text(fault[1]));
     json_object_set_new(d->root, "super", super_json(&s));
     return HK_EXIT_DONE;
@@ -234,6 +247,19 @@ static json_t *batch_json(const struct dump *d, const struct hk_batch_header *h,
     return o;
 }
 
+static const char *segment_fault_id(enum hk_segment_fault f)
+{
+    switch (f) {
+    case HK_SEGMENT_BAD_FIELD: return "HKE7022E";
+    case HK_SEGMENT_BAD_VERSION: return "HKE7023E";
+    case HK_SEGMENT_BAD_HASH: return "HKE7024E";
+    case HK_SEGMENT_FOREIGN: return "HKE7026W";
+    case HK_SEGMENT_OK:
+    case HK_SEGMENT_BAD_MAGIC: break;
+    }
+    return "HKE7025E";
+}
+
 static int dump_segment(struct dump *d)
 {
     struct hk_segment_header h;
@@ -248,7 +274,7 @@ static int dump_segment(struct dump *d)
     set_text(d->root, "verdict", hk_segment_fault_text(f));
     json_object_set_new(d->root, "batches", batches);
     if (f != HK_SEGMENT_OK)
-        return hk_complain(HK_EXIT_REFUSED, "HKE1046E %s: segment header: %s", d->path,
+        return hk_complain(HK_EXIT_REFUSED, "%s segment %s: %s", segment_fault_id(f), d->path,
                            hk_segment_fault_text(f));
     set_number(d->root, "epoch", h.epoch_ordinal);
     set_uuid(d->root, "epoch_id", &h.epoch_id);
@@ -266,6 +292,10 @@ static int dump_segment(struct dump *d)
         at += HK_BATCH_HEADER_BYTES + hk_batch_page_bytes(b.first_lsn, b.bytes);
     }
     set_number(d->root, "end_lsn", next);
+    if (d->size < h.segment_bytes)
+        return hk_complain(HK_EXIT_REFUSED,
+                           "HKE7021E segment %s: truncated: %" PRIu64 " of %" PRIu64 " bytes",
+                           d->path, d->size, h.segment_bytes);
     return HK_EXIT_DONE;
 }
 

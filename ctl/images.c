@@ -172,7 +172,9 @@ static int copy_piece(struct restore *s)
                            n < 0 ? strerror(errno) : "it ends too early");
     exit_code = still_stands(s);
     if (exit_code)
-        return exit_code;
+        return hk_complain(
+            exit_code, "HKE5005E restore of %s aborted at byte %" PRIu64 "; nothing is left of it",
+            s->o->argv[0], s->done);
     XXH3_128bits_update(s->hash, s->buffer, want);
     if (all_zero(s->buffer, want))
         s->zero_bytes += want;

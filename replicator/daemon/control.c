@@ -205,6 +205,7 @@ static void status_arrived(struct hk_control *c)
     uint32_t i;
 
     c->asked = false;
+    hk_notice_bad_frames(c);
     for (i = 0; i < HK_CLIENTS_MAX; i++)
         if (c->client[i].fd >= 0 && c->client[i].stage == HK_CLIENT_ASKING) {
             c->client[i].stage = HK_CLIENT_WAITING;
@@ -334,7 +335,10 @@ static void peer_read(struct hk_control *c)
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
-        peer_close(c);
+        if (c->peer_in.bytes)
+            peer_bad(c, "truncated", "HKE7014W");
+        else
+            peer_close(c);
         return;
     }
     c->peer_in.bytes += (size_t)n;
@@ -480,6 +484,10 @@ static void timers(struct hk_control *c)
             client_close(client);
     }
     hk_verbs_fence_poll(c);
+    if (now >= c->count_ns) {
+        c->count_ns = now + HK_COUNT_MS * 1000000ull;
+        ask_status(c);
+    }
 }
 
 static void dispatch(struct hk_control *c, const struct epoll_event *e)

@@ -15,6 +15,7 @@ enum {
     HK_PEER_RETRY_MS = 500,
     HK_REQUEST_TIMEOUT_MS = 600000,
     HK_FENCE_TIMEOUT_MS = 30000,
+    HK_COUNT_MS = 5000, /* how often refused input is looked at */
 };
 
 /* One operator connection: one request, one reply, then it is closed. */
@@ -51,6 +52,8 @@ struct hk_control {
     struct hk_rpc_in peer_in;
     uint8_t peer_out[1 << 18];
     size_t peer_out_bytes;
+    uint64_t count_ns; /* monotonic: next look at the counters */
+    uint64_t bad_said[HK_FRAME_FAULTS];
     uint64_t peer_bad; /* control messages refused */
     /* status asked of the node */
     bool asked;
@@ -97,6 +100,8 @@ const char *hk_report_state(const struct hk_control *c);
 
 /* notices.c: what the pure side noticed, as a numbered event with a message id. */
 void hk_notice_event(struct hk_control *c, const struct hk_from_node *m);
+/* Refused frames since the last look, one message a kind: from c->status. */
+void hk_notice_bad_frames(struct hk_control *c);
 /* The message id of a refusal (enum hk_refusal). */
 const char *hk_notice_refusal_id(uint64_t reason);
 void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *before,

@@ -100,12 +100,12 @@ static void session_notes(struct hk_control *c, const struct hk_from_node *m)
                       a[0] ? hk_refusal_text((enum hk_refusal)a[0]) : "the connection was lost");
         break;
     case HK_NOTE_REFUSED:
-        hk_notice_add(c, hk_notice_refusal_id(a[0]), m->epoch, m->lsn, 0, NULL,
-                      "a session with site %s was refused: %s (%#llx, %#llx); nothing was changed at "
-                      "either site",
-                      c->conf->site[c->local->peer_index].name,
-                      hk_refusal_text((enum hk_refusal)a[0]), (unsigned long long)a[1],
-                      (unsigned long long)a[2]);
+        hk_notice_add(
+            c, hk_notice_refusal_id(a[0]), m->epoch, m->lsn, 0, NULL,
+            "a session with site %s was refused: %s (%#llx, %#llx); nothing was changed at "
+            "either site",
+            c->conf->site[c->local->peer_index].name, hk_refusal_text((enum hk_refusal)a[0]),
+            (unsigned long long)a[1], (unsigned long long)a[2]);
         break;
     case HK_NOTE_CONTACT_LOST:
         hk_notice_add(c, "HKE2041E", m->epoch, m->lsn, 0, NULL,
@@ -278,5 +278,31 @@ void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *befor
     case HK_STATE_SPOOLING:
     case HK_STATE_RESYNC:
     case HK_STATE_DETACHED: break;
+    }
+}
+
+void hk_notice_bad_frames(struct hk_control *c)
+{
+    static const char *const id[HK_FRAME_FAULTS] = {
+        [HK_FRAME_SHORT] = "HKE7001W",       [HK_FRAME_BAD_LENGTH] = "HKE7002W",
+        [HK_FRAME_BAD_VERSION] = "HKE7003W", [HK_FRAME_BAD_TAG] = "HKE7004W",
+        [HK_FRAME_BAD_TYPE] = "HKE7005W",    [HK_FRAME_BAD_SESSION] = "HKE7006W",
+    };
+    uint64_t count;
+    uint32_t path;
+    int f;
+
+    for (f = HK_FRAME_SHORT; f < HK_FRAME_FAULTS; f++) {
+        count = f == HK_FRAME_BAD_SESSION ? c->status.group.frames_other_session : 0;
+        for (path = 0; path < HK_PATHS_MAX; path++)
+            count += c->status.bad[path][f];
+        if (count > c->bad_said[f] && id[f])
+            hk_notice_add(
+                c, id[f], 0, 0, 0, NULL,
+                "%llu frames were refused (%s), %llu since the start; what they carried is "
+                "sent again, no data is lost",
+                (unsigned long long)(count - c->bad_said[f]),
+                hk_frame_fault_text((enum hk_frame_fault)f), (unsigned long long)count);
+        c->bad_said[f] = count;
     }
 }

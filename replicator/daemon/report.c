@@ -111,8 +111,8 @@ static void primary_advice(struct hk_control *c, struct hk_status_text *s)
         list_add(s,
                  keep(s, "HKE3030E writes are not captured any more; a full compare is required"));
     if (g->session != HK_SESSION_UP && g->last_refusal)
-        list_add(s, keep(s, "%s refused by or to %s: %s", hk_notice_refusal_id(g->last_refusal), peer,
-                         hk_refusal_text(g->last_refusal)));
+        list_add(s, keep(s, "%s refused by or to %s: %s", hk_notice_refusal_id(g->last_refusal),
+                         peer, hk_refusal_text(g->last_refusal)));
     else if (!g->contact)
         list_add(s, keep(s, "HKE2041E all paths to %s are silent", peer));
     if (v->attached && v->state.state == HK_STATE_BLOCKED)

@@ -434,6 +434,17 @@ void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
     say(c, client, EXIT_FAILED, "HKE1024E this daemon knows no verb \"%.80s\"", r->verb);
 }
 
+/* The id under which a verb's refusal is said. */
+static const char *refusal_id(const struct hk_client *client, const struct hk_action *a)
+{
+    if (client && client->request && !strcmp(client->request->verb, "freeze") &&
+        a->verb_done.error == -EBUSY)
+        return "HKE5015W";
+    if (client && client->request && !strcmp(client->request->verb, "failover"))
+        return "HKE6008E";
+    return "HKE1026W";
+}
+
 static const char *why_not(const struct hk_action *a)
 {
     if (a->verb_done.reason)
@@ -457,8 +468,8 @@ void hk_verbs_done(struct hk_control *c, const struct hk_action *a)
     if (!client || !client->request || client->stage != HK_CLIENT_WAITING)
         return;
     if (a->verb_done.error) {
-        say(c, client, EXIT_REFUSED, "HKE1026W %s was refused or failed: %s; see `hikae events`",
-            client->request->verb, why_not(a));
+        say(c, client, EXIT_REFUSED, "%s %s was refused or failed: %s; see `hikae events`",
+            refusal_id(client, a), client->request->verb, why_not(a));
         return;
     }
     hk__pb__reply__init(&reply);

@@ -97,7 +97,7 @@ static void hash_is_over_meaning(void **state)
     assert_int_equal(hk_group_conf_read(write_file("g", good_group), &group, error), 0);
     hash = group.hash;
     assert_int_equal(
-        hk_group_conf_read(write_file("g", change(good_group, "mode =", "/* why */  mode   =")),
+        hk_group_conf_read(write_file("g", change(good_group, "mode =", "/* why */ version = 1; mode   =")),
                            &group, error),
         0);
     assert_true(group.hash == hash);

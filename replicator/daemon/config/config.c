@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "proto/hash.h"
 
@@ -293,8 +294,27 @@ static uint64_t meaning_hash(const struct hk_group_conf *g)
     return hk_xxh64(g, sizeof(*g), 1);
 }
 
+enum { CONFIG_FILE_MAX = 1 << 20, CONFIG_VERSION = 1 };
+
+/* Files carry the version of their keys' meaning; without one it is the first. */
+static void check_version(struct reader *r, config_setting_t *root)
+{
+    uint64_t v = get_number(r, root, "version", CONFIG_VERSION, 0, UINT32_MAX, "");
+
+    if (!r->failed && v != CONFIG_VERSION)
+        complain(r, "HKE1013E", config_setting_get_member(root, "version"), "version",
+                 "%llu; this release reads version %d", (unsigned long long)v, CONFIG_VERSION);
+}
+
 static int open_config(const char *path, config_t *c, char *error)
 {
+    struct stat st;
+
+    if (stat(path, &st) == 0 && st.st_size > CONFIG_FILE_MAX) {
+        snprintf(error, HK_CONFIG_ERROR_BYTES, "HKE1012E %s: %lld bytes; expected at most %d", path,
+                 (long long)st.st_size, CONFIG_FILE_MAX);
+        return 1;
+    }
     config_init(c);
     config_set_options(c, config_get_options(c) & ~CONFIG_OPTION_AUTOCONVERT);
     if (config_read_file(c, path))
@@ -332,6 +352,7 @@ int hk_group_conf_read(const char *path, struct hk_group_conf *ret_conf,
         return 1;
     }
     root = config_root_setting(&c);
+    check_version(&r, root);
     known_keys(&r, root, keys);
     get_name(&r, root, "name", g->name);
     get_uuid(&r, root, "group-id", true, &g->id);
@@ -513,6 +534,7 @@ int hk_local_conf_read(const char *path, const struct hk_group_conf *group,
         return 1;
     }
     root = config_root_setting(&c);
+    check_version(&r, root);
     known_keys(&r, root, keys);
     get_name(&r, root, "site", l->site);
     for (l->site_index = 0; l->site_index < group->site_count; l->site_index++)
