@@ -142,7 +142,8 @@ static const char *super_fault_id(enum hk_super_fault f)
     case HK_SUPER_BAD_HASH: return "HKE7032E";
     case HK_SUPER_BAD_FIELD: return "HKE7033E";
     case HK_SUPER_OK:
-    case HK_SUPER_BAD_MAGIC: break;
+    case HK_SUPER_BAD_MAGIC:
+    case HK_SUPER_FAULTS: break;
     }
     return "HKE7034E";
 }
@@ -255,7 +256,8 @@ static const char *segment_fault_id(enum hk_segment_fault f)
     case HK_SEGMENT_BAD_HASH: return "HKE7024E";
     case HK_SEGMENT_FOREIGN: return "HKE7026W";
     case HK_SEGMENT_OK:
-    case HK_SEGMENT_BAD_MAGIC: break;
+    case HK_SEGMENT_BAD_MAGIC:
+    case HK_SEGMENT_FAULTS: break;
     }
     return "HKE7025E";
 }
