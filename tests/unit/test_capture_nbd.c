@@ -74,6 +74,11 @@ static pid_t spawn(const struct site *s, const char *log, const char *const argv
         dup2(fd, 1);
         dup2(fd, 2);
         alarm(100); /* whatever happens to the test, nothing stays behind */
+        if (strcmp(argv[0], "nbdkit") == 0 && getenv("HK_PRELOAD") && *getenv("HK_PRELOAD")) {
+            setenv("LD_PRELOAD", getenv("HK_PRELOAD"), 1);
+            setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* nbdkit's own are not ours */
+            setenv("TSAN_OPTIONS", "exitcode=0", 1);
+        }
         union {
             const char *const *in;
             char *const *out;
@@ -171,6 +176,28 @@ static void start_consumer(struct site *s, const char *extra, const char *value)
                                          extra, value, NULL});
 }
 
+static bool logged(const struct site *s, const char *log, const char *what)
+{
+    char line[1024];
+    bool found = false;
+    FILE *f = fopen(in_dir(s, log), "re");
+
+    while (f && !found && fgets(line, sizeof(line), f))
+        found = strstr(line, what) != NULL;
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* A sanitizer's report in a log is a failure, whatever else was found. */
+static void no_report(const struct site *s)
+{
+    assert_false(logged(s, "plugin.log", "Sanitizer"));
+    assert_false(logged(s, "plugin.log", "runtime error"));
+    assert_false(logged(s, "plugin.log", "assertion failed"));
+    assert_false(logged(s, "consumer.log", "cap_consumer: "));
+}
+
 static void destroy(struct site *s)
 {
     static const char *const names[] = {"group.conf", "site.conf",  "md",           "o0",
@@ -180,6 +207,7 @@ static void destroy(struct site *s)
 
     end(&s->plugin, SIGKILL);
     end(&s->consumer, SIGKILL);
+    no_report(s);
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         unlink(in_dir(s, names[i]));
     unlink(s->ring);
@@ -225,19 +253,6 @@ static struct nbd_handle *connect_to(const struct site *s, const char *volume)
     }
     assert_non_null(h);
     return h;
-}
-
-static bool logged(const struct site *s, const char *log, const char *what)
-{
-    char line[1024];
-    bool found = false;
-    FILE *f = fopen(in_dir(s, log), "re");
-
-    while (f && !found && fgets(line, sizeof(line), f))
-        found = strstr(line, what) != NULL;
-    if (f)
-        fclose(f);
-    return found;
 }
 
 static bool wait_logged(const struct site *s, const char *log, const char *what)
