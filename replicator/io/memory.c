@@ -60,9 +60,10 @@ int hk_memory_arena(size_t bytes, struct hk_arena *ret_arena, bool *ret_locked,
     (void)madvise(base, size, MADV_DONTDUMP);
     if (mprotect(base, size, PROT_READ | PROT_WRITE) != 0)
         goto err_unmap;
-    locked = mlock(base, size) == 0;
-    if (!locked && madvise(base, size, MADV_POPULATE_WRITE) != 0)
+    /* Present first, whether or not it may be locked then. */
+    if (madvise(base, size, MADV_POPULATE_WRITE) != 0)
         goto err_unmap;
+    locked = mlock(base, size) == 0;
     *ret_arena = (struct hk_arena){.base = base, .bytes = size};
     if (ret_locked != NULL)
         *ret_locked = locked;
