@@ -464,10 +464,9 @@ bool hk_capture_client_arm(struct hk_capture_client *c)
 
     if (!c->hint || !c->has_reader)
         return false;
-    __atomic_store_n(&c->hint->want_wakeup, 1, __ATOMIC_SEQ_CST);
-    /* Pairs with the producer's fence between its publication and its look at the hint: either it
-     * sees the wish, or the record is seen here. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    /* An exchange, not a store: pairs with the producer's read-modify-write after its publication.
+     * Either it sees the wish, or the record is seen here. */
+    __atomic_exchange_n(&c->hint->want_wakeup, 1, __ATOMIC_SEQ_CST);
     slot = &c->reader.slots[c->reader.next & c->reader.slot_mask];
     return c->reader.next - c->reader.tail <= c->reader.slot_mask &&
            hk_ring_load_acquire(&slot->lsn) == c->reader.next_lsn;

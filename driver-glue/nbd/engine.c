@@ -217,9 +217,9 @@ static void wake_reader(const struct hk_engine *e)
 {
     const uint64_t one = 1;
 
-    /* Pairs with the reader's fence between its wish and its last look. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (!__atomic_load_n(&e->hint->want_wakeup, __ATOMIC_RELAXED))
+    /* Pairs with the exchange in hk_capture_client_arm. Both write the word, so they are ordered: the
+     * reader was first and its wish is seen here, or it was later and sees the publication. */
+    if (!__atomic_fetch_or(&e->hint->want_wakeup, 0, __ATOMIC_SEQ_CST))
         return;
     if (__atomic_exchange_n(&e->hint->want_wakeup, 0, __ATOMIC_RELAXED) &&
         write(e->event_fd, &one, sizeof(one)) < 0)
