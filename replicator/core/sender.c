@@ -210,6 +210,8 @@ static uint32_t wanted(const struct hk_sender *s, const struct hk_sender_path *p
 {
     uint64_t end = hk_min_u64(s->produced, s->window);
 
+    if (s->held)
+        return 0;
     if (s->lost.count > 0)
         return (uint32_t)hk_min_u64(p->body_max, s->lost.r[0].end - s->lost.r[0].first);
     return s->next < end ? (uint32_t)hk_min_u64(p->body_max, end - s->next) : 0;

@@ -45,6 +45,7 @@ struct hk_sender_path {
 struct hk_sender {
     struct hk_sender_cfg cfg;
     bool running;
+    bool held; /* log can't be gathered for now: only pings leave */
     uint32_t session;
     uint64_t produced, next, acked, durable, applied, window;
     uint16_t standby_flags; /* enum hk_ack_flags */

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Freeze: a mark in the log, and an applier that stands exactly behind it until the image is no
+ * longer needed (I14). One at a time. The primary inserts the mark; the standby stores FROZEN in one
+ * superblock write with applied = the mark's end, and clears it durably before the applier moves on.
+ *
+ * The verb is done when the standby says that it is frozen (arg[3] = 2); if that takes too
+ * long, but the mark is durable there, it is done as well and says so (arg[3] = 1).
+ */
+#include "replicator/group/private.h"
+
+#include <errno.h>
+
+enum { SAW_DURABLE = 1, SAW_FROZEN = 2 };
+
+static void answer(struct hk_group *g, struct hk_freeze_ask *f, int error, uint64_t saw)
+{
+    uint64_t arg[4] = {f->lsn, f->end, f->time_ns, saw};
+    struct hk_ctl *c;
+
+    if (!f->by_peer) {
+        hk_group_verb_done(g, f->op_id, error, 0, error ? NULL : arg);
+    } else if (g->primary->control_up) {
+        c = hk_group_say(g, HK_CTL_FREEZE_REPLY);
+        c->freeze_reply.op_id = f->op_id;
+        c->freeze_reply.error = error;
+        c->freeze_reply.lsn = f->lsn;
+        c->freeze_reply.end = f->end;
+    }
+    f->stage = HK_ASK_NONE;
+}
+
+static void begin_ask(struct hk_group *g, struct hk_freeze_ask *f, uint64_t op_id, const char *name,
+                      bool by_peer)
+{
+    *f = (struct hk_freeze_ask){.op_id = op_id, .by_peer = by_peer, .begun_ns = g->now.mono_ns};
+    __builtin_memcpy(f->name, name, HK_NAME_BYTES);
+}
+
+/* ---- primary ---- */
+
+void hk_freeze_ask(struct hk_group *g, uint64_t op_id, const char *name, bool by_peer)
+{
+    struct hk_primary *p = g->primary;
+    struct hk_freeze_ask refused;
+    int error = 0;
+
+    if (!hk_mark_name_ok(name))
+        error = -EINVAL;
+    else if (!p->attached || !p->sender.running)
+        error = -ENOTCONN;
+    else if (p->freeze.stage != HK_ASK_NONE || (p->sender.standby_flags & HK_ACK_FROZEN))
+        error = -EBUSY;
+    if (error) {
+        begin_ask(g, &refused, op_id, name, by_peer);
+        answer(g, &refused, error, 0);
+        return;
+    }
+    begin_ask(g, &p->freeze, op_id, name, by_peer);
+    p->freeze.stage = HK_ASK_INSERT;
+}
+
+bool hk_freeze_next(struct hk_group *g, struct hk_action *ret)
+{
+    struct hk_freeze_ask *f = &g->primary->freeze;
+
+    if (f->stage != HK_ASK_INSERT || g->now.mono_ns < f->retry_ns)
+        return false;
+    f->stage = HK_ASK_INSERTING;
+    f->request = ++g->primary->requests;
+    ret->type = HK_ACT_INSERT;
+    ret->insert.request = f->request;
+    ret->insert.record_type = HK_REC_MARK;
+    ret->insert.mark = (struct hk_mark){.op_id = f->op_id, .kind = HK_MARK_FREEZE};
+    __builtin_memcpy(ret->insert.mark.name, f->name, HK_NAME_BYTES);
+    return true;
+}
+
+void hk_freeze_inserted(struct hk_group *g, uint64_t request, int error, uint64_t lsn, uint64_t end)
+{
+    struct hk_freeze_ask *f = &g->primary->freeze;
+
+    if (f->stage != HK_ASK_INSERTING || f->request != request)
+        return;
+    if (error == -EAGAIN) {
+        f->stage = HK_ASK_INSERT;
+        f->retry_ns = g->now.mono_ns + HK_GROUP_INSERT_RETRY_NS;
+        return;
+    }
+    if (error) {
+        answer(g, f, error, 0);
+        return;
+    }
+    f->lsn = lsn;
+    f->end = end;
+    f->time_ns = g->cfg.source->time_at(g->cfg.source, HK_LSN(lsn));
+    hk_group_notify(g, HK_NOTE_FREEZE_BEGUN, lsn, end, 0, f->name);
+    if (f->by_peer)
+        answer(g, f, 0, 0);
+    else
+        f->stage = HK_ASK_WAITING;
+}
+
+void hk_freeze_step(struct hk_group *g)
+{
+    struct hk_primary *p = g->primary;
+    struct hk_freeze_ask *f = &p->freeze;
+    bool durable = f->stage == HK_ASK_WAITING && p->durable >= f->end;
+    bool frozen = p->sender.standby_flags & HK_ACK_FROZEN;
+
+    if (f->stage == HK_ASK_NONE)
+        return;
+    if (durable && frozen && p->sender.applied >= f->end)
+        answer(g, f, 0, SAW_FROZEN);
+    else if (durable && p->sender.applied > f->end)
+        answer(g, f, -ECANCELED, 0); /* frozen and ended, and nobody here saw it stand */
+    else if (g->now.mono_ns >= f->begun_ns + HK_GROUP_FREEZE_PATIENCE_NS)
+        answer(g, f, durable ? 0 : -ETIMEDOUT, SAW_DURABLE);
+}
+
+static uint64_t ask_deadline_ns(const struct hk_freeze_ask *f)
+{
+    if (f->stage == HK_ASK_NONE)
+        return UINT64_MAX;
+    if (f->stage == HK_ASK_INSERT)
+        return f->retry_ns;
+    return f->begun_ns + HK_GROUP_FREEZE_PATIENCE_NS;
+}
+
+uint64_t hk_freeze_deadline_ns(const struct hk_group *g)
+{
+    const struct hk_freeze_ask *f = &g->primary->freeze;
+
+    return f->stage == HK_ASK_INSERT && !g->primary->attached
+               ? f->begun_ns + HK_GROUP_FREEZE_PATIENCE_NS
+               : ask_deadline_ns(f);
+}
+
+/* ---- standby: asked for here ---- */
+
+bool hk_standby_frozen(const struct hk_group *g)
+{
+    const struct hk_standby *s = g->standby;
+
+    return s->freeze_ending || (hk_standby_super(g)->flags & HK_SF_FROZEN);
+}
+
+void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_ctl *c;
+    int error = 0;
+
+    if (!hk_mark_name_ok(v->name))
+        error = -EINVAL;
+    else if (s->stage == HK_STAGE_PROMOTED || s->promotion != HK_PROMOTION_NONE)
+        error = -EROFS;
+    else if (s->stage != HK_STAGE_READY)
+        error = -EAGAIN;
+    else if (s->replica_failed)
+        error = -EIO;
+    else if (hk_standby_frozen(g) || s->freeze.stage != HK_ASK_NONE)
+        error = -EBUSY;
+    else if (!s->control_up || s->session == 0)
+        error = -ENOTCONN;
+    if (error) {
+        hk_group_verb_done(g, v->op_id, error, 0, NULL);
+        return;
+    }
+    begin_ask(g, &s->freeze, v->op_id, v->name, false);
+    s->freeze.stage = HK_ASK_WAITING;
+    c = hk_group_say(g, HK_CTL_FREEZE);
+    c->freeze.op_id = v->op_id;
+    __builtin_memcpy(c->freeze.name, v->name, HK_NAME_BYTES);
+}
+
+void hk_freeze_reply(struct hk_group *g, const struct hk_ctl *c)
+{
+    struct hk_freeze_ask *f = &g->standby->freeze;
+
+    if (f->stage != HK_ASK_WAITING || f->op_id != c->freeze_reply.op_id)
+        return;
+    if (c->freeze_reply.error) {
+        answer(g, f, c->freeze_reply.error, 0);
+        return;
+    }
+    f->lsn = c->freeze_reply.lsn;
+    f->end = c->freeze_reply.end;
+}
+
+void hk_freeze_reached(struct hk_group *g, uint64_t end, const char *name)
+{
+    struct hk_freeze_ask *f = &g->standby->freeze;
+
+    if (f->stage != HK_ASK_WAITING || __builtin_memcmp(f->name, name, HK_NAME_BYTES) != 0)
+        return;
+    f->lsn = end - hk_record_bytes(sizeof(struct hk_mark));
+    f->end = end;
+    f->time_ns = hk_standby_super(g)->freeze_time_ns;
+    answer(g, f, 0, SAW_FROZEN);
+}
+
+/* ---- standby: the end of a freeze ---- */
+
+void hk_freeze_end(struct hk_group *g, enum hk_freeze_end why, uint64_t op_id)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_super *super = hk_standby_super(g);
+
+    HK_ASSERT(!s->freeze_ending && (super->flags & HK_SF_FROZEN));
+    s->freeze_ending = true;
+    s->freeze_end_why = why;
+    s->freeze_end_op = op_id;
+    __builtin_memcpy(s->freeze_end_name, super->freeze_name, HK_NAME_BYTES);
+    super->flags &= ~(uint32_t)HK_SF_FROZEN;
+    super->freeze_lsn = super->freeze_time_ns = 0;
+    __builtin_memset(super->freeze_name, 0, HK_NAME_BYTES);
+    s->freeze_end_ticket = hk_standby_put(g);
+}
+
+void hk_freeze_end_verb(struct hk_group *g, const struct hk_verb *v)
+{
+    struct hk_standby *s = g->standby;
+    const struct hk_super *super = hk_standby_super(g);
+
+    if (s->stage < HK_STAGE_READY)
+        hk_group_verb_done(g, v->op_id, -EAGAIN, 0, NULL);
+    else if (s->freeze_ending)
+        hk_group_verb_done(g, v->op_id, -EBUSY, 0, NULL);
+    else if (!(super->flags & HK_SF_FROZEN) || s->barrier == HK_BARRIER_STORING ||
+             __builtin_memcmp(super->freeze_name, v->name, HK_NAME_BYTES) != 0)
+        hk_group_verb_done(g, v->op_id, -ENOENT, 0, NULL);
+    else
+        hk_freeze_end(g, HK_FREEZE_RELEASED, v->op_id);
+}
+
+static void freeze_ended(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    s->freeze_ending = false;
+    hk_group_notify(g, HK_NOTE_FREEZE_ENDED, s->freeze_end_why, 0, 0, s->freeze_end_name);
+    if (s->freeze_end_op)
+        hk_group_verb_done(g, s->freeze_end_op, 0, s->freeze_end_why, NULL);
+    s->freeze_end_op = 0;
+    if (s->barrier == HK_BARRIER_FROZEN) {
+        s->barrier = HK_BARRIER_NONE;
+        hk_apply_resume(&s->apply);
+    }
+}
+
+/* Room and the time to take over come before an image. */
+static void end_if_needed(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    uint64_t used = hk_journal_used(&s->journal), total = hk_journal_total(&s->journal);
+
+    if (s->stage != HK_STAGE_READY || s->barrier == HK_BARRIER_STORING)
+        return;
+    if (used >= total / 100 * HK_GROUP_JOURNAL_PERCENT || s->journal_full)
+        hk_freeze_end(g, HK_FREEZE_JOURNAL_FULL, 0);
+    else if (hk_standby_lag_bytes(g) >= g->cfg.apply_lag_bytes_max)
+        hk_freeze_end(g, HK_FREEZE_RTO_BOUND, 0);
+}
+
+void hk_freeze_standby_step(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (s->freeze.stage != HK_ASK_NONE &&
+        g->now.mono_ns >= s->freeze.begun_ns + HK_GROUP_FREEZE_PATIENCE_NS)
+        answer(g, &s->freeze, -ETIMEDOUT, 0);
+    if (s->freeze_ending) {
+        if (hk_standby_stored(g, s->freeze_end_ticket))
+            freeze_ended(g);
+    } else if (hk_standby_super(g)->flags & HK_SF_FROZEN) {
+        end_if_needed(g);
+    }
+}
+
+uint64_t hk_freeze_standby_deadline_ns(const struct hk_group *g)
+{
+    return ask_deadline_ns(&g->standby->freeze);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of a group, shared by the files of this folder and by nobody else. Events change state
+ * and queue what people and the other site must hear; everything else is asked for when pulled.
+ */
+#ifndef HK_GROUP_PRIVATE_H
+#define HK_GROUP_PRIVATE_H
+
+#include "replicator/core/contact.h"
+#include "replicator/core/lag.h"
+#include "replicator/core/receiver.h"
+#include "replicator/core/sender.h"
+#include "replicator/core/session.h"
+#include "replicator/group/group.h"
+#include "replicator/store/apply.h"
+#include "replicator/store/journal.h"
+#include "replicator/store/super_store.h"
+
+enum {
+    HK_GROUP_ACTIONS = 160, /* queued at once; the last ones are kept free of notices … */
+    HK_GROUP_ACTIONS_RESERVE = 96,
+    HK_GROUP_ACTIONS_SAY = 32,      /* … and these of what the other site made us say */
+    HK_GROUP_MODES = 16,            /* mode records received whose meaning is not stored yet */
+    HK_GROUP_SEEN = 32,             /* reports whose contact the capture side has not echoed yet */
+    HK_GROUP_APPLY_STEPS = 4,       /* pieces of apply work in one go */
+    HK_GROUP_BATCHES_EAGER = 2,     /* journal batches begun whatever their size … */
+    HK_GROUP_BATCH_BYTES = 1 << 19, /* … beyond them only from this size on */
+    HK_GROUP_JOURNAL_PERCENT = 80,  /* a freeze ends when the journal is that full */
+};
+#define HK_GROUP_PING_NS_MAX        200000000ull
+#define HK_GROUP_FREEZE_PATIENCE_NS 60000000000ull
+#define HK_GROUP_INSERT_RETRY_NS    20000000ull
+
+/* A freeze asked for at the primary, or relayed by the standby. */
+struct hk_freeze_ask {
+    enum { HK_ASK_NONE = 0, HK_ASK_INSERT, HK_ASK_INSERTING, HK_ASK_WAITING } stage;
+    bool by_peer; /* answered with FREEZE_REPLY, else with VERB_DONE */
+    uint64_t op_id, request;
+    char name[HK_NAME_BYTES];
+    uint64_t lsn, end, time_ns;
+    uint64_t begun_ns, retry_ns;
+};
+
+struct hk_primary {
+    bool attached;
+    uint64_t lease;
+    bool have_super;
+    struct hk_super super; /* as capture told last */
+    uint32_t state;        /* enum hk_group_state, capture's */
+    uint64_t produced, released, acked, durable;
+    bool source_gone; /* the ring can't be read until capture is attached again */
+
+    bool control_up;
+    bool greeting; /* HELLO is out */
+    uint64_t greeting_ns;
+    struct hk_hello hello;
+    struct hk_welcome peer; /* of the session that stands or stood last */
+    struct hk_sender sender;
+    uint64_t session_ns;       /* since when, monotonic */
+    uint64_t session_produced; /* produced when it began */
+    uint64_t session_lease;
+    struct hk_uuid session_epoch;
+    uint64_t contact_ns; /* newest ack in any session, 0 never */
+    bool contact_lost;   /* said so */
+    uint64_t closed_ns;  /* control was given up for silence */
+
+    struct {
+        uint64_t released, acked, durable, contact_ns;
+        uint32_t flags;
+    } reported;
+    bool report_wanted;
+    bool bind_wanted;
+    struct hk_uuid bind_id;
+    /* contact that capture has not echoed yet, with the acks it stands for */
+    struct {
+        uint64_t contact_ns, ack_seen[HK_PATHS_MAX];
+    } seen[HK_GROUP_SEEN];
+    uint32_t seen_count;
+    uint64_t ack_confirmed[HK_PATHS_MAX];
+    bool echoes; /* capture tells contact_ns */
+
+    struct hk_freeze_ask freeze;
+    uint64_t requests;
+    struct hk_lag_age oldest; /* record that is not durable */
+    uint64_t oldest_of;       /* durable when it was looked for */
+};
+
+enum hk_stage {
+    HK_STAGE_SUPER = 0, /* reading the superblock */
+    HK_STAGE_JOURNAL,   /* recovering the journal */
+    HK_STAGE_REDO,      /* applying what the journal holds */
+    HK_STAGE_READY,
+    HK_STAGE_PROMOTED, /* was promoted: takes nothing any more */
+};
+
+/* Steps of a promotion; what must be durable before the next stands in promote.c. */
+enum hk_promotion {
+    HK_PROMOTION_NONE = 0,
+    HK_PROMOTION_UNFREEZE,
+    HK_PROMOTION_JOURNAL,
+    HK_PROMOTION_EPOCH,
+    HK_PROMOTION_DRAIN,
+    HK_PROMOTION_PRIMARY_READ,
+    HK_PROMOTION_PRIMARY_WRITE,
+    HK_PROMOTION_FINISH,
+    HK_PROMOTION_DONE,
+};
+
+/* What the standby does with the barrier that apply stands at. */
+enum hk_barrier { HK_BARRIER_NONE = 0, HK_BARRIER_STORING, HK_BARRIER_FROZEN };
+
+struct hk_standby {
+    enum hk_stage stage;
+    struct hk_super_store super, primary_md;
+    struct hk_journal journal;
+    struct hk_apply apply;
+    struct hk_receiver receiver;
+    struct hk_contact contact;
+
+    /* durable, and what may be said about it */
+    uint64_t journal_from; /* end of what was appended */
+    uint64_t reported;     /* durable as reported: never past an unstored mode record */
+    struct {
+        uint64_t lsn, end;
+        struct hk_mode_change change;
+    } mode[HK_GROUP_MODES]; /* received, not yet stored; oldest first */
+    uint32_t mode_count;
+    uint64_t mode_ticket;       /* superblock write that stores mode[0]; 0: not asked for */
+    uint64_t mode_unsure_until; /* recovered log above applied may hold mode records: till here */
+    bool journal_full;
+
+    /* apply */
+    uint64_t applied_ticket, applied_put; /* superblock write that carries this `applied` */
+    uint64_t applied;                     /* durably stored */
+    enum hk_barrier barrier;
+    uint64_t barrier_ticket;
+    bool apply_more; /* work is left for the next call */
+    bool replica_failed;
+    struct hk_lag_rate apply_rate;
+
+    /* freeze */
+    bool freeze_ending; /* FROZEN is being cleared; then the applier goes on */
+    enum hk_freeze_end freeze_end_why;
+    uint64_t freeze_end_ticket, freeze_end_op;
+    char freeze_end_name[HK_NAME_BYTES];
+    struct hk_freeze_ask freeze; /* asked for here, relayed to the primary */
+
+    /* session */
+    bool control_up;
+    uint32_t session; /* 0: none */
+    struct hk_uuid session_host;
+    uint64_t session_lease;
+    uint64_t heard_ns; /* newest frame of any session, monotonic; 0 never */
+    bool contact_lost;
+    bool hello_pending; /* accepted; the superblock or the journal is not ready yet */
+    uint64_t hello_ticket;
+    struct hk_hello hello;
+    struct hk_session_verdict verdict;
+    struct hk_history history_before;
+    uint64_t told_ceiling, told_produced;
+    uint32_t told_state; /* enum hk_group_state of the primary */
+    uint64_t
+        told_oldest_age_ns; /* age of its oldest record that was not durable, when it said so */
+    uint64_t full_compare_ticket;
+
+    /* t0 (SPEC.md §9) */
+    uint64_t proof_lsn;        /* durable must reach it before t0 moves; UINT64_MAX: not now */
+    struct hk_contact_time t0; /* mono 0: of an earlier life, or none */
+    uint64_t t0_stored_ns;     /* monotonic: when it was last put */
+
+    /* promotion */
+    enum hk_promotion promotion;
+    uint64_t promotion_ticket, promotion_ns;
+    bool promotion_resumed;  /* goes on after a restart */
+    struct hk_verb failover; /* op_id 0: nobody waits for the answer */
+    uint64_t stop_op;
+    bool stopping;
+    uint64_t stop_ticket;
+};
+
+struct hk_group {
+    struct hk_group_cfg cfg;
+    struct hk_now now;
+    uint64_t random;
+    struct hk_action *action; /* ring of HK_GROUP_ACTIONS */
+    uint32_t action_head, action_count;
+    uint64_t notices_dropped;
+    struct hk_action spill; /* where a control message goes for which there is no room */
+    bool failed;            /* FATAL was said: nothing more is done */
+    enum hk_refusal last_refusal;
+    uint64_t other_session, control_bad;
+    uint64_t bad[HK_PATHS_MAX][HK_FRAME_FAULTS];
+    bool path_up[HK_PATHS_MAX];
+    struct hk_primary *primary; /* one of the two */
+    struct hk_standby *standby;
+};
+
+/* group.c */
+struct hk_action *hk_group_queue(struct hk_group *g, enum hk_action_type type);
+struct hk_ctl *hk_group_say(struct hk_group *g, enum hk_ctl_type type);
+void hk_group_notify(struct hk_group *g, enum hk_notice_id id, uint64_t a0, uint64_t a1,
+                     uint64_t a2, const char *name);
+void hk_group_verb_done(struct hk_group *g, uint64_t op_id, int error, uint32_t reason,
+                        const uint64_t arg[4]);
+void hk_group_fatal(struct hk_group *g, enum hk_notice_id why, int error);
+void hk_group_refuse(struct hk_group *g, enum hk_refusal why, const uint64_t detail[2]);
+uint64_t hk_group_random(struct hk_group *g);
+uint64_t hk_group_ping_interval_ns(const struct hk_group_cfg *cfg);
+
+/* primary.c */
+size_t hk_primary_memory(const struct hk_group_cfg *cfg);
+int hk_primary_init(struct hk_group *g, struct hk_arena *arena);
+void hk_primary_event(struct hk_group *g, const struct hk_event *e);
+bool hk_primary_next(struct hk_group *g, bool can_send, struct hk_action *ret);
+uint64_t hk_primary_deadline_ns(const struct hk_group *g);
+bool hk_primary_contact(const struct hk_group *g, const struct hk_now *now);
+/* freeze.c: the primary's share */
+void hk_freeze_ask(struct hk_group *g, uint64_t op_id, const char *name, bool by_peer);
+void hk_freeze_inserted(struct hk_group *g, uint64_t request, int error, uint64_t lsn,
+                        uint64_t end);
+void hk_freeze_step(struct hk_group *g);
+bool hk_freeze_next(struct hk_group *g, struct hk_action *ret);
+uint64_t hk_freeze_deadline_ns(const struct hk_group *g);
+
+/* standby.c */
+size_t hk_standby_memory(const struct hk_group_cfg *cfg);
+int hk_standby_init(struct hk_group *g, struct hk_arena *arena);
+void hk_standby_event(struct hk_group *g, const struct hk_event *e);
+bool hk_standby_next(struct hk_group *g, bool can_send, struct hk_action *ret);
+uint64_t hk_standby_deadline_ns(const struct hk_group *g);
+void hk_standby_pump(struct hk_group *g);
+struct hk_super *hk_standby_super(const struct hk_group *g); /* to change, then put */
+uint64_t hk_standby_put(struct hk_group *g);                 /* with t0 and ceiling; a ticket */
+bool hk_standby_stored(const struct hk_group *g, uint64_t ticket);
+bool hk_standby_frozen(const struct hk_group *g);
+uint64_t hk_standby_lag_bytes(const struct hk_group *g);
+/* standby_log.c: window → journal → durable */
+void hk_standby_received(struct hk_group *g);
+void hk_standby_log_step(struct hk_group *g);
+void hk_standby_mode_seen(struct hk_group *g, uint64_t end, const struct hk_mode_change *m);
+/* standby_apply.c */
+void hk_standby_apply_step(struct hk_group *g);
+void hk_standby_close_interval(struct hk_super *super, uint64_t to);
+void hk_standby_open_interval(struct hk_super *super, uint64_t from, uint32_t ordinal);
+/* standby_session.c */
+void hk_standby_frame(struct hk_group *g, const struct hk_frame *f, const uint8_t *body);
+void hk_standby_control(struct hk_group *g, const struct hk_ctl *c);
+void hk_standby_session_step(struct hk_group *g);
+void hk_standby_end_session(struct hk_group *g, enum hk_refusal why);
+bool hk_standby_next_ack(struct hk_group *g, struct hk_action *ret);
+bool hk_standby_alive(const struct hk_group *g, uint64_t mono_ns);
+/* freeze.c: the standby's share */
+void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v);
+void hk_freeze_end_verb(struct hk_group *g, const struct hk_verb *v);
+void hk_freeze_reply(struct hk_group *g, const struct hk_ctl *c);
+void hk_freeze_end(struct hk_group *g, enum hk_freeze_end why, uint64_t op_id);
+void hk_freeze_standby_step(struct hk_group *g);
+void hk_freeze_reached(struct hk_group *g, uint64_t end, const char *name);
+uint64_t hk_freeze_standby_deadline_ns(const struct hk_group *g);
+/* promote.c */
+void hk_promote_verb(struct hk_group *g, const struct hk_verb *v);
+void hk_promote_resume(struct hk_group *g);
+void hk_promote_step(struct hk_group *g);
+enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_verb *v);
+/* status.c */
+bool hk_status_standby_in_sync(const struct hk_group *g, const struct hk_now *now);
+
+#endif

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Failover: this standby becomes a primary. In this order, each step durable before the next:
+ *
+ *   UNFREEZE       a standing freeze is ended, declared
+ *   JOURNAL        everything that was acknowledged, if only in memory, goes into the journal
+ *   EPOCH          PROMOTING, the new epoch, where its parent ended, the loss class
+ *   DRAIN          the replica becomes exactly the log up to there
+ *   PRIMARY_…      a primary's superblock for this site's capture side
+ *   FINISH         PROMOTED
+ *
+ * From the verb on no session is taken. A daemon killed before EPOCH is durable has promoted nothing;
+ * after it, it finishes the promotion by itself when it starts again.
+ */
+#include "replicator/group/private.h"
+
+#include <errno.h>
+
+static const struct hk_epoch *new_epoch(const struct hk_group *g)
+{
+    return hk_history_last(&hk_standby_super(g)->history);
+}
+
+/* SPEC.md §9: never better than what is proven (I18). */
+enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_verb *v)
+{
+    const struct hk_standby *s = g->standby;
+    const struct hk_super *super = hk_super_store_durable(&s->super);
+    uint64_t t0 = s->t0.mono_ns ? s->t0.real_ns : super->contact_time_ns;
+
+    if (super->mode != HK_MODE_SYNC || (hk_standby_super(g)->flags & HK_SF_FULL_COMPARE))
+        return HK_LOSS_UNKNOWN;
+    /* Recovered log that was not read yet may hold the record that ended mode sync. */
+    if (s->applied < s->mode_unsure_until)
+        return HK_LOSS_UNKNOWN;
+    if (super->on_link_loss == HK_LINK_LOSS_BLOCK)
+        return HK_LOSS_ZERO_PROVEN;
+    if (t0 != 0 && v->fence == HK_FENCE_OK && v->fence_time_ns < t0 + super->contact_timeout_ns)
+        return HK_LOSS_ZERO_IF_FENCED;
+    return HK_LOSS_UNKNOWN;
+}
+
+static void answer(struct hk_group *g, int error)
+{
+    struct hk_standby *s = g->standby;
+    const struct hk_super *super = hk_standby_super(g);
+    uint64_t arg[4] = {super->promote_lsn, super->loss_class, g->now.mono_ns - s->promotion_ns,
+                       super->contact_time_ns};
+
+    if (s->failover.op_id)
+        hk_group_verb_done(g, s->failover.op_id, error, 0, error ? NULL : arg);
+    s->failover.op_id = 0;
+}
+
+void hk_promote_verb(struct hk_group *g, const struct hk_verb *v)
+{
+    struct hk_standby *s = g->standby;
+    int error = 0;
+
+    if (s->stage == HK_STAGE_PROMOTED) {
+        /* Done before: the answer is what was done. */
+        s->failover.op_id = v->op_id;
+        s->promotion_ns = g->now.mono_ns;
+        answer(g, 0);
+        return;
+    }
+    if (s->promotion_resumed && s->failover.op_id == 0) {
+        s->failover.op_id = v->op_id;
+        return;
+    }
+    if (s->stage != HK_STAGE_READY)
+        error = -EAGAIN;
+    else if (s->promotion != HK_PROMOTION_NONE)
+        error = -EBUSY;
+    else if (s->replica_failed)
+        error = -EIO;
+    else if (new_epoch(g) == NULL)
+        error = -ENODATA; /* never met a primary: there is nothing to take over */
+    else if (hk_uuid_is_nil(&v->new_epoch) ||
+             hk_history_find(&hk_standby_super(g)->history, &v->new_epoch))
+        error = -EINVAL;
+    else if (hk_standby_super(g)->history.count == HK_HISTORY_EPOCHS_MAX)
+        error = -ENOSPC;
+    if (error) {
+        hk_group_verb_done(g, v->op_id, error, 0, NULL);
+        return;
+    }
+    s->failover = *v;
+    s->promotion_ns = g->now.mono_ns;
+    s->promotion = HK_PROMOTION_UNFREEZE;
+    hk_standby_end_session(g, HK_REFUSE_PROMOTED);
+}
+
+void hk_promote_resume(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    s->promotion = HK_PROMOTION_DRAIN;
+    s->promotion_resumed = true;
+    s->promotion_ns = g->now.mono_ns;
+    hk_group_notify(g, HK_NOTE_PROMOTION_STARTED, hk_standby_super(g)->promote_lsn,
+                    hk_standby_super(g)->loss_class, 0, NULL);
+}
+
+static void unfreeze(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (s->barrier == HK_BARRIER_STORING)
+        return; /* it may be a freeze that is just beginning */
+    if ((hk_standby_super(g)->flags & HK_SF_FROZEN) && !s->freeze_ending)
+        hk_freeze_end(g, HK_FREEZE_FAILOVER, 0);
+    if (!hk_standby_frozen(g))
+        s->promotion = HK_PROMOTION_JOURNAL;
+}
+
+/* Semisync acknowledged what is only in memory here: it is part of what must not be lost. */
+static void journal_all(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (s->receiver.acked > hk_journal_end(&s->journal) || !hk_journal_idle(&s->journal) ||
+        s->mode_count > 0 || s->reported != hk_journal_durable(&s->journal))
+        return;
+    s->promotion = HK_PROMOTION_EPOCH;
+    s->promotion_ticket = 0;
+}
+
+static void begin_epoch(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_super *super = hk_standby_super(g);
+    uint64_t position = s->reported;
+    uint64_t ceiling = hk_max_u64(super->ceiling, s->told_ceiling);
+    uint64_t first = hk_round_up(hk_max_u64(position, ceiling), HK_CEILING_STEP_BYTES);
+    enum hk_loss_class class = hk_promote_class(g, &s->failover);
+    int err = hk_history_append(&super->history, &s->failover.new_epoch, first, position,
+                                HK_EPOCH_PROMOTE, g->now.real_ns);
+
+    HK_ASSERT(err == 0); /* looked at when the verb came, and nothing has changed history since */
+    super->flags |= HK_SF_PROMOTING;
+    super->loss_class = class;
+    super->promote_lsn = position;
+    super->promote_time_ns = g->now.real_ns;
+    s->promotion_ticket = hk_standby_put(g);
+}
+
+static void epoch_step(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (s->promotion_ticket == 0) {
+        begin_epoch(g);
+        return;
+    }
+    if (!hk_standby_stored(g, s->promotion_ticket))
+        return;
+    hk_group_notify(g, HK_NOTE_PROMOTION_STARTED, hk_standby_super(g)->promote_lsn,
+                    hk_standby_super(g)->loss_class, 0, NULL);
+    s->promotion = HK_PROMOTION_DRAIN;
+}
+
+static void drain(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (s->replica_failed) {
+        /* It stays PROMOTING: the epoch is durable, and no other copy may take its place quietly. */
+        answer(g, -EIO);
+        return;
+    }
+    if (s->stage != HK_STAGE_READY || s->barrier != HK_BARRIER_NONE ||
+        s->apply.state != HK_APPLY_IDLE || !hk_apply_quiet(&s->apply) ||
+        hk_apply_flushed(&s->apply) < hk_standby_super(g)->promote_lsn)
+        return;
+    hk_super_store_start(&s->primary_md);
+    s->promotion = HK_PROMOTION_PRIMARY_READ;
+}
+
+/* A superblock of this site's capture side. There is no standby, and no resync that could make one. */
+static void fill_primary(const struct hk_super *standby, const struct hk_epoch *epoch,
+                         struct hk_super *ret)
+{
+    uint64_t sequence = ret->sequence;
+
+    *ret = *standby;
+    ret->sequence = sequence;
+    ret->role = HK_ROLE_PRIMARY;
+    ret->flags = HK_SF_DEGRADED | HK_SF_FULL_COMPARE;
+    ret->ceiling = epoch->first_lsn;
+    ret->applied = 0;
+    ret->degraded_time_ns = standby->promote_time_ns;
+    ret->degraded_lsn = epoch->first_lsn;
+    ret->contact_time_ns = 0;
+    ret->loss_class = HK_LOSS_NONE;
+    ret->promote_lsn = ret->promote_time_ns = 0;
+}
+
+static void primary_read(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_super *md = hk_super_store_get(&s->primary_md);
+    const struct hk_epoch *last;
+
+    switch (s->primary_md.state) {
+    case HK_SUPER_STORE_NEW:
+    case HK_SUPER_STORE_READING:
+    case HK_SUPER_STORE_FAILED: return; /* a failure is seen by the pump */
+    case HK_SUPER_STORE_INVALID:
+        hk_group_notify(g, HK_NOTE_SUPER_FAILED, (uint64_t)(int64_t)-EUCLEAN, HK_FILE_PRIMARY_MD, 0,
+                        NULL);
+        hk_group_fatal(g, HK_NOTE_SUPER_FAILED, -EUCLEAN);
+        return;
+    case HK_SUPER_STORE_BLANK:
+    case HK_SUPER_STORE_READY: break;
+    }
+    last = hk_history_last(&md->history);
+    s->promotion = HK_PROMOTION_PRIMARY_WRITE;
+    s->promotion_ticket = 0;
+    /* Written before the daemon was killed: a capture side may own it by now. */
+    if (s->primary_md.state == HK_SUPER_STORE_READY && last &&
+        hk_uuid_equal(&last->id, &new_epoch(g)->id))
+        return;
+    fill_primary(hk_standby_super(g), new_epoch(g), md);
+    s->promotion_ticket = hk_super_store_put(&s->primary_md);
+}
+
+static void finish(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_super *super = hk_standby_super(g);
+
+    super->flags &= ~(uint32_t)HK_SF_PROMOTING;
+    super->flags |= HK_SF_PROMOTED;
+    super->applied = hk_max_u64(super->applied, super->promote_lsn);
+    hk_standby_close_interval(super, super->promote_lsn);
+    hk_standby_open_interval(super, new_epoch(g)->first_lsn, new_epoch(g)->ordinal);
+    s->promotion_ticket = hk_standby_put(g);
+    s->promotion = HK_PROMOTION_FINISH;
+}
+
+static void promoted(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    const struct hk_super *super = hk_standby_super(g);
+    const struct hk_epoch *e = new_epoch(g);
+
+    s->promotion = HK_PROMOTION_DONE;
+    s->promotion_resumed = false;
+    s->stage = HK_STAGE_PROMOTED;
+    hk_group_notify(g, HK_NOTE_EPOCH, e->ordinal, e->first_lsn, e->reason, NULL);
+    hk_group_notify(g, HK_NOTE_PROMOTED, super->promote_lsn, super->loss_class,
+                    g->now.mono_ns - s->promotion_ns, NULL);
+    answer(g, 0);
+}
+
+void hk_promote_step(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (g->failed)
+        return;
+    switch (s->promotion) {
+    case HK_PROMOTION_NONE:
+    case HK_PROMOTION_DONE: return;
+    case HK_PROMOTION_UNFREEZE: unfreeze(g); return;
+    case HK_PROMOTION_JOURNAL: journal_all(g); return;
+    case HK_PROMOTION_EPOCH: epoch_step(g); return;
+    case HK_PROMOTION_DRAIN: drain(g); return;
+    case HK_PROMOTION_PRIMARY_READ: primary_read(g); return;
+    case HK_PROMOTION_PRIMARY_WRITE:
+        if (hk_super_store_stored(&s->primary_md) >= s->promotion_ticket)
+            finish(g);
+        return;
+    case HK_PROMOTION_FINISH:
+        if (hk_standby_stored(g, s->promotion_ticket))
+            promoted(g);
+        return;
+    }
+}

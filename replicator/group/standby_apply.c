@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The standby's applier: runs behind `durable`, never in the way of receiving. `applied` is stored
+ * after the replicas were flushed. At a barrier the record's meaning and applied = its end go into
+ * one superblock write; then the applier goes on, or stands (freeze).
+ */
+#include "replicator/group/private.h"
+
+#include <errno.h>
+
+uint64_t hk_standby_lag_bytes(const struct hk_group *g)
+{
+    const struct hk_standby *s = g->standby;
+    const struct hk_history *h = &hk_standby_super(g)->history;
+    uint64_t applied = s->applied;
+
+    if (h->count == 0)
+        return 0;
+    return hk_lag_bytes(h, hk_max_u64(applied, h->epoch[0].first_lsn), s->reported);
+}
+
+static void applied_is_stored(struct hk_group *g, uint64_t lsn)
+{
+    struct hk_standby *s = g->standby;
+    uint64_t retain = g->cfg.journal_retain_bytes;
+
+    if (lsn <= s->applied)
+        return;
+    s->applied = lsn;
+    hk_journal_applied(&s->journal, lsn);
+    hk_journal_retain(&s->journal, lsn > retain ? lsn - retain : 0);
+}
+
+/* ---- barriers ---- */
+
+static void freeze_begins(struct hk_group *g, const struct hk_record *r, const struct hk_mark *m)
+{
+    struct hk_super *super = hk_standby_super(g);
+
+    super->flags |= HK_SF_FROZEN;
+    super->freeze_lsn = hk_record_end(r).v;
+    super->freeze_time_ns = r->time_ns;
+    __builtin_memcpy(super->freeze_name, m->name, HK_NAME_BYTES);
+}
+
+static void open_interval(struct hk_super *super, uint64_t from, uint32_t ordinal)
+{
+    if (super->interval_count == HK_INTERVALS_MAX) {
+        super->interval_count--;
+        __builtin_memmove(&super->interval[0], &super->interval[1],
+                          super->interval_count * sizeof(super->interval[0]));
+    }
+    super->interval[super->interval_count++] =
+        (struct hk_interval){.from = from, .epoch_ordinal = ordinal};
+}
+
+void hk_standby_close_interval(struct hk_super *super, uint64_t to)
+{
+    struct hk_interval *v =
+        super->interval_count ? &super->interval[super->interval_count - 1] : NULL;
+
+    if (v && v->to == 0)
+        v->to = hk_max_u64(to, v->from);
+}
+
+void hk_standby_open_interval(struct hk_super *super, uint64_t from, uint32_t ordinal)
+{
+    hk_standby_close_interval(super, from);
+    open_interval(super, from, ordinal);
+}
+
+/* After promote and switchover a new epoch is consistent at once; else not until a resync ended. */
+static void epoch_opens(struct hk_super *super, const struct hk_record *r, const struct hk_gap *gap)
+{
+    const struct hk_epoch *e = NULL;
+
+    for (uint32_t i = 0; i < super->history.count; i++) {
+        if (super->history.epoch[i].ordinal == r->epoch)
+            e = &super->history.epoch[i];
+    }
+    if (e)
+        hk_standby_close_interval(super, e->parent_end);
+    if (gap->reason == HK_EPOCH_PROMOTE || gap->reason == HK_EPOCH_SWITCHOVER)
+        hk_standby_open_interval(super, hk_record_end(r).v, r->epoch);
+}
+
+static void take_barrier(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_super *super = hk_standby_super(g);
+    const struct hk_record *r = &s->apply.barrier;
+    uint64_t end = hk_record_end(r).v;
+    struct hk_mode_change mode;
+    struct hk_mark mark;
+    struct hk_gap gap;
+
+    switch ((enum hk_record_type)r->type) {
+    case HK_REC_MARK:
+        __builtin_memcpy(&mark, s->apply.barrier_payload, sizeof(mark));
+        /* A promotion under way passes marks by: the image would end before it began. */
+        if (mark.kind == HK_MARK_FREEZE && s->promotion == HK_PROMOTION_NONE)
+            freeze_begins(g, r, &mark);
+        break;
+    case HK_REC_MODE:
+        __builtin_memcpy(&mode, s->apply.barrier_payload, sizeof(mode));
+        hk_standby_mode_seen(g, end, &mode);
+        break;
+    case HK_REC_GAP:
+        __builtin_memcpy(&gap, s->apply.barrier_payload, sizeof(gap));
+        epoch_opens(super, r, &gap);
+        break;
+    case HK_REC_RESYNC_BEGIN:
+    case HK_REC_RESYNC_END:
+    case HK_REC_JOIN:
+    case HK_REC_LEAVE:
+    case HK_REC_RESIZE:
+        /* Refused at receipt; in the journal it is another version's: not to be guessed at. */
+        hk_group_notify(g, HK_NOTE_BAD_RECORD, r->lsn, HK_RECORD_BAD_TYPE, 0, NULL);
+        hk_group_fatal(g, HK_NOTE_BAD_RECORD, -EUCLEAN);
+        return;
+    case HK_REC_WRITE:
+    case HK_REC_ZEROES:
+    case HK_REC_DISCARD:
+    case HK_REC_FLUSH:
+    case HK_REC_VOID:
+    case HK_REC_BLOCK:
+    case HK_REC_BAD_RANGE: HK_ASSERT(!"no barrier"); break;
+    }
+    super->applied = end;
+    s->applied_put = end;
+    s->barrier = HK_BARRIER_STORING;
+    s->barrier_ticket = hk_standby_put(g);
+}
+
+static void barrier_is_stored(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    const struct hk_super *super = hk_standby_super(g);
+    uint64_t end = hk_record_end(&s->apply.barrier).v;
+
+    applied_is_stored(g, end);
+    if ((super->flags & HK_SF_FROZEN) && super->freeze_lsn == end) {
+        s->barrier = HK_BARRIER_FROZEN;
+        hk_group_notify(g, HK_NOTE_FROZEN, end, 0, 0, super->freeze_name);
+        hk_freeze_reached(g, end, super->freeze_name);
+        return;
+    }
+    s->barrier = HK_BARRIER_NONE;
+    hk_apply_resume(&s->apply);
+}
+
+/* ---- failures ---- */
+
+static void replica_failed(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    s->replica_failed = true;
+    hk_standby_super(g)->flags |= HK_SF_NOT_PROMOTABLE;
+    hk_standby_put(g);
+    hk_group_notify(g, HK_NOTE_REPLICA_FAILED, s->apply.failed_volume,
+                    (uint64_t)(int64_t)s->apply.error, 0, NULL);
+}
+
+static void log_is_corrupt(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    hk_group_notify(g, HK_NOTE_BAD_RECORD, s->apply.bad_lsn, s->apply.record_fault, 0, NULL);
+    hk_group_fatal(g, HK_NOTE_BAD_RECORD, s->apply.error);
+}
+
+/* ---- the course of things ---- */
+
+static void store_applied(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    uint64_t flushed = hk_apply_flushed(&s->apply);
+
+    if (s->applied_ticket && hk_standby_stored(g, s->applied_ticket)) {
+        s->applied_ticket = 0;
+        applied_is_stored(g, s->applied_put);
+        hk_apply_stored(&s->apply, hk_min_u64(s->applied_put, flushed));
+    }
+    if (s->applied_ticket || s->barrier != HK_BARRIER_NONE || flushed <= s->applied_put)
+        return;
+    hk_standby_super(g)->applied = flushed;
+    s->applied_put = flushed;
+    s->applied_ticket = hk_standby_put(g);
+}
+
+void hk_standby_apply_step(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    bool more = true;
+
+    s->apply_more = false;
+    if (s->replica_failed)
+        return;
+    if (s->barrier == HK_BARRIER_STORING && hk_standby_stored(g, s->barrier_ticket))
+        barrier_is_stored(g);
+    store_applied(g);
+    if (s->barrier == HK_BARRIER_NONE && s->apply.state == HK_APPLY_BARRIER && !s->applied_ticket)
+        take_barrier(g);
+    if (s->barrier == HK_BARRIER_NONE && !hk_standby_frozen(g)) {
+        for (int i = 0; more && i < HK_GROUP_APPLY_STEPS; i++)
+            more = hk_apply_run(&s->apply, s->reported, hk_receiver_intact_from(&s->receiver));
+        s->apply_more = more;
+    }
+    store_applied(g);
+    if (s->apply.state == HK_APPLY_REPLICA_FAILED)
+        replica_failed(g);
+    else if (s->apply.state == HK_APPLY_CORRUPT)
+        log_is_corrupt(g);
+    hk_lag_rate_update(&s->apply_rate, hk_apply_flushed(&s->apply),
+                       hk_apply_flushed(&s->apply) < s->reported && !hk_standby_frozen(g),
+                       g->now.mono_ns);
+}

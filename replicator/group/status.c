@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Everything a screen may say, and what it rests on. Where the truth is not known it is said to be
+ * unknown (I18): a standby knows only what it was told, so it names a loss only while it can prove 0.
+ */
+#include "replicator/group/private.h"
+
+static void fill_paths(const struct hk_group *g, struct hk_group_status *st)
+{
+    st->path_count = g->cfg.path_count;
+    for (uint32_t i = 0; i < g->cfg.path_count; i++) {
+        struct hk_path_status *p = &st->path[i];
+
+        p->up = g->path_up[i];
+        __builtin_memcpy(p->bad, g->bad[i], sizeof(p->bad));
+        if (g->primary) {
+            const struct hk_sender_path *s = &g->primary->sender.path[i];
+
+            p->srtt_ns = s->recovery.srtt_ns;
+            p->rate_bytes_s = s->controller.delivered_bytes_s;
+            p->frames_tx = s->frames_tx;
+            p->frames_rx = s->frames_rx;
+            p->bytes_tx = s->bytes_tx;
+            p->bytes_rx = s->bytes_rx;
+            p->lost = s->recovery.packets_lost;
+            p->retransmitted = s->retransmitted;
+        } else {
+            const struct hk_receiver_path *r = &g->standby->receiver.path[i];
+
+            p->frames_tx = r->frames_tx;
+            p->frames_rx = r->frames_rx;
+            p->bytes_tx = r->bytes_tx;
+            p->bytes_rx = r->bytes_rx;
+        }
+    }
+}
+
+static bool clean(uint32_t super_flags)
+{
+    return !(super_flags & (HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED |
+                            HK_SF_NOT_PROMOTABLE | HK_SF_PROMOTED | HK_SF_PROMOTING));
+}
+
+static bool primary_in_sync(const struct hk_group *g, const struct hk_now *now)
+{
+    const struct hk_primary *p = g->primary;
+
+    /* What was there when the session began includes the newest mode record and all before it. */
+    return p->attached && p->state == HK_STATE_REPLICATING && p->super.mode == HK_MODE_SYNC &&
+           clean(p->super.flags) && hk_primary_contact(g, now) &&
+           p->durable >= p->session_produced && !(p->sender.standby_flags & HK_ACK_NOT_PROMOTABLE);
+}
+
+static void primary_status(const struct hk_group *g, const struct hk_now *now,
+                           struct hk_group_status *st)
+{
+    const struct hk_primary *p = g->primary;
+    uint64_t produced = p->produced;
+
+    st->session = p->sender.running ? HK_SESSION_UP
+                  : p->greeting     ? HK_SESSION_GREETING
+                                    : HK_SESSION_DOWN;
+    st->session_id = p->sender.session;
+    st->state = p->state ? (enum hk_group_state)p->state : HK_STATE_DETACHED;
+    st->ready = p->attached;
+    st->mark.produced = HK_LSN(produced);
+    st->mark.sent = HK_LSN(p->sender.running ? p->sender.next : p->acked);
+    st->mark.acked = HK_LSN(p->acked);
+    st->mark.durable = HK_LSN(p->durable);
+    st->mark.applied = HK_LSN(p->sender.applied);
+    st->window = HK_LSN(p->sender.window);
+    st->ceiling = HK_LSN(p->super.ceiling);
+    st->contact_ns = p->contact_ns;
+    st->contact = hk_primary_contact(g, now);
+    st->in_sync = primary_in_sync(g, now);
+    st->super = p->super;
+    st->mode = (enum hk_mode)p->super.mode;
+    st->on_link_loss = (enum hk_link_loss)p->super.on_link_loss;
+    st->super_flags_peer = p->peer.super_flags;
+    /* Writes that pass by, or that nobody watches, are not in the log: their number is not known. */
+    st->lose_known = p->attached && p->state != HK_STATE_BEHIND &&
+                     !(p->super.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED));
+    if (!st->in_sync) {
+        st->lose_bytes = hk_lag_bytes(&p->super.history, p->durable, produced);
+        st->lose_ns = hk_lag_age_ns(&p->oldest, now->mono_ns, now->real_ns);
+    }
+    st->apply_lag_bytes =
+        hk_lag_bytes(&p->super.history, hk_min_u64(p->sender.applied, p->durable), p->durable);
+    st->frozen = p->sender.running && (p->sender.standby_flags & HK_ACK_FROZEN);
+}
+
+bool hk_status_standby_in_sync(const struct hk_group *g, const struct hk_now *now)
+{
+    const struct hk_standby *s = g->standby;
+    const struct hk_super *super = hk_super_store_durable(&s->super);
+
+    return s->stage == HK_STAGE_READY && s->promotion == HK_PROMOTION_NONE && s->session != 0 &&
+           super->mode == HK_MODE_SYNC && s->mode_count == 0 &&
+           s->applied >= s->mode_unsure_until && s->told_state == HK_STATE_REPLICATING &&
+           s->reported >= s->proof_lsn && clean(super->flags | hk_standby_super(g)->flags) &&
+           s->t0.mono_ns != 0 && now->mono_ns < s->t0.mono_ns + super->contact_timeout_ns;
+}
+
+static enum hk_group_state standby_state(const struct hk_group *g)
+{
+    const struct hk_standby *s = g->standby;
+
+    if (s->session != 0 && s->told_state >= HK_STATE_INITIAL && s->told_state <= HK_STATE_DETACHED)
+        return (enum hk_group_state)s->told_state;
+    return s->stage >= HK_STAGE_READY && hk_standby_super(g)->history.count > 0 ? HK_STATE_DETACHED
+                                                                                : HK_STATE_INITIAL;
+}
+
+static enum hk_loss_class class_now(const struct hk_group *g, const struct hk_now *now)
+{
+    const struct hk_standby *s = g->standby;
+    struct hk_verb fenced_now = {.fence = HK_FENCE_OK, .fence_time_ns = now->real_ns};
+
+    if (s->stage != HK_STAGE_READY || s->promotion >= HK_PROMOTION_EPOCH)
+        return (enum hk_loss_class)hk_standby_super(g)->loss_class;
+    return hk_promote_class(g, &fenced_now);
+}
+
+static void standby_status(const struct hk_group *g, const struct hk_now *now,
+                           struct hk_group_status *st)
+{
+    const struct hk_standby *s = g->standby;
+    const struct hk_super *super;
+
+    st->state = HK_STATE_INITIAL;
+    if (s->super.state != HK_SUPER_STORE_READY)
+        return;
+    super = hk_super_store_durable(&s->super);
+    st->session = s->session         ? HK_SESSION_UP
+                  : s->hello_pending ? HK_SESSION_GREETING
+                                     : HK_SESSION_DOWN;
+    st->session_id = s->session;
+    st->ready = s->stage >= HK_STAGE_READY;
+    st->state = standby_state(g);
+    st->mark.durable = HK_LSN(s->reported);
+    st->mark.acked = HK_LSN(hk_max_u64(s->receiver.acked, s->reported));
+    st->mark.produced = HK_LSN(hk_max_u64(s->told_produced, st->mark.acked.v));
+    st->mark.sent = st->mark.acked;
+    st->mark.applied = HK_LSN(hk_min_u64(s->applied, s->reported));
+    st->window = HK_LSN(hk_receiver_edge(&s->receiver));
+    st->ceiling = HK_LSN(hk_max_u64(super->ceiling, s->told_ceiling));
+    st->contact_ns = s->heard_ns;
+    st->contact_real_ns = s->t0.mono_ns ? s->t0.real_ns : super->contact_time_ns;
+    st->contact = hk_standby_alive(g, now->mono_ns);
+    st->in_sync = hk_status_standby_in_sync(g, now);
+    /* Everything acknowledged is here, or it is not known: the last word heard is not the last one. */
+    st->lose_known = st->in_sync;
+    if (!st->in_sync) {
+        st->lose_bytes = hk_lag_bytes(&super->history, s->reported, st->mark.produced.v);
+        st->lose_ns = s->told_oldest_age_ns;
+        if (s->heard_ns && now->mono_ns > s->heard_ns)
+            st->lose_ns += now->mono_ns - s->heard_ns;
+    }
+    st->apply_lag_bytes = hk_standby_lag_bytes(g);
+    st->apply_rate_bytes_s = s->apply_rate.bytes_s;
+    st->super = *super;
+    st->mode = (enum hk_mode)super->mode;
+    st->on_link_loss = (enum hk_link_loss)super->on_link_loss;
+    st->super_flags_peer = s->session ? s->hello.super_flags : 0;
+    st->frozen = super->flags & HK_SF_FROZEN;
+    __builtin_memcpy(st->freeze_name, super->freeze_name, HK_NAME_BYTES);
+    st->freeze_lsn = HK_LSN(super->freeze_lsn);
+    st->promoted = super->flags & HK_SF_PROMOTED;
+    st->loss_class = class_now(g, now);
+    st->data_bad_record = s->receiver.bad_records;
+    st->data_out_of_window = s->receiver.out_of_window;
+    if (s->stage == HK_STAGE_REDO || s->stage == HK_STAGE_READY) {
+        st->journal_used = hk_journal_used(&s->journal);
+        st->journal_total = hk_journal_total(&s->journal);
+    }
+}
+
+void hk_group_status(const struct hk_group *g, const struct hk_now *now,
+                     struct hk_group_status *ret)
+{
+    __builtin_memset(ret, 0, sizeof(*ret));
+    ret->role = g->cfg.role;
+    ret->last_refusal = g->last_refusal;
+    ret->frames_other_session = g->other_session;
+    ret->control_bad = g->control_bad;
+    fill_paths(g, ret);
+    if (g->primary)
+        primary_status(g, now, ret);
+    else
+        standby_status(g, now, ret);
+}
