@@ -29,7 +29,7 @@ size_t hk_journal_memory(const struct hk_journal_cfg *cfg)
 
 static bool cfg_ok(const struct hk_journal_cfg *c)
 {
-    if (!c->disk || !c->window || hk_uuid_is_nil(&c->group_id) || hk_uuid_is_nil(&c->replica_id))
+    if (!c->disk || !c->window || hk_uuid_is_nil(&c->group_id))
         return false;
     if (c->window_bytes & (c->window_bytes - 1))
         return false;

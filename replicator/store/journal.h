@@ -97,7 +97,7 @@ struct hk_journal_result {
 
 struct hk_journal_cfg {
     struct hk_disk *disk;
-    struct hk_uuid group_id, replica_id;
+    struct hk_uuid group_id, replica_id; /* replica_id: set before hk_journal_recover() */
     const uint8_t *window;  /* ring of log bytes addressed by LSN modulo its size */
     uint64_t window_bytes;  /* a power of two, ≥ HK_RECORD_BYTES_MAX rounded up to pages */
     uint64_t segment_bytes; /* multiple of 4096, ≥ hk_journal_segment_bytes_min() */

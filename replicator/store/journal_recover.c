@@ -91,6 +91,7 @@ void hk_journal_recover(struct hk_journal *j, const struct hk_history *history, 
     struct hk_journal_recovery *v = j->recovery;
 
     HK_ASSERT(j->state == HK_JOURNAL_NEW);
+    HK_ASSERT(!hk_uuid_is_nil(&j->cfg.replica_id));
     HK_ASSERT(hk_history_check(history) == 0);
     j->state = HK_JOURNAL_RECOVERING;
     v->history = *history;

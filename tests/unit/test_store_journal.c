@@ -668,7 +668,7 @@ static void test_bad_configuration(void **state)
     bad[4].segment_bytes -= HK_PAGE_BYTES;
     bad[5].segment_bytes += 1;
     bad[6].segment_count = 1;
-    bad[7].replica_id.b[0] = 0;
+    bad[7].group_id.b[0] = 0;
     for (size_t i = 0; i < HK_ARRAY_SIZE(bad); i++)
         assert_int_equal(hk_journal_init(&j, &bad[i], &arena), -EINVAL);
     assert_int_equal(hk_journal_init(&j, &good, &arena), -ENOMEM);
