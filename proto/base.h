@@ -80,7 +80,9 @@ struct hk_arena {
     size_t used;
 };
 
-/* Returns zeroed memory aligned to `align` (a power of two), or NULL when the arena is exhausted. */
+/*
+ * Returns zeroed memory aligned to `align` (a power of two), or NULL when the arena is exhausted.
+ */
 static inline void *hk_arena_take(struct hk_arena *a, size_t bytes, size_t align)
 {
     size_t at =

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
-/* Log positions. An LSN is a byte position in a group's log; a reported LSN is a record boundary. */
+/*
+ * Log positions. An LSN is a byte position in a group's log; a reported LSN is a record boundary.
+ */
 #ifndef HK_PROTO_LSN_H
 #define HK_PROTO_LSN_H
 

@@ -149,11 +149,13 @@ bool hk_record_payload_ok(const struct hk_record *r, const void *payload);
 enum hk_record_fault hk_record_check_payload(const struct hk_record *r, const void *payload);
 const char *hk_record_fault_text(enum hk_record_fault f);
 const char *hk_record_type_text(uint8_t type);
-/* Does this type end an apply batch (SPEC.md §8)? mark gap resync-begin/end resize join leave mode */
+/*
+ * Does this type end an apply batch (SPEC.md §8)? mark gap resync-begin/end resize join leave mode
+ */
 bool hk_record_is_barrier(uint8_t type);
 /*
- * A legal name (of a mark, group or volume): 1–63 characters of [A-Za-z0-9._-], the first neither dot
- * nor dash, zeroes behind.
+ * A legal name (of a mark, group or volume): 1–63 characters of [A-Za-z0-9._-], the first neither
+ * dot nor dash, zeroes behind.
  */
 bool hk_mark_name_ok(const char name[HK_NAME_BYTES]);
 

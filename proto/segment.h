@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * Journal and spool segments. SPEC.md §7. A segment file is a 4 KiB header, then batches. A batch is
- * a 4 KiB header, then the stream's pages as they are in the window: from round_down(first, 4096) to
- * round_up(first + bytes, 4096) — a partial last page is repeated at the head of the next batch,
- * never rewritten. A batch holds whole records. File name: <ordinal>-<epoch id>-<first lsn hex>.seg
+ * Journal and spool segments. SPEC.md §7. A segment file is a 4 KiB header, then batches. A batch
+ * is a 4 KiB header, then the stream's pages as they are in the window: from round_down(first,
+ * 4096) to round_up(first + bytes, 4096) — a partial last page is repeated at the head of the next
+ * batch, never rewritten. A batch holds whole records. File name: <ordinal>-<epoch id>-<first lsn
+ * hex>.seg
  */
 #ifndef HK_PROTO_SEGMENT_H
 #define HK_PROTO_SEGMENT_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * Words that every part shares and that are no bytes on a disk or wire of their own: the states of a
- * group (the screens use them too) and the time, which pure code only ever gets as an argument.
+ * Words that every part shares and that are no bytes on a disk or wire of their own: the states of
+ * a group (the screens use them too) and the time, which pure code only ever gets as an argument.
  */
 #ifndef HK_PROTO_STATE_H
 #define HK_PROTO_STATE_H

@@ -124,7 +124,9 @@ int hk_super_pick(const void *slot0, const void *slot1, struct hk_super *ret_s,
                   enum hk_super_fault ret_fault[2]);
 const char *hk_loss_class_text(uint32_t c);
 
-/* A fresh primary superblock: what `hikae create-md` writes. Mode and policy come at first start. */
+/*
+ * A fresh primary superblock: what `hikae create-md` writes. Mode and policy come at first start.
+ */
 struct hk_super_create {
     struct hk_uuid group_id, site_id, replica_id, epoch_id;
     char group_name[HK_NAME_BYTES];

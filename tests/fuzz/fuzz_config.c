@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Configuration files. Input: mode byte, then the text of a group.conf (mode 0) or of a site.conf read
- * under a sound group (mode 1). Oracle: a refused file leaves a text that begins with a message id and
- * an untouched output; an accepted one is within every bound it promises.
+ * Configuration files. Input: mode byte, then the text of a group.conf (mode 0) or of a site.conf
+ * read under a sound group (mode 1). Oracle: a refused file leaves a text that begins with a
+ * message id and an untouched output; an accepted one is within every bound it promises.
  */
 #include "fuzz.h"
 

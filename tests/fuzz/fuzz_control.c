@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Control messages as they come from the other site and from operators. Input: mode byte, then bytes.
- * Mode 0: a site message; an accepted one encodes again and decodes to the same. Mode 1: a stream cut
- * into pieces, which must never be read past its end. Mode 2, 3: request and reply; never more memory
- * than the cap.
+ * Control messages as they come from the other site and from operators. Input: mode byte, then
+ * bytes. Mode 0: a site message; an accepted one encodes again and decodes to the same. Mode 1: a
+ * stream cut into pieces, which must never be read past its end. Mode 2, 3: request and reply;
+ * never more memory than the cap.
  */
 #include "fuzz.h"
 

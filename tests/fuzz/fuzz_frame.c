@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Frames as they come from the network. Input: mode byte, then the datagram. Mode bit 0: version,
- * body length and tag are made good first. Oracle: an accepted frame has exactly the size it claims,
- * its header comes back byte for byte, it is not accepted one byte shorter or with one byte changed,
- * and outputs of a refused one are untouched.
+ * body length and tag are made good first. Oracle: an accepted frame has exactly the size it
+ * claims, its header comes back byte for byte, it is not accepted one byte shorter or with one byte
+ * changed, and outputs of a refused one are untouched.
  */
 #include "fuzz.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Segment and batch headers, as recovery reads them. Input: mode byte, then the page (what is missing
- * is zero). Mode bit 0: magic, version and hash are made good; bit 1: a batch header. Oracle: sealing
- * an accepted header changes nothing, its lengths are within bounds, its name leads back to it, and
- * a changed byte is noticed.
+ * Segment and batch headers, as recovery reads them. Input: mode byte, then the page (what is
+ * missing is zero). Mode bit 0: magic, version and hash are made good; bit 1: a batch header.
+ * Oracle: sealing an accepted header changes nothing, its lengths are within bounds, its name leads
+ * back to it, and a changed byte is noticed.
  */
 #include "fuzz.h"
 

@@ -112,7 +112,8 @@ def mark(text, kind):
 def stream_epoch1():
     plan = [("mode", struct.pack("<IIQ48x", 3, 2, 5000000000), 0),
             ("write", fill(4096, 1), 4096), ("zeroes", b"", 65536), ("discard", b"", 1 << 20),
-            ("flush", b"", 0), ("mark", mark("m", 0), 0), ("mark", mark("nightly-2026.11.23", 1), 0),
+            ("flush", b"", 0), ("mark", mark("m", 0), 0),
+            ("mark", mark("nightly-2026.11.23", 1), 0),
             ("void", fill(100, 7), 512), ("resync-begin", b"", 0), ("block", fill(512, 9), 512),
             ("bad-range", b"", 4096), ("resync-end", b"", 0), ("join", b"", 0), ("leave", b"", 0),
             ("resize", b"", 0)]
@@ -240,7 +241,7 @@ def vectors():
 
 
 def self_test():
-    """The published values of XXH64, so that a wrong hash here can't agree with a wrong one there."""
+    """The published values of XXH64, so that no wrong hash agrees with another."""
     assert xxh64(b"") == 0xEF46DB3751D8E999
     assert xxh64(b"a") == 0xD24EC4F1A98C6E5B
     assert xxh64(b"abc") == 0x44BC2CF5AD770999

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tables of damage: a row overwrites one field of a sound structure and names the fault that a parser
- * must find. Every row counts; the count is printed and compared with a committed minimum.
+ * Tables of damage: a row overwrites one field of a sound structure and names the fault that a
+ * parser must find. Every row counts; the count is printed and compared with a committed minimum.
  */
 #ifndef HK_TESTS_PROTO_FAULTS_H
 #define HK_TESTS_PROTO_FAULTS_H
@@ -28,7 +28,9 @@ static inline void fault_inject(const struct fault_row *row, void *bytes, void (
 {
     uint8_t *at = (uint8_t *)bytes + row->at;
 
-    /* Little endian: the low bytes are the value. A row that changes nothing would prove nothing. */
+    /*
+     * Little endian: the low bytes are the value. A row that changes nothing would prove nothing.
+     */
     if (memcmp(at, &row->value, row->size) == 0)
         fail_msg("row '%s' changes nothing", row->what);
     memcpy(at, &row->value, row->size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: every check of every parser of proto refuses what it is there to refuse, under its own name,
- * and leaves its outputs untouched. For proto this is "every error path by failing".
+ * Goal: every check of every parser of proto refuses what it is there to refuse, under its own
+ * name, and leaves its outputs untouched. For proto this is "every error path by failing".
  * Method: tables. Each row damages one field of a sound structure (proto_samples.h), renews the
  * hashes where the check lies behind them, and names the fault that must come out. The unchanged
  * structure passes first, so that a row can't fail for a reason of its own. The number of rows is

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal and method as test_proto_faults.c, for what lies on disks: segment and batch headers, segment
- * names, histories, superblocks and the choice between two of them.
+ * Goal and method as test_proto_faults.c, for what lies on disks: segment and batch headers,
+ * segment names, histories, superblocks and the choice between two of them.
  */
 #include "unit.h"
 

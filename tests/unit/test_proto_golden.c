@@ -2,8 +2,8 @@
 /*
  * Goal: the bytes of every format are the ones of tests/golden/, for ever.
  * Method: the files were made from SPEC.md by a program that shares no code with the product. Here
- * the product's encoders must produce exactly these files from the same facts, and its decoders must
- * get the same facts back out of the files.
+ * the product's encoders must produce exactly these files from the same facts, and its decoders
+ * must get the same facts back out of the files.
  */
 #include "unit.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: what proto says about sound data: sizes, barriers, names, kinship of histories, texts.
- * Method: tables with the boundaries of each rule of SPEC.md; texts are distinct, so that two faults
- * never read alike.
+ * Method: tables with the boundaries of each rule of SPEC.md; texts are distinct, so that two
+ * faults never read alike.
  */
 #include "unit.h"
 
