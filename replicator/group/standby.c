@@ -82,7 +82,7 @@ int hk_standby_init(struct hk_group *g, struct hk_arena *arena)
     if (err)
         return err;
     ac.journal = &s->journal;
-    ac.history = &hk_super_store_get(&s->super)->history;
+    ac.history = &s->super.live->history; /* read before apply starts */
     err = hk_apply_init(&s->apply, &ac, arena);
     if (!err)
         hk_super_store_start(&s->super);

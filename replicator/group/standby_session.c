@@ -312,7 +312,6 @@ void hk_standby_frame(struct hk_group *g, const struct hk_frame *f, const uint8_
 bool hk_standby_next_ack(struct hk_group *g, struct hk_action *ret)
 {
     struct hk_standby *s = g->standby;
-    const struct hk_super *super = hk_super_store_durable(&s->super);
     struct hk_pn_range ranges[HK_ACK_RANGES_MAX];
     struct hk_ack ack;
     int bytes;
@@ -324,7 +323,7 @@ bool hk_standby_next_ack(struct hk_group *g, struct hk_action *ret)
     ack.applied = hk_min_u64(s->applied, s->reported);
     ack.flags = (s->replica_failed ? HK_ACK_NOT_PROMOTABLE : 0) |
                 (s->journal_full ? HK_ACK_JOURNAL_FULL : 0) |
-                (super->flags & HK_SF_FROZEN ? HK_ACK_FROZEN : 0);
+                (hk_super_store_durable(&s->super)->flags & HK_SF_FROZEN ? HK_ACK_FROZEN : 0);
     bytes = hk_ack_encode(&ack, ranges, ret->send.body, sizeof(ret->send.body));
     HK_ASSERT(bytes > 0);
     ret->type = HK_ACT_SEND;

@@ -217,7 +217,8 @@ static void perform(struct sim *s, struct sim_io *io)
         flush_upto(f, io->seq, false);
         f->durable_changes++;
         break;
-    case HK_DISK_RENAME: memcpy(f->name, io->name, strnlen(io->name, sizeof(f->name) - 1)); break;
+    /* Names are for people: recovery goes by the headers. */
+    case HK_DISK_RENAME:
     case HK_DISK_CREATE:
     case HK_DISK_ALLOC:
     case HK_DISK_UNLINK:
@@ -303,7 +304,6 @@ void sim_io_submit(struct sim *s, struct sim_proc *proc, struct sim_file *f, enu
     io->bytes = bytes;
     io->seq = s->disk_seq;
     io->iov_count = iov_count;
-    io->name = NULL;
     if (iov_count)
         memcpy(io->iov, iov, iov_count * sizeof(*iov));
     io->result = 0;

@@ -120,7 +120,7 @@ static void draw_sizes(struct sim_opts *o, struct sim_rng *r)
     o->segment_bytes = hk_round_up(hk_journal_segment_bytes_min(), 4096) + 4096 * rng_below(r, 64);
     o->segment_count = (uint32_t)rng_range(r, 3, 6);
     o->window_bytes = 8ull << 20;
-    o->apply_bytes = HK_PAYLOAD_BYTES_MAX + (65536ull << rng_below(r, 4));
+    o->apply_bytes = (2ull << 20) + (65536ull << rng_below(r, 4));
     o->apply_lag_bytes = rng_below(r, 2) ? 1ull << 30 : (128ull << 10) << rng_below(r, 5);
     o->retain_bytes = rng_below(r, 2) ? UINT64_MAX : rng_below(r, 4 << 20);
     o->rate_max = rng_below(r, 3) ? 0 : rng_range(r, 1, 64) << 20;

@@ -129,7 +129,6 @@ struct sim_file {
     uint32_t *dirty, dirty_count, *dirty_at;
     uint64_t flush_failures;
     uint64_t durable_changes;
-    char name[HK_NAME_BYTES * 2], name_dur[HK_NAME_BYTES * 2];
 };
 
 struct sim_io {
@@ -141,7 +140,6 @@ struct sim_io {
     uint64_t offset, bytes, seq;
     struct hk_iovec iov[4];
     uint32_t iov_count;
-    const char *name;
     int result;
     void (*done)(struct sim *, struct sim_io *);
     void *ctx;
