@@ -521,7 +521,7 @@ static int listen_local(struct hk_control *c, char *error)
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-    strncpy(addr.sun_path, c->local->socket, sizeof(addr.sun_path) - 1);
+    memcpy(addr.sun_path, c->local->socket, sizeof(addr.sun_path));
     /* Somebody who answers there is a living daemon; a leftover of a dead one is removed. */
     if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0) {
         snprintf(error, HK_CONFIG_ERROR_BYTES,
