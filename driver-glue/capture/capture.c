@@ -414,6 +414,11 @@ static void scan_waiting(struct hk_capture *c, const struct hk_now *now)
         }
     }
     set_stall(c, c->waiting.first ? stall : HK_STALL_NONE, now);
+    if (c->stall == HK_STALL_CEILING) {
+        /* Only with steps as small as tests make them: one step may be less than one record. */
+        c->ceiling_need = (uint32_t)hk_max_u64(c->ceiling_need, HK_RECORD_BYTES_MAX);
+        hk_meta_plan_ceiling(c);
+    }
 }
 
 void hk_capture_settle(struct hk_capture *c, const struct hk_now *now)

@@ -91,7 +91,8 @@ struct hk_capture {
     struct hk_op *range[HK_VOLUMES_MAX];
     uint32_t in_flight; /* between admission and written() */
     enum hk_stall stall;
-    bool rescan; /* a waiter was cancelled */
+    uint32_t ceiling_need; /* 0 until a record met the ceiling, then the largest */
+    bool rescan;           /* a waiter was cancelled */
 
     /* Metadata: what should be durable, what is, and what a failed or running write may have made. */
     struct hk_super want, super;

@@ -78,6 +78,10 @@ static int open_metadata(struct hk_engine *e, struct hk_super *ret_super)
         goto fail;
     }
     n = pread(e->metadata_fd, slots, 2 * HK_SUPER_BYTES, 0);
+    /* What a killed process wrote last may not be on the disk yet; a power cut must not take back
+     * what is believed from here on. */
+    if (n >= 0 && fdatasync(e->metadata_fd) < 0)
+        n = -1;
     rc = n == 2 * HK_SUPER_BYTES ? hk_super_pick(slots, slots + HK_SUPER_BYTES, ret_super, NULL)
                                  : -EUCLEAN;
     if (rc) {
