@@ -199,8 +199,8 @@ static void fill_primary(const struct hk_super *standby, const struct hk_epoch *
 static void primary_read(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
-    struct hk_super *md = hk_super_store_get(&s->primary_md);
     const struct hk_epoch *last;
+    struct hk_super *md;
 
     switch (s->primary_md.state) {
     case HK_SUPER_STORE_NEW:
@@ -214,6 +214,7 @@ static void primary_read(struct hk_group *g)
     case HK_SUPER_STORE_BLANK:
     case HK_SUPER_STORE_READY: break;
     }
+    md = hk_super_store_get(&s->primary_md);
     last = hk_history_last(&md->history);
     s->promotion = HK_PROMOTION_PRIMARY_WRITE;
     s->promotion_ticket = 0;
@@ -254,12 +255,10 @@ static void promoted(struct hk_group *g)
     answer(g, 0);
 }
 
-void hk_promote_step(struct hk_group *g)
+static void one_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
 
-    if (g->failed)
-        return;
     switch (s->promotion) {
     case HK_PROMOTION_NONE:
     case HK_PROMOTION_DONE: return;
@@ -277,4 +276,16 @@ void hk_promote_step(struct hk_group *g)
             promoted(g);
         return;
     }
+}
+
+/* As far as it goes: a step that waits for nothing must not wait for the next event. */
+void hk_promote_step(struct hk_group *g)
+{
+    enum hk_promotion before;
+
+    do {
+        before = g->standby->promotion;
+        if (!g->failed)
+            one_step(g);
+    } while (g->standby->promotion != before);
 }
