@@ -221,11 +221,14 @@ void hk_freeze_end(struct hk_group *g, enum hk_freeze_end why, uint64_t op_id)
 void hk_freeze_end_verb(struct hk_group *g, const struct hk_verb *v)
 {
     struct hk_standby *s = g->standby;
-    const struct hk_super *super = hk_standby_super(g);
+    const struct hk_super *super;
 
-    if (s->stage < HK_STAGE_READY)
+    if (s->stage < HK_STAGE_READY) {
         hk_group_verb_done(g, v->op_id, -EAGAIN, 0, NULL);
-    else if (s->freeze_ending)
+        return;
+    }
+    super = hk_standby_super(g);
+    if (s->freeze_ending)
         hk_group_verb_done(g, v->op_id, -EBUSY, 0, NULL);
     else if (!(super->flags & HK_SF_FROZEN) || s->barrier == HK_BARRIER_STORING ||
              __builtin_memcmp(super->freeze_name, v->name, HK_NAME_BYTES) != 0)

@@ -12,6 +12,7 @@
 #define HK_GROUP_GROUP_H
 
 #include "proto/frame.h"
+#include "proto/record.h"
 #include "proto/state.h"
 #include "proto/super.h"
 #include "replicator/group/control.h"
