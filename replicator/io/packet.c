@@ -45,23 +45,29 @@ static uint32_t fold(uint64_t sum)
     return (uint32_t)sum;
 }
 
-/* One's complement addition does not care in which width or byte order it is done (RFC 1071 §2). */
+/* Four lanes of 64 bits; the compiler makes of it what the machine has. */
+typedef uint64_t lanes __attribute__((vector_size(32)));
+
+/*
+ * One's complement addition does not care in which width or byte order it is done (RFC 1071 §2):
+ * the halves of 32 bits are added up in 64, which cannot overflow below 64 GiB.
+ */
 uint32_t hk_packet_sum(const void *bytes, size_t len, uint32_t sum)
 {
     const uint8_t *p = bytes;
-    uint64_t a = sum, b = 0, word[2];
+    lanes total = {sum}, v;
+    uint64_t folded = 0;
 
-    /* Two accumulators, halves of 32 bits: neither can overflow below 64 GiB. */
-    for (; len >= 16; p += 16, len -= 16) {
-        memcpy(word, p, 16);
-        a += (word[0] & 0xffffffffu) + (word[0] >> 32);
-        b += (word[1] & 0xffffffffu) + (word[1] >> 32);
+    for (; len >= sizeof(v); p += sizeof(v), len -= sizeof(v)) {
+        memcpy(&v, p, sizeof(v));
+        total += (v & 0xffffffffu) + (v >> 32);
     }
-    word[0] = word[1] = 0;
-    memcpy(word, p, len);
-    a += (word[0] & 0xffffffffu) + (word[0] >> 32);
-    b += (word[1] & 0xffffffffu) + (word[1] >> 32);
-    return fold((uint64_t)fold(a) + fold(b));
+    v = (lanes){0};
+    memcpy(&v, p, len);
+    total += (v & 0xffffffffu) + (v >> 32);
+    for (int i = 0; i < 4; i++)
+        folded += fold(total[i]);
+    return fold(folded);
 }
 
 static void put_checksum(uint8_t *at, uint32_t sum)

@@ -21,8 +21,8 @@
 enum {
     ENTRIES_DEFAULT = 1024,
     CQ_FACTOR = 8, /* multishot receives complete many times per entry */
-    SPIN_TURNS_DEFAULT = 64,
-    YIELD_TURNS_DEFAULT = 32,
+    SPIN_TURNS_DEFAULT = 8,
+    AWAKE_NS_DEFAULT = 50 * 1000,
     SLEEP_NS_DEFAULT = 200 * 1000,
     REAP_BATCH = 128,
 };
@@ -50,6 +50,7 @@ struct hk_reactor {
     int wake_fd;
     bool claimed;
     uint16_t buffer_groups;
+    uint64_t work_ns;    /* when there last was something to do */
     uint32_t idle_turns; /* in a row */
     uint32_t idle_sleeps;
     struct hk_reactor_stats stats;
@@ -268,7 +269,7 @@ int hk_reactor_create(const struct hk_reactor_cfg *cfg, struct hk_reactor **ret_
     r->cfg = *cfg;
     r->cfg.entries = cfg->entries ? cfg->entries : ENTRIES_DEFAULT;
     r->cfg.spin_turns = cfg->spin_turns ? cfg->spin_turns : SPIN_TURNS_DEFAULT;
-    r->cfg.yield_turns = cfg->yield_turns ? cfg->yield_turns : YIELD_TURNS_DEFAULT;
+    r->cfg.awake_ns = cfg->awake_ns ? cfg->awake_ns : AWAKE_NS_DEFAULT;
     r->cfg.sleep_ns_max = cfg->sleep_ns_max ? cfg->sleep_ns_max : SLEEP_NS_DEFAULT;
     r->ignore.done = hk_completion_ignore;
     hk_clock_now(&r->now);
@@ -409,13 +410,11 @@ awake:
 
 static void back_off(struct hk_reactor *r, uint64_t sleep_ns_max)
 {
-    uint32_t spins = r->cfg.spin_turns, yields = r->cfg.yield_turns;
-
     r->stats.idle_turns++;
     r->idle_turns += r->idle_turns < UINT32_MAX;
-    if (r->idle_turns <= spins || sleep_ns_max == 0) {
+    if (r->idle_turns <= r->cfg.spin_turns || sleep_ns_max == 0) {
         submit(r);
-    } else if (r->idle_turns <= spins + yields) {
+    } else if (r->now.mono_ns - r->work_ns < r->cfg.awake_ns) {
         submit(r);
         r->stats.yields++;
         sched_yield();
@@ -444,6 +443,7 @@ uint32_t hk_reactor_turn(struct hk_reactor *r, uint64_t sleep_ns_max)
     }
     r->idle_turns = 0;
     r->idle_sleeps = 0;
+    r->work_ns = r->now.mono_ns;
     submit(r);
     r->stats.turn_ns_max = hk_max_u64(r->stats.turn_ns_max, hk_clock_mono_ns() - r->now.mono_ns);
     return work;

@@ -3,7 +3,7 @@
  * The reactor: one thread that turns. Each turn reads the clock once, hands out completions of its
  * one io_uring (disks, UDP links, wake-ups), calls every poller, and submits everything the pollers
  * queued in one system call. When a turn found nothing to do it backs off: it spins a little,
- * yields the processor, then sleeps in the ring's wait until a completion, a wake-up or the nearest
+ * yields the processor for about the time an answer takes, then sleeps in the ring's wait until a completion, a wake-up or the nearest
  * deadline. A poller that cannot wake the ring (DPDK has no interrupt here) bounds the sleep: it
  * grows from 20 to 50 to 200 microseconds. So an idle site costs little, and two sites share two
  * cores.
@@ -25,8 +25,8 @@ struct hk_reactor_cfg {
     const char *name;      /* of the thread, ≤ 15 characters; NULL: left alone */
     int cpu;               /* the thread is pinned to; -1: not */
     uint32_t entries;      /* of the submission queue; 0: 1024 */
-    uint32_t spin_turns;   /* idle turns before the first yield; 0: 64 */
-    uint32_t yield_turns;  /* yields before the first sleep; 0: 32 */
+    uint32_t spin_turns;   /* idle turns before the first yield; 0: 8 */
+    uint32_t awake_ns;     /* after the last work it only yields so long, then sleeps; 0: 50 µs */
     uint32_t sleep_ns_max; /* bound while a poller must be polled; 0: 200 µs */
 };
 

@@ -13,11 +13,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -57,8 +59,8 @@ static int setup_ops(void **state, uint32_t ops_max)
     assert_non_null(mkdtemp(f->dir));
     assert_int_equal(hk_reactor_create(&(struct hk_reactor_cfg){.cpu = -1}, &f->reactor, &err), 0);
     assert_int_equal(hk_uring_disk_create(f->reactor,
-                                          &(struct hk_uring_disk_cfg){.ops_max = ops_max},
-                                          &f->disk, &err),
+                                          &(struct hk_uring_disk_cfg){.ops_max = ops_max}, &f->disk,
+                                          &err),
                      0);
     f->iface = hk_uring_disk_iface(f->disk);
     f->buf = aligned_alloc(PAGE, FILE_BYTES);
@@ -284,6 +286,62 @@ static void test_punch(void **state)
     assert_int_equal(s.punch_written, 0);
 }
 
+/* A real block device: a loop device over a file, where we may have one. */
+static int loop_over(const struct fixture *f, char ret_path[32])
+{
+    int control, backing, loop, number;
+
+    close(make_file((struct fixture *)(uintptr_t)f, "backing", FILE_BYTES));
+    control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    if (control < 0)
+        return -1;
+    number = ioctl(control, LOOP_CTL_GET_FREE);
+    close(control);
+    if (number < 0)
+        return -1;
+    snprintf(ret_path, 32, "/dev/loop%d", number);
+    loop = open(ret_path, O_RDWR | O_CLOEXEC);
+    backing = open(path_in(f, "backing"), O_RDWR | O_CLOEXEC);
+    if (loop >= 0 && backing >= 0 && ioctl(loop, LOOP_SET_FD, backing) == 0) {
+        /* Detached with its last user. */
+        struct loop_info64 info = {.lo_flags = LO_FLAGS_AUTOCLEAR};
+
+        assert_int_equal(ioctl(loop, LOOP_SET_STATUS64, &info), 0);
+        close(backing);
+        return loop;
+    }
+    close(loop);
+    close(backing);
+    return -1;
+}
+
+static void test_block_device(void **state)
+{
+    struct fixture *f = *state;
+    struct hk_io_error err = {0};
+    char path[32];
+    uint64_t bytes = 0;
+    int loop = loop_over(f, path), fd, other;
+
+    if (loop < 0) {
+        print_message("# no loop device here: %s\n", strerror(errno));
+        skip();
+    }
+    assert_int_equal(hk_disk_open_volume(path, FILE_BYTES, true, &fd, &bytes, &err), 0);
+    assert_int_equal(bytes, FILE_BYTES);
+    assert_int_equal(hk_disk_open_volume(path, 0, true, &other, NULL, &err), -EBUSY);
+    assert_non_null(strstr(err.text, "Hikae's alone"));
+    assert_int_equal(hk_uring_disk_bind(f->disk, DATA_FILE, fd, NULL), 0);
+    close(loop);
+    punch_and_check(f);
+    assert_int_equal(run_one(f, &(struct hk_diskop){.kind = HK_DISK_FLUSH, .file = DATA_FILE}), 0);
+    assert_int_equal(run_one(f, &(struct hk_diskop){.kind = HK_DISK_PUNCH,
+                                                    .file = DATA_FILE,
+                                                    .offset = 100,
+                                                    .bytes = 100}),
+                     -EINVAL);
+}
+
 /* A file system without any fallocate (ramfs): zeroes are written. In a child with its own mounts. */
 static void test_punch_by_writing(void **state)
 {
@@ -314,9 +372,9 @@ static void bind_journal(struct fixture *f)
         char name[32];
 
         snprintf(name, sizeof(name), "free-%u.seg", i);
-        assert_int_equal(hk_uring_disk_bind(f->disk, HK_FILE_SEGMENT0 + i,
-                                            make_file(f, name, FILE_BYTES), name),
-                         0);
+        assert_int_equal(
+            hk_uring_disk_bind(f->disk, HK_FILE_SEGMENT0 + i, make_file(f, name, FILE_BYTES), name),
+            0);
     }
 }
 
@@ -384,8 +442,8 @@ static void test_open_volume(void **state)
     int fd, other;
 
     close(make_file(f, "vol", FILE_BYTES));
-    assert_int_equal(
-        hk_disk_open_volume(path_in(f, "vol"), FILE_BYTES, true, &fd, &bytes, &err), 0);
+    assert_int_equal(hk_disk_open_volume(path_in(f, "vol"), FILE_BYTES, true, &fd, &bytes, &err),
+                     0);
     assert_int_equal(bytes, FILE_BYTES);
     assert_true(fcntl(fd, F_GETFL) & O_DIRECT);
     assert_int_equal(hk_disk_open_volume(path_in(f, "vol"), 0, true, &other, NULL, &err), -EBUSY);
@@ -455,8 +513,7 @@ static void test_open_segments(void **state)
 
     /* What a crash left in the middle of a creation. */
     close(make_file(f, "free-00000001.seg.new", PAGE));
-    assert_int_equal(
-        hk_disk_open_segments(f->dir, FILE_BYTES, 3, &progress, &dir_fd, s, &err), 0);
+    assert_int_equal(hk_disk_open_segments(f->dir, FILE_BYTES, 3, &progress, &dir_fd, s, &err), 0);
     assert_int_equal(last, 3 * FILE_BYTES);
     assert_int_equal(access(path_in(f, "free-00000001.seg.new"), F_OK), -1);
     for (int i = 0; i < 3; i++) {
@@ -500,6 +557,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_more_ops_than_requests, setup_few, teardown),
         cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_punch, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_block_device, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rename, setup, teardown),
         cmocka_unit_test_setup_teardown(test_create_alloc_unlink, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_volume, setup, teardown),
