@@ -278,6 +278,8 @@ uint64_t hk_sender_deadline_ns(const struct hk_sender *s)
         if (bytes == 0 || !hk_recovery_room(&p->recovery))
             continue;
         /* Only the token bucket fills with time; an exhausted window waits for an ack. */
+        if (p->recovery.in_flight_bytes + bytes + HK_FRAME_WIRE_BYTES > p->controller.window_bytes)
+            continue;
         ready = hk_controller_ready_ns(&p->controller, bytes + HK_FRAME_WIRE_BYTES);
         if (ready > 0)
             at = hk_min_u64(at, ready);
