@@ -240,11 +240,14 @@ static enum load load(struct hk_apply *a, uint64_t limit, uint64_t window_from)
     uint64_t start = a->position;
 
     while (a->position - start < HK_APPLY_STEP_BYTES) {
-        int epoch = hk_line_seek(a->cfg.history, a->position, &a->position);
+        uint64_t lsn;
+        int epoch = hk_line_seek(a->cfg.history, a->position, &lsn);
         enum load l;
 
-        if (epoch < 0 || a->position >= limit)
+        /* A hole is crossed only towards work: its far side may lie beyond what is durable. */
+        if (epoch < 0 || lsn >= limit)
             return LOAD_FULL;
+        a->position = lsn;
         /* A hole was crossed: it is no work. */
         start = hk_max_u64(start, a->cfg.history->epoch[epoch].first_lsn);
         l = load_record(a, &a->cfg.history->epoch[epoch], limit, window_from);
