@@ -124,9 +124,11 @@ static void notice(struct sim *s, const struct hk_action *a)
         SIM_CHECK(s, "I11", arg[0] >= s->sby.said_durable || s->standby_suspect,
                   "recovery ends at %llu, durable had been reported up to %llu", ULL(arg[0]),
                   ULL(s->sby.said_durable));
-        SIM_CHECK(s, "I12", arg[0] <= HK_LSN_FIRST || ref_is_boundary(s, arg[0]) || s->sby.promoted,
+        SIM_CHECK(s, "I12",
+                  arg[0] <= HK_LSN_FIRST || ref_is_boundary(s, arg[0]) || s->sby.promoted ||
+                      s->sby.promoting,
                   "recovery ends inside a record, at %llu", ULL(arg[0]));
-        if (arg[0] && !s->sby.promoted)
+        if (arg[0] && !s->sby.promoted && !s->sby.promoting)
             naive_truncate(s, arg[0]);
         break;
     case HK_NOTE_JOURNAL_FAILED:
@@ -302,6 +304,7 @@ void sby_start(struct sim *s, uint64_t a, void *p)
     s->sby.failover_op = 0;
     s->sby.disk.submit = disk_submit;
     check_standby_starts(s);
+    s->sby.promoting = s->sby.promoting || (sby_durable(s)->flags & HK_SF_PROMOTING);
     fill_cfg(s, &cfg);
     if (s->sby.memory_bytes == 0) {
         s->sby.memory_bytes = hk_group_bytes(&cfg);

@@ -356,6 +356,7 @@ struct sim {
     uint64_t local_done_end; /* the same as acked_end, for the order of later ops */
     struct sim_lost *lost;
     uint32_t lost_count, lost_room;
+    uint64_t passing_since_ns;
     bool passing_acked; /* an uncaptured write was acknowledged */
     bool primary_dead;  /* its ring was lost: nothing more will be replicated */
     bool primary_gone;  /* it does not come back */
