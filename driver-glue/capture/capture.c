@@ -72,7 +72,9 @@ static void init_new_ring(struct hk_capture *c, const struct hk_epoch *epoch)
         c->prev_bytes = s->clean_prev_bytes;
         c->last_time_ns = s->clean_time_ns;
     } else if (!fresh) {
-        /* The ring is gone and with it the knowledge of what was written: every region may differ. */
+        /*
+         * The ring is gone and with it the knowledge of what was written: every region may differ.
+         */
         start = hk_max_u64(s->durable_known, epoch->first_lsn);
         hk_meta_set(c, HK_SF_FULL_COMPARE);
     }

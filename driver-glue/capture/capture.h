@@ -5,23 +5,23 @@
  *
  * It never sleeps, copies user data, calls out, reads a clock or allocates. The caller takes the
  * group's lock around each call (except hk_capture_publish) and drops it to copy, hash, submit and
- * wait. Ops are embedded in the caller's requests; between begin and the step HK_DONE or HK_FAIL the
- * core owns their private fields.
+ * wait. Ops are embedded in the caller's requests; between begin and the step HK_DONE or HK_FAIL
+ * the core owns their private fields.
  *
- * Order of resources, always (SPEC.md, Appendix "capturing one write"): slot and credit → range lock →
- * dirty mark → {LSN, descriptor} → copy and hash → publish → submit to the origin. The range lock ends
- * at local completion, not at the standby's ack.
+ * Order of resources, always (SPEC.md, Appendix "capturing one write"): slot and credit → range
+ * lock → dirty mark → {LSN, descriptor} → copy and hash → publish → submit to the origin. The range
+ * lock ends at local completion, not at the standby's ack.
  *
  * One write, as the caller sees it:
  *
  *   step = begin(op)             under the lock
  *     HK_WAIT    queued; next() will hand it back with HK_COPY (or HK_SUBMIT, HK_FAIL)
- *     HK_COPY    copy op->length bytes to op->payload (if payload), then publish(op), then copied(op)
- *     HK_SUBMIT  write origin: from op->payload, or (payload NULL, capture is passing) the caller's data
+ *     HK_COPY    copy op->length bytes to op->payload (if any), then publish(op), copied(op)
+ *     HK_SUBMIT  write origin: from op->payload, or (NULL: capture is passing) the caller's data
  *     HK_FAIL    complete with op->result
  *   publish(op)                  without the lock: hashes, bytes 8–63, then lsn with release
  *   step = copied(op)            under the lock; HK_SUBMIT
- *   step = written(op, result)   under the lock, after the origin I/O (with FUA/flush as asked) ended
+ *   step = written(op, result)   under the lock, after the origin I/O (FUA as asked) ended
  *     HK_DONE    complete with op->result
  *     HK_WAIT    sync or semisync: next() hands it back with HK_DONE
  *   while ((op = next(&step)))   under the lock, after every call that may free something
@@ -95,9 +95,9 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
 /*
  * `super` is what was read from the metadata (or made by create-md), and the metadata was flushed
  * after it was read: the last write of a killed process may lie in a volatile cache, and what is
- * believed here (degraded, the ceiling) must not be taken back by a power cut. With a new ring and a super that
- * was not stopped cleanly the ring was lost: full compare required, capture passes (SPEC.md §6).
- * -EINVAL on a configuration or super that contradicts itself.
+ * believed here (degraded, the ceiling) must not be taken back by a power cut. With a new ring and
+ * a super that was not stopped cleanly the ring was lost: full compare required, capture passes
+ * (SPEC.md §6). -EINVAL on a configuration or super that contradicts itself.
  */
 int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void *ring,
                     enum hk_start start, const struct hk_super *super, const struct hk_now *now);
@@ -143,8 +143,10 @@ int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn releas
                       const struct hk_now *now);
 /* Binds the standby's replica id durably on first contact; -EEXIST when another one is bound. */
 int hk_capture_bind_peer(struct hk_capture *c, uint64_t lease, const struct hk_uuid *replica_id);
-/* A control record (marks only: mode and gap are the core's own). -EINVAL, -EAGAIN no room now, -ESHUTDOWN capture is passing, -ESTALE.
- * Published when it returns 0. */
+/*
+ * A control record (marks only: mode and gap are the core's own). -EINVAL, -EAGAIN no room now,
+ * -ESHUTDOWN capture is passing, -ESTALE. Published when it returns 0.
+ */
 int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const void *payload,
                       uint32_t bytes, const struct hk_now *now, struct hk_lsn *ret_lsn,
                       struct hk_lsn *ret_end);

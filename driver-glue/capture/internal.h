@@ -94,7 +94,9 @@ struct hk_capture {
     uint32_t ceiling_need; /* 0 until a record met the ceiling, then the largest */
     bool rescan;           /* a waiter was cancelled */
 
-    /* Metadata: what should be durable, what is, and what a failed or running write may have made. */
+    /*
+     * Metadata: what should be durable, what is, and what a failed or running write may have made.
+     */
     struct hk_super want, super;
     bool meta_dirty, meta_in_flight, meta_backoff;
     uint32_t issued_or, issued_and; /* flags of every write issued since the last success */

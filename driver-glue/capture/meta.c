@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * The primary's metadata as the core wants it, and what is known to be durable of it. One write is in
- * flight at a time; a write that failed may or may not have reached the disk, so until the next one
- * succeeds nothing is believed that any of them would contradict.
+ * The primary's metadata as the core wants it, and what is known to be durable of it. One write is
+ * in flight at a time; a write that failed may or may not have reached the disk, so until the next
+ * one succeeds nothing is believed that any of them would contradict.
  */
 #include "driver-glue/capture/internal.h"
 #include "proto/bug.h"

@@ -333,8 +333,8 @@ void hk_capture_advance_tail(struct hk_capture *c)
 }
 
 /*
- * Reserved but never published: the origin was never written. The position is kept, the content goes:
- * half a copy is nobody's data.
+ * Reserved but never published: the origin was never written. The position is kept, the content
+ * goes: half a copy is nobody's data.
  */
 static void make_void(struct hk_capture *c, uint64_t index)
 {

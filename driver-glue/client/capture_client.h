@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The replicator's connection to the capture side: attach lease, mapped ring, reports, inserted
- * marks, wake-ups. It never blocks: connecting, sending and receiving are tried, and tried again with
- * back-off when hk_capture_client_poll() is called at or after hk_capture_client_deadline_ns(), or
- * when the file descriptor becomes readable.
+ * marks, wake-ups. It never blocks: connecting, sending and receiving are tried, and tried again
+ * with back-off when hk_capture_client_poll() is called at or after
+ * hk_capture_client_deadline_ns(), or when the file descriptor becomes readable.
  *
  * The capture side may die and come back: the ring's mapping and the reader stay usable meanwhile,
- * and if it comes back with the same ring nothing is lost. With another ring the event is RING_LOST,
- * and the old mapping goes away at the next call of poll.
+ * and if it comes back with the same ring nothing is lost. With another ring the event is
+ * RING_LOST, and the old mapping goes away at the next call of poll.
  *
  * One thread owns a client.
  */

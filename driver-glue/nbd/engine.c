@@ -217,8 +217,10 @@ static void wake_reader(const struct hk_engine *e)
 {
     const uint64_t one = 1;
 
-    /* Pairs with the exchange in hk_capture_client_arm. Both write the word, so they are ordered: the
-     * reader was first and its wish is seen here, or it was later and sees the publication. */
+    /*
+     * Pairs with the exchange in hk_capture_client_arm. Both write the word, so they are ordered:
+     * the reader was first and its wish is seen here, or it was later and sees the publication.
+     */
     if (!__atomic_fetch_or(&e->hint->want_wakeup, 0, __ATOMIC_SEQ_CST))
         return;
     if (__atomic_exchange_n(&e->hint->want_wakeup, 0, __ATOMIC_RELAXED) &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The device or file below a volume. Held exclusively (O_EXCL, or a lock on a file) while the plugin
- * lives. Any thread may call read, write, zero, flush.
+ * The device or file below a volume. Held exclusively (O_EXCL, or a lock on a file) while the
+ * plugin lives. Any thread may call read, write, zero, flush.
  */
 #ifndef HK_NBD_ORIGIN_H
 #define HK_NBD_ORIGIN_H

@@ -277,6 +277,9 @@ static int hikae_flush(void *handle, uint32_t flags)
     return result(hk_engine_request(engine, h->volume, HK_REC_FLUSH, 0, 0, 0, NULL));
 }
 
+/* What nbdkit looks for; its macro defines it without having declared it. */
+struct nbdkit_plugin *plugin_init(void);
+
 static struct nbdkit_plugin plugin = {
     .name = "hikae",
     .longname = "Hikae capture",

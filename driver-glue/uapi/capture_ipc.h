@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * Messages between the capture side and the replicator, one per SEQPACKET datagram (NBD plugin).
- * The capture side validates every field (I6): nothing said here can move a watermark back, complete
- * beyond what was produced, or act under a stale lease.
+ * The capture side validates every field (I6): nothing said here can move a watermark back,
+ * complete beyond what was produced, or act under a stale lease.
  */
 #ifndef HK_UAPI_CAPTURE_IPC_H
 #define HK_UAPI_CAPTURE_IPC_H

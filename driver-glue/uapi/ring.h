@@ -13,11 +13,11 @@
  * monotonic too; place = position % payload_bytes; a piece never wraps (the gap is skipped).
  *
  * Reservation, under the lock: the side (lsn, payload_pos, done = 0) and every header field but
- * lsn, payload_hash and header_hash are stored, then `head` is release-stored: the one commit point.
- * Publication: bytes 8–63 are stored with both hashes, then `lsn` is release-stored. A slot counts
- * as published only while slot.lsn == the LSN expected there (LSNs are never reused).
- * The side's `done` is release-stored after the origin's I/O has ended.
- * A slot is free when done and released ≥ its end; then `tail` moves.
+ * lsn, payload_hash and header_hash are stored, then `head` is release-stored: the one commit
+ * point. Publication: bytes 8–63 are stored with both hashes, then `lsn` is release-stored. A slot
+ * counts as published only while slot.lsn == the LSN expected there (LSNs are never reused). The
+ * side's `done` is release-stored after the origin's I/O has ended. A slot is free when done and
+ * released ≥ its end; then `tail` moves.
  */
 #ifndef HK_UAPI_RING_H
 #define HK_UAPI_RING_H

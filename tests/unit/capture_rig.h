@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A capture core on a small ring, with a metadata file of two slots in memory and a clock that moves
- * when told to. Shared by the capture and ring tests.
+ * A capture core on a small ring, with a metadata file of two slots in memory and a clock that
+ * moves when told to. Shared by the capture and ring tests.
  */
 #ifndef HK_TESTS_CAPTURE_RIG_H
 #define HK_TESTS_CAPTURE_RIG_H
@@ -222,6 +222,19 @@ static inline void rig_expect_next(struct rig *r, struct hk_op *op, enum hk_step
     assert_ptr_equal(hk_capture_next(r->c, &got, &r->now), op);
     if (op)
         assert_int_equal(got, step);
+}
+
+/* Small writes until the ring takes no more; how many it took. */
+static inline unsigned rig_fill(struct rig *r, struct hk_op *op, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        op[i] = rig_write(1, i * 4096, 4096);
+        if (rig_begin(r, &op[i]) == HK_WAIT)
+            return i;
+        rig_copy(r, &op[i], 1);
+        rig_written(r, &op[i], 0);
+    }
+    return count;
 }
 
 static inline const struct hk_record *rig_slot(const struct rig *r, uint64_t index)

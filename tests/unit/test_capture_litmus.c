@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Races: several producers take turns in begin, copy and publish at once, and finish under the lock;
- * one reader, without the lock, follows the published prefix, checks header and payload of every
- * record, and reports, which frees the slots it has just read. Made for the thread sanitizer (suite
- * tsan), and worth something without: a record seen too early or overwritten too soon fails its hash.
+ * Races: several producers take turns in begin, copy and publish at once, and finish under the
+ * lock; one reader, without the lock, follows the published prefix, checks header and payload of
+ * every record, and reports, which frees the slots it has just read. Made for the thread sanitizer
+ * (suite tsan), and worth something without: a record seen too early or overwritten too soon fails
+ * its hash.
  */
 #include "tests/unit/unit.h"
 

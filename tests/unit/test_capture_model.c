@@ -2,16 +2,16 @@
 /*
  * The capture core against a naive model, in random order, one thread, one seed a run.
  *
- * Around the core stand: clients with up to OPS changes in flight, each step of each delayed at will;
- * an origin of bytes; a replicator that reads the ring, keeps the whole log, and reports what it
- * likes when it likes, or goes away; a metadata file whose writes take time and fail; a clock that
- * creeps or jumps. The producer is killed at any point and starts over on the same ring; at times the
- * ring is lost with it. The model knows nothing of the core's insides. It checks, at every step:
- * LSNs below the durable ceiling and only after the durable CLEAN flag went (SPEC.md §6); order (I3);
- * no overlap in flight (I4); no acknowledgement that the mode forbids unless the durable superblock
- * says degraded, never under block (I9); nothing uncaptured before the durable full-compare flag
- * (I1); one unbroken chain of records; a deadline that lies ahead. And in the end: every wait came to
- * an end, and origin and log say the same.
+ * Around the core stand: clients with up to OPS changes in flight, each step of each delayed at
+ * will; an origin of bytes; a replicator that reads the ring, keeps the whole log, and reports what
+ * it likes when it likes, or goes away; a metadata file whose writes take time and fail; a clock
+ * that creeps or jumps. The producer is killed at any point and starts over on the same ring; at
+ * times the ring is lost with it. The model knows nothing of the core's insides. It checks, at
+ * every step: LSNs below the durable ceiling and only after the durable CLEAN flag went (SPEC.md
+ * §6); order (I3); no overlap in flight (I4); no acknowledgement that the mode forbids unless the
+ * durable superblock says degraded, never under block (I9); nothing uncaptured before the durable
+ * full-compare flag (I1); one unbroken chain of records; a deadline that lies ahead. And in the
+ * end: every wait came to an end, and origin and log say the same.
  */
 #include "tests/unit/capture_rig.h"
 
@@ -286,7 +286,9 @@ static void redo(struct model *m)
     }
 }
 
-/* Everything the process had in its hands is gone; its origin writes happened, or did not, or half. */
+/*
+ * Everything the process had in its hands is gone; its origin writes happened, or did not, or half.
+ */
 static void kill_producer(struct model *m, bool lose_ring)
 {
     for (unsigned i = 0; i < OPS; i++) {

@@ -3,8 +3,8 @@
  * What is left when the producer dies. A script of ops is run; after every single step the ring's
  * bytes and the metadata are copied, a new producer is started on the copy, and it must find: the
  * ring sound; every reserved but unpublished slot a void of the same LSN and size; every published
- * but not done one to redo, in LSN order; the log to go on without a hole; and the reader to see all
- * of it. Then damage: whatever is not one of our rings is refused and left as it was.
+ * but not done one to redo, in LSN order; the log to go on without a hole; and the reader to see
+ * all of it. Then damage: whatever is not one of our rings is refused and left as it was.
  */
 #include "tests/unit/capture_rig.h"
 
