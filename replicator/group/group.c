@@ -182,6 +182,7 @@ bool hk_group_next(struct hk_group *g, const struct hk_now *now, bool can_send,
                    struct hk_action *ret)
 {
     g->now = *now;
+    g->no_room = !can_send;
     if (g->action_count > 0) {
         *ret = g->action[g->action_head];
         g->action_head = (g->action_head + 1) % HK_GROUP_ACTIONS;

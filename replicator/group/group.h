@@ -26,6 +26,9 @@ struct hk_source {
                   int max);
     /* Capture time of the first record that ends above lsn; 0 if there is none. */
     uint64_t (*time_at)(struct hk_source *, struct hk_lsn lsn);
+    /* End of what is published at this very moment, without taking notice of it: what would be lost
+     * is never less than that. NULL: the last PRODUCED event was just now. */
+    struct hk_lsn (*produced)(struct hk_source *);
 };
 
 struct hk_group_cfg {

@@ -517,7 +517,7 @@ bool hk_primary_next(struct hk_group *g, bool can_send, struct hk_action *ret)
 uint64_t hk_primary_deadline_ns(const struct hk_group *g)
 {
     const struct hk_primary *p = g->primary;
-    uint64_t at = hk_sender_deadline_ns(&p->sender);
+    uint64_t at = g->no_room ? UINT64_MAX : hk_sender_deadline_ns(&p->sender);
 
     if (p->sender.running && !p->contact_lost)
         at = hk_min_u64(at, silent_since(p) + g->cfg.contact_timeout_ns);

@@ -187,6 +187,7 @@ struct hk_group {
     uint64_t notices_dropped;
     struct hk_action spill; /* where a control message goes for which there is no room */
     bool failed;            /* FATAL was said: nothing more is done */
+    bool no_room; /* the link takes no frame now: what is due waits for it, not for time */
     enum hk_refusal last_refusal;
     uint64_t other_session, control_bad;
     uint64_t bad[HK_PATHS_MAX][HK_FRAME_FAULTS];

@@ -360,7 +360,7 @@ bool hk_standby_next(struct hk_group *g, bool can_send, struct hk_action *ret)
 uint64_t hk_standby_deadline_ns(const struct hk_group *g)
 {
     const struct hk_standby *s = g->standby;
-    uint64_t at = hk_receiver_deadline_ns(&s->receiver);
+    uint64_t at = g->no_room ? UINT64_MAX : hk_receiver_deadline_ns(&s->receiver);
 
     if (s->apply_more)
         return g->now.mono_ns;

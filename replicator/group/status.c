@@ -51,11 +51,19 @@ static bool primary_in_sync(const struct hk_group *g, const struct hk_now *now)
            p->durable >= p->session_produced && !(p->sender.standby_flags & HK_ACK_NOT_PROMOTABLE);
 }
 
+static uint64_t produced_now(const struct hk_group *g)
+{
+    struct hk_source *source = g->cfg.source;
+    uint64_t produced = g->primary->produced;
+
+    return source->produced ? hk_max_u64(produced, source->produced(source).v) : produced;
+}
+
 static void primary_status(const struct hk_group *g, const struct hk_now *now,
                            struct hk_group_status *st)
 {
     const struct hk_primary *p = g->primary;
-    uint64_t produced = p->produced;
+    uint64_t produced = produced_now(g);
 
     st->session = p->sender.running ? HK_SESSION_UP
                   : p->greeting     ? HK_SESSION_GREETING
@@ -83,6 +91,8 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
     if (!st->in_sync) {
         st->lose_bytes = hk_lag_bytes(&p->super.history, p->durable, produced);
         st->lose_ns = hk_lag_age_ns(&p->oldest, now->mono_ns, now->real_ns);
+        if (st->lose_bytes > 0 && st->lose_ns == 0)
+            st->lose_ns = 1; /* published just now */
     }
     st->apply_lag_bytes =
         hk_lag_bytes(&p->super.history, hk_min_u64(p->sender.applied, p->durable), p->durable);
