@@ -47,6 +47,19 @@ static uint64_t source_time_at(struct hk_source *s, struct hk_lsn lsn)
     return r ? hk_ring_reader_time_at(r, lsn) : 0;
 }
 
+static struct hk_lsn source_produced(struct hk_source *s)
+{
+    struct hk_node_primary *p = HK_CONTAINER_OF(s, struct hk_node_primary, source);
+    struct hk_ring_reader *r = reader_of(p), look;
+    struct hk_lsn produced = HK_LSN(0);
+
+    if (!r)
+        return produced;
+    look = *r; /* a look ahead: the reader itself goes on where it stood */
+    hk_ring_reader_poll(&look, UINT32_MAX, &produced);
+    return produced;
+}
+
 int hk_node_primary_gather(struct hk_node *n, struct hk_lsn lsn, uint32_t bytes)
 {
     return source_gather(&n->primary->source, lsn, bytes, n->iov, HK_NODE_IOV_MAX);
@@ -292,7 +305,7 @@ int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
         return 1;
     }
     p->readable = true;
-    p->source = (struct hk_source){source_gather, source_time_at};
+    p->source = (struct hk_source){source_gather, source_time_at, source_produced};
     n->primary = p;
     n->cfg.source = &p->source;
     return 0;

@@ -101,6 +101,19 @@ static uint64_t time_at(struct hk_source *source, struct hk_lsn lsn)
     return cap_slot(s, (uint64_t)slot)->time_ns;
 }
 
+/* The published end as it is now, without following it. */
+static struct hk_lsn produced_now(struct hk_source *source)
+{
+    struct sim *s = HK_CONTAINER_OF(source, struct sim, rep.source);
+    uint64_t index = s->rep.read_idx, lsn = s->rep.read_lsn;
+
+    if (!s->rep.attached || !s->cap.ring_there)
+        return HK_LSN(0);
+    while (index < cap_producer(s)->head && cap_slot(s, index)->lsn == lsn)
+        lsn += record_span(cap_slot(s, index++));
+    return HK_LSN(lsn);
+}
+
 /* ---- actions ---- */
 
 static void to_capture(struct sim *s, uint32_t kind, const struct ipc_msg *m)
@@ -343,6 +356,7 @@ void rep_ipc(struct sim *s, uint64_t gen, void *p)
     if (!msg)
         return;
     m = msg->body;
+    sim_trace(s, "ipc. to replicator: %llu", msg->kind, 0, 0);
     switch (msg->kind) {
     case IPC_ATTACHED: on_attached(s, m); break;
     case IPC_STATE:
@@ -399,7 +413,7 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     s->rep.proc.timer_at = 0;
     s->rep.attached = s->rep.attaching = s->rep.want_room = false;
     memset(&s->rep.ring_id, 0, sizeof(s->rep.ring_id));
-    s->rep.source = (struct hk_source){gather, time_at};
+    s->rep.source = (struct hk_source){gather, time_at, produced_now};
     fill_cfg(s, &cfg);
     if (s->rep.memory_bytes == 0) {
         s->rep.memory_bytes = hk_group_bytes(&cfg);
