@@ -7,6 +7,7 @@
  */
 #include "replicator/io/link_backend.h"
 
+#include "replicator/io/clock.h"
 #include "replicator/io/reactor.h"
 
 #include <arpa/inet.h>
@@ -41,6 +42,8 @@ enum {
     GSO_BYTES_MAX = 65507,
     SOCKET_BUFFER_BYTES = 16 << 20,
 };
+
+#define RX_RETRY_NS 10000000ull
 
 struct udp_tx {
     struct hk_link_buf buf; /* first */
@@ -83,6 +86,7 @@ struct udp_link {
     struct hk_completion rx_completion;
     struct msghdr rx_hdr;
     bool rx_armed;
+    uint64_t rx_retry_ns; /* not armed before, after an error that may stay */
     uint16_t rx_group;
     bool rx_registered;
     uint32_t rx_count; /* buffers, a power of two */
@@ -282,10 +286,13 @@ static void udp_received(struct hk_completion *c, int32_t result, uint32_t cqe_f
         else
             rx_give_back(u, buffer);
     }
-    /* Ended: no buffers, an error left by an ICMP message, or cancelled. Armed again by the next
-     * poll, so that an error that stays cannot keep the reactor turning here. */
-    if (!(cqe_flags & IORING_CQE_F_MORE))
-        u->rx_armed = false;
+    if (cqe_flags & IORING_CQE_F_MORE)
+        return;
+    /* Ended; the next poll arms it again. No buffers and errors left by ICMP messages are part of
+     * life, one each; any other may stay, and must not keep the reactor turning. */
+    u->rx_armed = false;
+    if (result < 0 && result != -ENOBUFS && result != -ECONNREFUSED && result != -ECANCELED)
+        u->rx_retry_ns = hk_clock_mono_ns() + RX_RETRY_NS;
 }
 
 static uint32_t udp_rx_burst(struct hk_link *l, uint8_t *ret_frames[], uint32_t ret_bytes[],
@@ -305,7 +312,7 @@ static uint32_t udp_rx_burst(struct hk_link *l, uint8_t *ret_frames[], uint32_t 
         if (r->bytes == 0)
             u->rx_head++;
     }
-    if (!u->rx_armed && u->rx_head == u->rx_tail && n == 0)
+    if (!u->rx_armed && n == 0 && u->rx_retry_ns <= l->now_ns)
         rx_arm(u);
     return n;
 }
@@ -316,7 +323,7 @@ static void udp_rx_done(struct hk_link *l)
 
     while (u->rx_given != u->rx_head)
         rx_give_back(u, u->rx[u->rx_given++ & (u->rx_count - 1)].buffer);
-    if (!u->rx_armed)
+    if (!u->rx_armed && u->rx_retry_ns <= l->now_ns)
         rx_arm(u);
 }
 
@@ -332,7 +339,9 @@ static bool udp_is_up(const struct hk_link *l)
 
 static uint64_t udp_deadline_ns(const struct hk_link *l)
 {
-    return UINT64_MAX;
+    const struct udp_link *u = (const void *)l;
+
+    return u->rx_armed ? UINT64_MAX : u->rx_retry_ns;
 }
 
 static void udp_device_stats(const struct hk_link *l, struct hk_link_stats *s)
@@ -377,7 +386,8 @@ static void udp_free(struct hk_link *l)
     static struct hk_completion ignored = {hk_completion_ignore};
     struct udp_link *u = of(l);
 
-    if (u->rx_armed || u->msgs_in_flight > 0) {
+    /* Not our ring any more: its thread is gone, and requests touch memory only in its context. */
+    if (hk_reactor_is_ours(u->reactor) && (u->rx_armed || u->msgs_in_flight > 0)) {
         struct io_uring_sqe *sqe;
 
         sqe = hk_reactor_sqe(u->reactor, &ignored);

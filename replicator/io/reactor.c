@@ -49,6 +49,7 @@ struct hk_reactor {
     struct hk_now now;
     int wake_fd;
     bool claimed;
+    pid_t owner; /* thread that claimed */
     uint16_t buffer_groups;
     uint64_t work_ns;    /* when there last was something to do */
     uint32_t idle_turns; /* in a row */
@@ -69,6 +70,7 @@ struct hk_reactor {
 static void claim(struct hk_reactor *r)
 {
     r->claimed = true;
+    r->owner = gettid();
     if (r->ring.flags & IORING_SETUP_R_DISABLED) {
         /* liburing 2.3 declares io_uring_enable_rings and does not export it. */
         long ret =
@@ -76,6 +78,11 @@ static void claim(struct hk_reactor *r)
 
         HK_ASSERT(ret == 0);
     }
+}
+
+bool hk_reactor_is_ours(const struct hk_reactor *r)
+{
+    return !r->claimed || r->owner == gettid();
 }
 
 static void submit(struct hk_reactor *r)
@@ -249,6 +256,8 @@ void hk_reactor_unwatch(struct hk_reactor *r, int fd)
         if (w->state != WATCH_ARMED || w->fd != fd)
             continue;
         w->state = WATCH_CANCELLED;
+        if (!hk_reactor_is_ours(r))
+            continue; /* nobody turns it any more; the poll ends with the ring */
         sqe = hk_reactor_sqe(r, &r->ignore);
         io_uring_prep_poll_remove(sqe, (uint64_t)(uintptr_t)&w->completion);
         /* Submitted at once: the caller may close the descriptor and reuse its number. */

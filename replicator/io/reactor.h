@@ -3,13 +3,14 @@
  * The reactor: one thread that turns. Each turn reads the clock once, hands out completions of its
  * one io_uring (disks, UDP links, wake-ups), calls every poller, and submits everything the pollers
  * queued in one system call. When a turn found nothing to do it backs off: it spins a little,
- * yields the processor for about the time an answer takes, then sleeps in the ring's wait until a completion, a wake-up or the nearest
- * deadline. A poller that cannot wake the ring (DPDK has no interrupt here) bounds the sleep: it
- * grows from 20 to 50 to 200 microseconds. So an idle site costs little, and two sites share two
- * cores.
+ * yields the processor for about the time an answer takes, then sleeps in the ring's wait until a
+ * completion, a wake-up or the nearest deadline. A poller that cannot wake the ring (a card without
+ * interrupts) bounds the sleep: it grows from 20 to 50 to 200 microseconds. So an idle site costs
+ * little, and two sites share two cores.
  *
  * Created anywhere; from the first turn on, one thread owns it and everything attached to it. Only
- * hk_reactor_wake and hk_reactor_stop may be called by others.
+ * hk_reactor_wake and hk_reactor_stop may be called by others. When the owner turns no more, what
+ * is attached, and then the reactor, may be freed by any one thread.
  */
 #ifndef HK_IO_REACTOR_H
 #define HK_IO_REACTOR_H
@@ -92,6 +93,8 @@ void hk_reactor_stats(const struct hk_reactor *r, struct hk_reactor_stats *ret);
 struct hk_completion {
     void (*done)(struct hk_completion *c, int32_t result, uint32_t cqe_flags);
 };
+/* This thread may submit: it owns the ring, or nobody does yet. */
+bool hk_reactor_is_ours(const struct hk_reactor *r);
 /* A `done` for requests whose result nobody needs. */
 void hk_completion_ignore(struct hk_completion *c, int32_t result, uint32_t cqe_flags);
 /*

@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -487,6 +488,37 @@ static void test_free_in_full_flight(void **state)
     close_pair(p);
 }
 
+static void *run_reactor(void *arg)
+{
+    return (void *)(intptr_t)hk_reactor_run(arg);
+}
+
+/* Opened by one thread, run by another that ends, freed by the first: what a daemon does. */
+static void test_freed_by_another_thread(void **state)
+{
+    struct pair *p = open_pair(NULL, 1500);
+    int fds[2];
+    pthread_t t;
+    void *ret;
+
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(hk_reactor_watch(p->a.reactor, fds[0], false, NULL, NULL), 0);
+    for (int i = 0; i < 100; i++)
+        send_one(&p->a, 1000);
+    hk_link_flush(p->a.link);
+    assert_int_equal(pthread_create(&t, NULL, run_reactor, p->a.reactor), 0);
+    for (int i = 0; i < 2000 && p->b.good < 100; i++)
+        turn(&p->b);
+    assert_int_equal(p->b.good, 100);
+    hk_reactor_stop(p->a.reactor);
+    pthread_join(t, &ret);
+    assert_null(ret);
+    hk_reactor_unwatch(p->a.reactor, fds[0]);
+    close(fds[0]);
+    close(fds[1]);
+    close_pair(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -499,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_impairment),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_free_in_full_flight),
+        cmocka_unit_test(test_freed_by_another_thread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
