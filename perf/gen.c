@@ -40,6 +40,28 @@ void nbdkit_error(const char *fmt, ...)
 
 void nbdkit_debug(const char *fmt, ...) {}
 
+/* The engine's way to hear that the process is to end: here, once the measurement is over. */
+static pthread_mutex_t quit_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t quit_cond = PTHREAD_COND_INITIALIZER;
+static bool quit;
+
+int nbdkit_nanosleep(unsigned seconds, unsigned nanoseconds)
+{
+    pthread_mutex_lock(&quit_lock);
+    while (!quit)
+        pthread_cond_wait(&quit_cond, &quit_lock);
+    pthread_mutex_unlock(&quit_lock);
+    return -1;
+}
+
+static void tell_quit(void)
+{
+    pthread_mutex_lock(&quit_lock);
+    quit = true;
+    pthread_cond_signal(&quit_cond);
+    pthread_mutex_unlock(&quit_lock);
+}
+
 struct gen {
     struct hk_engine *engine;
     uint32_t threads, bytes, volume_blocks;
@@ -172,13 +194,25 @@ static int measure(struct gen *g)
     return 0;
 }
 
+/* Served, replicated, and nothing of an earlier life is left to send. */
+static bool ready(const struct gen *g)
+{
+    struct hk_capture_status s;
+
+    pthread_mutex_lock(&g->engine->lock);
+    hk_capture_status(g->engine->capture, &s);
+    pthread_mutex_unlock(&g->engine->lock);
+    return !s.barred && s.attached && s.state == HK_STATE_REPLICATING && s.durable.v > 0 &&
+           s.durable.v >= s.produced.v;
+}
+
 static int wait_for_standby(struct gen *g)
 {
-    uint64_t deadline = now_ns() + 60000000000u;
+    uint64_t deadline = now_ns() + 30000000000u;
 
-    while (!hk_engine_admits(g->engine) || durable_of(g) == 0 || durable_of(g) < produced_of(g)) {
+    while (!ready(g)) {
         if (now_ns() > deadline) {
-            fprintf(stderr, "hk-gen: no standby within 60 s\n");
+            fprintf(stderr, "hk-gen: no standby within 30 s\n");
             return 1;
         }
         usleep(20000);
@@ -202,6 +236,7 @@ static int run(struct gen *g, const char *group, const char *site)
     if (g->sample_us && !hk_engine_open(conf, &g->engine)) {
         if (!hk_engine_start(g->engine)) {
             r = wait_for_standby(g) || measure(g);
+            tell_quit();
             hk_engine_stop(g->engine);
         }
         hk_engine_free(g->engine);
