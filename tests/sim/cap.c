@@ -90,6 +90,7 @@ static void tell_state(struct sim *s)
     s->cap.state_dirty = false;
     s->cap.told_ns = s->now;
     s->cap.last_state = cap_producer(s)->state;
+    m.conn = s->cap.conn;
     m.lease = s->cap.lease;
     m.state = st->state;
     m.released = st->released;
@@ -307,7 +308,7 @@ void cap_submit(struct sim *s, struct sim_op *op)
 
 /* ---- messages from the replicator ---- */
 
-static void on_attach(struct sim *s)
+static void on_attach(struct sim *s, uint32_t conn)
 {
     struct hk_now now = sim_clock(s, 0);
     struct hk_capture_status *st = &s->cap.status;
@@ -315,7 +316,9 @@ static void on_attach(struct sim *s)
 
     s->cap.lease = hk_capture_attach(s->cap.c, &now);
     s->cap.sink = true;
+    s->cap.conn = conn;
     hk_capture_status(s->cap.c, st);
+    m.conn = s->cap.conn;
     m.lease = s->cap.lease;
     m.state = st->state;
     m.ring_id = ring_header(s)->ring_id;
@@ -357,6 +360,7 @@ static void on_insert(struct sim *s, const struct ipc_msg *m)
     struct hk_now now = sim_clock(s, 0);
     struct ipc_msg r = {0};
 
+    r.conn = s->cap.conn;
     r.request = m->request;
     r.error = hk_capture_insert(s->cap.c, m->lease, m->record_type, &m->mark, sizeof(m->mark), &now,
                                 &r.lsn, &r.end);
@@ -381,7 +385,7 @@ void cap_ipc(struct sim *s, uint64_t gen, void *p)
         return;
     m = msg->body;
     switch (msg->kind) {
-    case IPC_ATTACH: on_attach(s); break;
+    case IPC_ATTACH: on_attach(s, m->conn); break;
     case IPC_REPORT: on_report(s, m); break;
     case IPC_INSERT: on_insert(s, m); break;
     case IPC_PEER:
@@ -389,6 +393,8 @@ void cap_ipc(struct sim *s, uint64_t gen, void *p)
         SIM_CHECK(s, "I12", rc != -EEXIST, "another standby is bound although there is only one");
         break;
     case IPC_CLOSED:
+        if (m->conn != s->cap.conn)
+            break;
         s->cap.sink = false;
         hk_capture_detach(s->cap.c, s->cap.lease, &now);
         break;
@@ -565,12 +571,15 @@ static void cap_gone(struct sim *s)
 
 void cap_kill(struct sim *s)
 {
+    struct ipc_msg closed = {.conn = s->cap.conn};
+
     if (!s->cap.proc.up)
         return;
     sim_trace(s, "kill capture", 0, 0, 0);
     cap_gone(s);
     if (s->cap.sink)
-        fifo_push(s, &s->c2r, s->o.ipc_ns, &s->rep.proc, rep_ipc, IPC_CLOSED, NULL, 0);
+        fifo_push(s, &s->c2r, s->o.ipc_ns, &s->rep.proc, rep_ipc, IPC_CLOSED, &closed,
+                  sizeof(closed));
     s->cap.sink = false;
     sim_at(s, s->now + NS_MS + rng_around(&s->rng_fault, 100 * NS_MS), NULL, cap_start, 0, NULL);
 }

@@ -65,10 +65,13 @@ static void kill_some(struct sim *s, enum sim_fault kind, struct sim_proc *p)
 
 static void pause_some(struct sim *s, enum sim_fault kind, struct sim_proc *p)
 {
+    uint64_t until = s->now + NS_MS + rng_around(&s->rng_fault, s->o.contact_ns / 2);
+
     if (!p->up)
         return;
     sim_struck(s, kind);
-    p->paused_until = s->now + NS_MS + rng_around(&s->rng_fault, s->o.contact_ns / 2);
+    if (until > p->paused_until)
+        p->paused_until = until;
     sim_trace(s, "paus fault %llu until %llu us", kind, p->paused_until / NS_US, 0);
 }
 
@@ -231,20 +234,11 @@ static void strike(struct sim *s, uint64_t kind, void *p)
         next_strike(s, (enum sim_fault)kind);
 }
 
-static void heal(struct sim *s, struct sim_proc *p)
-{
-    p->kill_in = 0;
-    if (p->paused_until > s->now)
-        p->paused_until = s->now;
-}
-
 /* From here on nothing strikes any more; a side that was declared lost stays lost. */
 void oper_stop_faults(struct sim *s)
 {
     s->faults_on = false;
-    heal(s, &s->cap.proc);
-    heal(s, &s->rep.proc);
-    heal(s, &s->sby.proc);
+    s->cap.proc.kill_in = s->rep.proc.kill_in = s->sby.proc.kill_in = 0;
     s->dir[0].down_until = s->dir[1].down_until = s->now;
     sim_trace(s, "heal all faults stop", 0, 0, 0);
 }

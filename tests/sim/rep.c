@@ -116,10 +116,11 @@ static struct hk_lsn produced_now(struct hk_source *source)
 
 /* ---- actions ---- */
 
-static void to_capture(struct sim *s, uint32_t kind, const struct ipc_msg *m)
+static void to_capture(struct sim *s, uint32_t kind, struct ipc_msg *m)
 {
     if (!s->cap.proc.up)
         return;
+    m->conn = s->rep.proc.life;
     fifo_push(s, &s->r2c, rng_around(&s->rng, s->o.ipc_ns), &s->cap.proc, cap_ipc, kind, m,
               sizeof(*m));
 }
@@ -357,6 +358,10 @@ void rep_ipc(struct sim *s, uint64_t gen, void *p)
         return;
     m = msg->body;
     sim_trace(s, "ipc. to replicator: %llu", msg->kind, 0, 0);
+    if (m->conn != s->rep.proc.life) {
+        sim_free(s, msg);
+        return;
+    }
     switch (msg->kind) {
     case IPC_ATTACHED: on_attached(s, m); break;
     case IPC_STATE:
@@ -453,13 +458,16 @@ void rep_gone(struct sim *s, bool quietly)
 
 void rep_kill(struct sim *s)
 {
+    struct ipc_msg closed = {.conn = s->rep.proc.life};
+
     if (!s->rep.proc.up)
         return;
     sim_trace(s, "kill replicator", 0, 0, 0);
     rep_gone(s, false);
     /* What it had sent is still read; then the capture side sees the end of the connection. */
     if (s->cap.proc.up)
-        fifo_push(s, &s->r2c, s->o.ipc_ns, &s->cap.proc, cap_ipc, IPC_CLOSED, NULL, 0);
+        fifo_push(s, &s->r2c, s->o.ipc_ns, &s->cap.proc, cap_ipc, IPC_CLOSED, &closed,
+                  sizeof(closed));
     sim_at(s, s->now + NS_MS + rng_around(&s->rng_fault, 200 * NS_MS), NULL, rep_start, 0, NULL);
 }
 

@@ -304,7 +304,8 @@ void sby_start(struct sim *s, uint64_t a, void *p)
     s->sby.failover_op = 0;
     s->sby.disk.submit = disk_submit;
     check_standby_starts(s);
-    s->sby.promoting = s->sby.promoting || (sby_durable(s)->flags & HK_SF_PROMOTING);
+    if (naive_super(&s->super, false, &s->pmd_super) && (s->pmd_super.flags & HK_SF_PROMOTING))
+        s->sby.promoting = true;
     fill_cfg(s, &cfg);
     if (s->sby.memory_bytes == 0) {
         s->sby.memory_bytes = hk_group_bytes(&cfg);

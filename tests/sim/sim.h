@@ -261,6 +261,7 @@ struct sim_cap {
     bool uncaptured;    /* some write passed without capture, ever */
     bool wake_pending, sink /* a replicator is attached */, state_dirty;
     uint64_t lease, released; /* released: highest that was accepted */
+    uint32_t conn;            /* whom the lease was given to */
     struct sim_op ops;        /* list head of those begun */
     uint32_t in_flight, last_state, stop_flushed;
     uint64_t told_ns, stop_since, redo_lsn;
@@ -486,6 +487,7 @@ enum {
     IPC_CLOSED
 };
 struct ipc_msg {
+    uint32_t conn; /* the replicator's life: one connection each */
     uint64_t lease;
     struct hk_lsn released, acked, durable, produced;
     uint64_t contact_ns, request, tail;
