@@ -587,3 +587,8 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
         c->durable >= c->serve_lsn &&
         !((c->super.flags | c->want.flags) & (HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_CLEAN));
 }
+
+enum hk_group_state hk_capture_state(const struct hk_capture *c)
+{
+    return c->state;
+}

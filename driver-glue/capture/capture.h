@@ -176,6 +176,8 @@ struct hk_capture_status {
     struct hk_lsn mode_end; /* end of the newest mode record; 0: none yet */
 };
 void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret);
+/* The state alone, for those who look often. */
+enum hk_group_state hk_capture_state(const struct hk_capture *c);
 
 /*
  * May the volumes be served at all (reads too)? Not before redo is complete; under on-link-loss =

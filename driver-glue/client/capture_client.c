@@ -145,7 +145,7 @@ static int send_message(struct hk_capture_client *c, struct hk_cap_ipc *m,
     m->magic = HK_CAP_IPC_MAGIC;
     m->type = (uint16_t)type;
     m->lease = c->lease;
-    if (send(c->socket_fd, m, sizeof(*m), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    if (send(c->socket_fd, m, hk_cap_ipc_bytes(m->type), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         return errno == EWOULDBLOCK ? -EAGAIN : -errno;
     return 0;
 }
@@ -204,8 +204,8 @@ static int receive(struct hk_capture_client *c, int ret_fds[FDS], int *ret_fd_co
         *ret_fd_count = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
         memcpy(ret_fds, CMSG_DATA(h), sizeof(int) * (size_t)*ret_fd_count);
     }
-    if (got != sizeof(c->in) || c->in.magic != HK_CAP_IPC_MAGIC ||
-        (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+    if ((size_t)got < offsetof(struct hk_cap_ipc, attach) || c->in.magic != HK_CAP_IPC_MAGIC ||
+        got != hk_cap_ipc_bytes(c->in.type) || (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
         return -EPROTO;
     return 1;
 }

@@ -53,9 +53,9 @@ static void say_state(struct hk_engine *e)
     struct hk_capture_status s;
     const char *group = e->conf.group_name;
 
-    hk_capture_status(e->capture, &s);
-    if (s.state == e->said)
+    if (hk_capture_state(e->capture) == e->said)
         return;
+    hk_capture_status(e->capture, &s);
     kick(e); /* the replicator hears of it at once */
     switch (s.state) {
     case HK_STATE_PACING:
@@ -334,6 +334,16 @@ int hk_engine_read(struct hk_engine *e, uint16_t volume, void *data, uint32_t le
             return rc;
     }
     return hk_origin_read(&e->origin[volume], data, length, offset);
+}
+
+uint32_t hk_engine_waiting(struct hk_engine *e)
+{
+    struct hk_capture_status s;
+
+    pthread_mutex_lock(&e->lock);
+    hk_capture_status(e->capture, &s);
+    pthread_mutex_unlock(&e->lock);
+    return s.waiting + s.held;
 }
 
 bool hk_engine_admits(struct hk_engine *e)

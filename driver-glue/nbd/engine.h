@@ -59,6 +59,8 @@ int hk_engine_request(struct hk_engine *e, uint16_t volume, uint8_t type, uint8_
                       uint64_t offset, uint32_t length, const void *data);
 int hk_engine_read(struct hk_engine *e, uint16_t volume, void *data, uint32_t length,
                    uint64_t offset);
+/* Requests that wait for room or for the standby. */
+uint32_t hk_engine_waiting(struct hk_engine *e);
 /* May this volume be opened? false: it has said why. */
 bool hk_engine_admits(struct hk_engine *e);
 

@@ -35,7 +35,6 @@ static unsigned threads = THREADS_DEFAULT;
 struct handle {
     uint16_t volume;
     unsigned writing; /* atomic: writes of this connection in progress */
-    bool told;
 };
 
 void hk_assert_fail(const char *expr, const char *file, int line)
@@ -225,6 +224,21 @@ static int hikae_pread(void *handle, void *data, uint32_t count, uint64_t offset
     return result(hk_engine_read(engine, h->volume, data, count, offset));
 }
 
+/* Once: that many writes of a connection in flight, and they do wait. */
+static void say_threads(const struct handle *h, unsigned writing)
+{
+    static bool told;
+
+    if (__atomic_load_n(&told, __ATOMIC_RELAXED) ||
+        hk_engine_waiting(engine) + THREADS_KEPT <= threads ||
+        __atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+        return;
+    nbdkit_error(HK_MSG_THREADS
+                 " volume %s: a client has %u writes in flight on a connection of %u threads, and "
+                 "they wait: its reads wait behind them; start nbdkit with -t %u or more",
+                 conf.volume[h->volume].name, writing, threads, 2 * threads);
+}
+
 /* In pieces a record may have, one after the other: a failed piece ends it. */
 static int change(struct handle *h, uint8_t type, const void *data, uint32_t count, uint64_t offset,
                   uint32_t flags, uint32_t piece_max)
@@ -234,12 +248,8 @@ static int change(struct handle *h, uint8_t type, const void *data, uint32_t cou
     unsigned writing = __atomic_add_fetch(&h->writing, 1, __ATOMIC_RELAXED);
     int rc = 0;
 
-    if (writing + THREADS_KEPT > threads && !__atomic_exchange_n(&h->told, true, __ATOMIC_RELAXED))
-        nbdkit_error(HK_MSG_THREADS
-                     " volume %s: a client has %u writes in flight on a connection of %u threads; "
-                     "if the standby is slow, its reads wait behind them; start nbdkit with -t %u "
-                     "or more",
-                     conf.volume[h->volume].name, writing, threads, 2 * threads);
+    if (writing + THREADS_KEPT > threads)
+        say_threads(h, writing);
     while (count > 0 && rc == 0) {
         uint32_t some = count < piece_max ? count : piece_max;
 

@@ -82,7 +82,7 @@ static int send_out(struct hk_service *s, const struct peer *p, enum hk_cap_ipc_
     s->out.magic = HK_CAP_IPC_MAGIC;
     s->out.type = (uint16_t)type;
     s->out.lease = p->lease;
-    if (send(p->fd, &s->out, sizeof(s->out), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    if (send(p->fd, &s->out, hk_cap_ipc_bytes(s->out.type), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         return -errno;
     return 0;
 }
@@ -121,7 +121,7 @@ static int send_attached(struct hk_service *s, const struct peer *p)
         struct cmsghdr align;
     } control = {.bytes = {0}};
     struct hk_cap_ipc *m = fresh_out(s);
-    struct iovec iov = {m, sizeof(*m)};
+    struct iovec iov = {m, hk_cap_ipc_bytes(HK_IPC_ATTACHED)};
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
                          .msg_control = control.bytes,
@@ -246,6 +246,12 @@ static int on_message(struct hk_service *s, struct peer *p, const struct hk_now 
     return -1;
 }
 
+static bool whole(const struct hk_cap_ipc *m, ssize_t bytes)
+{
+    return bytes >= (ssize_t)offsetof(struct hk_cap_ipc, attach) && m->magic == HK_CAP_IPC_MAGIC &&
+           bytes == (ssize_t)hk_cap_ipc_bytes(m->type);
+}
+
 /* Everything a peer has sent, at most so much at once that others get their turn. */
 static void read_peer(struct hk_service *s, struct peer *p)
 {
@@ -259,7 +265,7 @@ static void read_peer(struct hk_service *s, struct peer *p)
             return;
         hk_engine_now(&now);
         pthread_mutex_lock(&s->e->lock);
-        if (n != sizeof(s->in) || s->in.magic != HK_CAP_IPC_MAGIC)
+        if (!whole(&s->in, n))
             rc = -1;
         else
             rc = on_message(s, p, &now);

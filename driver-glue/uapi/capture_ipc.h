@@ -111,4 +111,26 @@ struct hk_cap_ipc {
     };
 };
 
+/* Bytes of a datagram of this type; 0: no such type. A receiver demands exactly so many. */
+static inline uint32_t hk_cap_ipc_bytes(uint16_t type)
+{
+    const uint32_t head = offsetof(struct hk_cap_ipc, attach);
+    const struct hk_cap_ipc *m = NULL;
+
+    switch ((enum hk_cap_ipc_type)type) {
+    case HK_IPC_ATTACH: return head + sizeof(m->attach);
+    case HK_IPC_ATTACHED: return head + sizeof(m->attached);
+    case HK_IPC_REFUSED: return head + sizeof(m->refused);
+    case HK_IPC_REPORT: return head + sizeof(m->report);
+    case HK_IPC_INSERT: return head + sizeof(m->insert);
+    case HK_IPC_INSERTED: return head + sizeof(m->inserted);
+    case HK_IPC_STATE: return head + sizeof(m->state);
+    case HK_IPC_DETACH:
+    case HK_IPC_STOP: return head;
+    case HK_IPC_EPOCH: return head + sizeof(m->epoch);
+    case HK_IPC_PEER: return head + sizeof(m->peer);
+    }
+    return 0;
+}
+
 #endif

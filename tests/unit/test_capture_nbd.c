@@ -462,6 +462,14 @@ static int raw_connect(const struct site *s)
     return fd;
 }
 
+static void receive(int fd, struct hk_cap_ipc *ret)
+{
+    ssize_t n = recv(fd, ret, sizeof(*ret), 0);
+
+    assert_true(n > 0);
+    assert_int_equal(n, hk_cap_ipc_bytes(ret->type));
+}
+
 /* Goal: nothing a replicator says can hurt the plugin, and the newest lease is the only one. */
 static void test_bad_replicators(void **state)
 {
@@ -483,32 +491,32 @@ static void test_bad_replicators(void **state)
     fd = raw_connect(&s); /* a report without a lease */
     m = (struct hk_cap_ipc){.magic = HK_CAP_IPC_MAGIC, .type = HK_IPC_REPORT, .lease = 1};
     m.report.durable = m.report.acked = 4096 + 128;
-    assert_int_equal(send(fd, &m, sizeof(m), 0), sizeof(m));
-    assert_int_equal(recv(fd, &answer, sizeof(answer), 0), sizeof(answer));
+    assert_int_equal(send(fd, &m, hk_cap_ipc_bytes(m.type), 0), hk_cap_ipc_bytes(m.type));
+    receive(fd, &answer);
     assert_int_equal(answer.type, HK_IPC_REFUSED);
     assert_int_equal(recv(fd, &answer, sizeof(answer), 0), 0);
     close(fd);
     fd = raw_connect(&s); /* another group */
     m = (struct hk_cap_ipc){.magic = HK_CAP_IPC_MAGIC, .type = HK_IPC_ATTACH};
     m.attach.version = HK_CAP_IPC_VERSION;
-    assert_int_equal(send(fd, &m, sizeof(m), 0), sizeof(m));
-    assert_int_equal(recv(fd, &answer, sizeof(answer), 0), sizeof(answer));
+    assert_int_equal(send(fd, &m, hk_cap_ipc_bytes(m.type), 0), hk_cap_ipc_bytes(m.type));
+    receive(fd, &answer);
     assert_int_equal(answer.refused.reason, HK_CAP_REFUSE_GROUP);
     close(fd);
     assert_int_equal(hk_uuid_parse(GROUP, &group), 0);
     m.attach.group_id = group;
     fd = raw_connect(&s);
-    assert_int_equal(send(fd, &m, sizeof(m), 0), sizeof(m));
-    assert_int_equal(recv(fd, &answer, sizeof(answer), 0), sizeof(answer));
+    assert_int_equal(send(fd, &m, hk_cap_ipc_bytes(m.type), 0), hk_cap_ipc_bytes(m.type));
+    receive(fd, &answer);
     assert_int_equal(answer.type, HK_IPC_ATTACHED);
     lease = answer.lease;
     second = raw_connect(&s); /* takes the lease: the first is cut off */
-    assert_int_equal(send(second, &m, sizeof(m), 0), sizeof(m));
-    assert_int_equal(recv(second, &answer, sizeof(answer), 0), sizeof(answer));
+    assert_int_equal(send(second, &m, hk_cap_ipc_bytes(m.type), 0), hk_cap_ipc_bytes(m.type));
+    receive(second, &answer);
     assert_true(answer.lease > lease);
     lease = answer.lease;
     do {
-        assert_int_equal(recv(fd, &answer, sizeof(answer), 0), sizeof(answer));
+        receive(fd, &answer);
     } while (answer.type == HK_IPC_STATE);
     assert_int_equal(answer.type, HK_IPC_REFUSED);
     assert_int_equal(recv(fd, &answer, sizeof(answer), 0), 0);
@@ -516,9 +524,9 @@ static void test_bad_replicators(void **state)
     /* More durable than was ever produced. */
     m = (struct hk_cap_ipc){.magic = HK_CAP_IPC_MAGIC, .type = HK_IPC_REPORT, .lease = lease};
     m.report.durable = m.report.acked = m.report.released = 1ull << 40;
-    assert_int_equal(send(second, &m, sizeof(m), 0), sizeof(m));
+    assert_int_equal(send(second, &m, hk_cap_ipc_bytes(m.type), 0), hk_cap_ipc_bytes(m.type));
     do {
-        assert_int_equal(recv(second, &answer, sizeof(answer), 0), sizeof(answer));
+        receive(second, &answer);
     } while (answer.type == HK_IPC_STATE);
     assert_int_equal(answer.refused.reason, HK_CAP_REFUSE_RANGE);
     close(second);
