@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ enum {
     TX_FRAMES_DEFAULT = 1024,
     RX_RING_BYTES = 32 << 20, /* of af_packet: what arrives while we are not running waits there */
     RX_RING_FRAMES_MAX = 8192,
+    RX_RING_FRAMES_MIN = 256,
     RX_RING_BLOCK_BYTES = 65536,
     RX_MBUFS_AF_PACKET = 512, /* the driver copies: only what we hold counts */
     RX_MBUFS_CARD = 8192,
@@ -167,6 +169,30 @@ static int choose_mtu(const struct hk_link_cfg *cfg, const struct hk_ifinfo *inf
     return 0;
 }
 
+/* Whether the process may lock so much more; without touching it. */
+static bool may_lock(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    bool ok;
+
+    if (p == MAP_FAILED)
+        return false;
+    ok = mlock2(p, bytes, MLOCK_ONFAULT) == 0;
+    munmap(p, bytes);
+    return ok;
+}
+
+/* The driver locks both its rings. A smaller one loses frames in a burst; none is no link. */
+static uint32_t ring_frames(uint32_t frame)
+{
+    uint32_t count = (uint32_t)hk_min_u64(RX_RING_BYTES / frame, RX_RING_FRAMES_MAX);
+
+    while (count > RX_RING_FRAMES_MIN && !may_lock(2 * (size_t)count * frame))
+        count /= 2;
+    return count;
+}
+
 /* The device string DPDK is given. framesz must be a power of two for every packet to fit. */
 static void device_string(const struct dpdk_link *d, char *ret, size_t max, uint32_t *ret_room)
 {
@@ -185,7 +211,7 @@ static void device_string(const struct dpdk_link *d, char *ret, size_t max, uint
                 65536 - 256);
         return;
     }
-    count = (uint32_t)hk_min_u64(RX_RING_BYTES / frame, RX_RING_FRAMES_MAX);
+    count = ring_frames(frame);
     block = (uint32_t)hk_max_u64(frame, RX_RING_BLOCK_BYTES);
     snprintf(ret, max,
              "net_af_packet_hk%u,iface=%s,qpairs=1,blocksz=%u,framesz=%u,framecnt=%u,"
