@@ -201,8 +201,8 @@ chmod +x "$work/kill.sh"
 (cd "$work" && exec fio --output="$work/fio.out" --aux-path="$work" --trigger-file="$work/trigger" \
     --trigger="$work/kill.sh" "$work/load.fio") >"$work/fio.log" 2>&1 &
 pids+=($!) fio_pid=$!
-"$stamp" --log "$work/stamp.log" --volume "0=$nbd:$((352 * MIB)):$((160 * MIB))" \
-    --volume "1=$nbdw:$((64 * MIB)):$((64 * MIB))" --depth 8 --seconds $((seconds + 30)) --seed 7 \
+"$stamp" --log "$work/stamp.log" --range "0:$((352 * MIB))+$((160 * MIB))" \
+    --range "1:$((64 * MIB))+$((64 * MIB))" --depth 8 --seconds $((seconds + 60)) --seed 7 "$nbd" "$nbdw" \
     >"$work/stamp.out" 2>&1 &
 pids+=($!) stamp_pid=$!
 for i in 1 2 3; do
@@ -253,9 +253,7 @@ sed -e 's/rw=randwrite/rw=randread/' -e 's/ioengine=nbd/ioengine=sync/' -e 's/^f
     "$work/load.fio" >"$work/verify.fio"
 check "fio verifies everything it had acknowledged" sh -c "cd '$work' && fio --aux-path='$work' '$work/verify.fio' >'$work/fio-verify.log' 2>&1 && ! grep -q 'verify: bad' '$work/fio-verify.log'"
 check "the independent checker: every acknowledged write is there, in a legal order" \
-    "$checker" --log "$work/stamp.log" --acked=durable \
-    --volume "0=$work/osaka/data.img:$((352 * MIB)):$((160 * MIB))" \
-    --volume "1=$work/osaka/wal.img:$((64 * MIB)):$((64 * MIB))"
+    "$checker" --log "$work/stamp.log" --mode sync "$work/osaka/data.img" "$work/osaka/wal.img"
 check "the standby equals its journal's prefix, replayed independently" \
     "$replay" --journal "$work/osaka/journal" --to-end \
     --volume "0=$((data_mib * MIB)):$work/replay-data.img" --volume "1=$((wal_mib * MIB)):$work/replay-wal.img" \
