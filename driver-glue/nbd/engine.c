@@ -20,7 +20,8 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-#define SECOND_NS 1000000000ull
+#define SECOND_NS      1000000000ull
+#define PACING_SAID_NS (10 * SECOND_NS)
 
 /* A request in the core's hands; lives on the stack of the nbdkit thread that waits for it. */
 struct request {
@@ -48,15 +49,32 @@ static void kick(const struct hk_engine *e)
         return; /* full: it is awake anyway */
 }
 
-static void say_state(struct hk_engine *e)
+/* A ring at its limit goes in and out of pacing many times a second: said once in a while. */
+static bool worth_saying(struct hk_engine *e, enum hk_group_state state, uint64_t mono_ns)
+{
+    if (state == HK_STATE_REPLICATING && (!e->printed || e->printed == state))
+        return false;
+    if (state == HK_STATE_PACING && e->pacing_ns && mono_ns - e->pacing_ns < PACING_SAID_NS)
+        return false;
+    if (state == HK_STATE_PACING)
+        e->pacing_ns = mono_ns;
+    return true;
+}
+
+static void say_state(struct hk_engine *e, const struct hk_now *now)
 {
     struct hk_capture_status s;
     const char *group = e->conf.group_name;
+    enum hk_group_state before = e->said;
 
-    if (hk_capture_state(e->capture) == e->said)
+    e->said = hk_capture_state(e->capture);
+    if (e->said == before)
+        return;
+    if (e->said != HK_STATE_PACING && before != HK_STATE_PACING)
+        kick(e); /* the replicator hears of it at once */
+    if (!worth_saying(e, e->said, now->mono_ns))
         return;
     hk_capture_status(e->capture, &s);
-    kick(e); /* the replicator hears of it at once */
     switch (s.state) {
     case HK_STATE_PACING:
         nbdkit_error(HK_MSG_PACING " group %s: writes wait for the link or the standby; nothing is "
@@ -85,15 +103,14 @@ static void say_state(struct hk_engine *e)
                      group);
         break;
     case HK_STATE_REPLICATING:
-        if (e->said != HK_STATE_DETACHED)
-            nbdkit_error(HK_MSG_REPLICATING " group %s: replicating", group);
+        nbdkit_error(HK_MSG_REPLICATING " group %s: replicating", group);
         break;
     case HK_STATE_INITIAL:
     case HK_STATE_SPOOLING:
     case HK_STATE_RESYNC:
-    case HK_STATE_DETACHED: break;
+    case HK_STATE_DETACHED: return;
     }
-    e->said = s.state;
+    e->printed = s.state;
 }
 
 void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
@@ -114,7 +131,7 @@ void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
     }
     if (!__atomic_load_n(&e->serving, __ATOMIC_RELAXED) && hk_capture_serving(e->capture))
         __atomic_store_n(&e->serving, true, __ATOMIC_RELEASE);
-    say_state(e);
+    say_state(e, now);
 }
 
 int hk_engine_write_meta(const struct hk_engine *e, const struct hk_capture_meta *m)
@@ -433,6 +450,19 @@ static bool drain(struct hk_engine *e)
     return drained;
 }
 
+/* It ends by itself, unless nbdkit ends without having been told to (its client hung up). */
+static void join_quit(struct hk_engine *e)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 1;
+    if (pthread_timedjoin_np(e->quit_thread, NULL, &until) == 0)
+        return;
+    pthread_cancel(e->quit_thread); /* asleep in poll, holding nothing */
+    pthread_join(e->quit_thread, NULL);
+}
+
 void hk_engine_stop(struct hk_engine *e)
 {
     struct hk_capture_status s;
@@ -448,7 +478,7 @@ void hk_engine_stop(struct hk_engine *e)
     pthread_cond_signal(&e->meta_cond);
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->meta_thread, NULL);
-    pthread_join(e->quit_thread, NULL);
+    join_quit(e);
     hk_service_stop(e->service);
     e->started = false;
     hk_capture_status(e->capture, &s);

@@ -22,10 +22,12 @@ struct hk_engine {
     struct hk_origin origin[HK_VOLUMES_MAX];
     pthread_mutex_t lock;
     struct hk_capture *capture;
-    bool stopping;            /* under lock: no more waiting beyond stop_ns */
-    uint64_t stop_ns;         /* monotonic */
-    bool serving;             /* atomic; once true it stays */
-    enum hk_group_state said; /* last state a message was written about */
+    bool stopping;               /* under lock: no more waiting beyond stop_ns */
+    uint64_t stop_ns;            /* monotonic */
+    bool serving;                /* atomic; once true it stays */
+    enum hk_group_state said;    /* last state seen */
+    enum hk_group_state printed; /* last state a message was written about; 0: none */
+    uint64_t pacing_ns;          /* when pacing was last said */
 
     int metadata_fd;
     struct hk_capture_meta meta; /* under lock: the write the metadata thread is to do */

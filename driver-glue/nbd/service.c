@@ -289,6 +289,14 @@ static void accept_peer(struct hk_service *s)
         return;
     for (unsigned i = 0; i < PEERS_MAX && !p; i++)
         p = s->peer[i].fd < 0 ? &s->peer[i] : NULL;
+    /* Whoever came and never attached makes room. */
+    for (unsigned i = 0; i < PEERS_MAX && !p; i++) {
+        if (s->peer[i].lease)
+            continue;
+        p = &s->peer[i];
+        close(p->fd);
+        p->fd = -1;
+    }
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) < 0 ||
         (who.uid != s->e->conf.reader_uid && who.uid != 0 && who.uid != geteuid())) {
         nbdkit_error(HK_MSG_REFUSED " group %s: uid %d may not read this group's ring; set "
