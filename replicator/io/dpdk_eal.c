@@ -108,9 +108,9 @@ int hk_dpdk_attach(const char *device, uint16_t *ret_port, struct hk_io_error *e
     /* A PCI device named at start is there already. */
     if (ret < 0 && ret != -EEXIST)
         return hk_io_fail(err, ret == -EPERM || ret == -EACCES || ret == -ENOMEM ? ret : -ENODEV,
-                          "DPDK does not take the device \"%s\"; "
-                          "check that it exists, that CAP_NET_RAW and CAP_NET_ADMIN are held, and "
-                          "RLIMIT_MEMLOCK",
+                          "DPDK does not take the device \"%s\"; check that it exists, that "
+                          "CAP_NET_RAW and CAP_NET_ADMIN are held, and that RLIMIT_MEMLOCK has "
+                          "room for its rings",
                           device);
     if (find_port(name, ret_port) != 0)
         return hk_io_fail(err, -ENODEV, "the device \"%s\" is no network port", device);
