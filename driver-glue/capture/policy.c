@@ -208,7 +208,8 @@ static enum hk_group_state state_of(struct hk_capture *c, uint64_t mono_ns)
         return HK_STATE_BEHIND;
     if (c->barred)
         return HK_STATE_BLOCKED;
-    if (c->stage == HK_SYNC_DEGRADED || c->stage == HK_SYNC_REJOIN)
+    /* DEGRADING too: what is decided is told, or the standby would date its contact by our word. */
+    if (c->stage != HK_SYNC_WAITING)
         return HK_STATE_DEGRADED;
     c->pace_since_ns = paced_since(c, mono_ns);
     if (c->pace_since_ns && !continues(c) &&
