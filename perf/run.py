@@ -1,0 +1,260 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmarks: each value beside a peer or a limit that was measured in the same run.
+
+usage: run.py [NAME...] [--build DIR] [--record] [--runs N] [--verbose]
+
+  capture    IOPS of 4 KiB random writes by fio through nbdkit with the Hikae plugin, beside the same
+             nbdkit with its own `file` plugin over the same file ("capture off").
+             null: a replicator that only releases; full: both daemons, mode async, DPDK on af_packet
+  pipeline   Gbit/s from the ring to durable at the standby, writes of 128 KiB, mode async, beside the
+             series limit: cores / sum of CPU seconds per byte of the stages alone, or the disk
+  sync       p50 of one writer's 4 KiB writes in mode sync, beside round trip + standby's flush + what
+             the same write costs in mode async
+
+ratio is value/ref or ref/value, whichever is larger when Hikae is better; spread is (max - min) /
+median of the ratio. `others` is how many cores were busy with something else meanwhile: a figure
+taken beside 0.3 or more of them says little. --record appends to perf/BASELINE.tsv.
+"""
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import rig as rigs  # noqa: E402
+from rig import MIB, Failed, Group, NbdServer, Rig, run  # noqa: E402
+
+TOP = pathlib.Path(__file__).resolve().parents[1]
+BASELINE = TOP / 'perf' / 'BASELINE.tsv'
+BUDGET_S = 360
+VOLUME_MIB = 256
+RECORD_BYTES = 128 << 10
+WRITERS = 4
+
+
+class Case:
+    """Pairs of (value, ref) of one case, and what belongs to them."""
+
+    def __init__(self, bench, case, unit, ref_name, larger_is_better=True):
+        self.bench, self.case, self.unit, self.ref_name = bench, case, unit, ref_name
+        self.larger = larger_is_better
+        self.pairs, self.others, self.notes = [], [], []
+
+    def add(self, value, ref, others=0.0, note=''):
+        self.pairs.append((value, ref))
+        self.others.append(others)
+        if note:
+            self.notes.append(note)
+
+    def ratios(self):
+        return [v / r if self.larger else r / v for v, r in self.pairs]
+
+    def row(self):
+        ratio = statistics.median(self.ratios())
+        return {'bench': self.bench, 'case': self.case,
+                'value': f'{statistics.median(v for v, _ in self.pairs):.4g}', 'unit': self.unit,
+                'ref_name': self.ref_name,
+                'ref_value': f'{statistics.median(r for _, r in self.pairs):.4g}',
+                'ratio': f'{ratio:.3f}',
+                'spread': f'{(max(self.ratios()) - min(self.ratios())) / ratio:.3f}',
+                'runs': str(len(self.pairs))}
+
+
+class Meter:
+    """Cores the rest of the machine used while we measured; `ours` in CPU seconds is added by hand."""
+
+    def __init__(self):
+        self.busy, self.at = rigs.busy_s(), time.monotonic()
+
+    def others(self, ours):
+        return max(0.0, (rigs.busy_s() - self.busy - ours) / (time.monotonic() - self.at))
+
+
+# ---- capture ----
+
+def compare_servers(cases, ours, off, seconds, runs):
+    for case, depth in cases:
+        for _ in range(runs):
+            ref = off.fio(depth, seconds, VOLUME_MIB)
+            value = ours.fio(depth, seconds, VOLUME_MIB)
+            case.add(value[0], ref[0], note=f'p50 {value[1]:.0f} us, off {ref[1]:.0f} us')
+
+
+def bench_capture(build, runs, seconds=1.2):
+    def cases(kind):
+        return [(Case('capture', f'{kind}-4k-qd{d}', 'IOPS', 'nbdkit file plugin'), d)
+                for d in (1, 16)]
+
+    null, full = cases('null'), cases('full')
+    with Rig(build) as rig:
+        group = Group(rig, 'null', 'async', 'udp', VOLUME_MIB)
+        plugin = group.start_plugin()
+        group.start_consumer()
+        off = NbdServer(rig, 'off', '', 'file', group.image(0))
+        compare_servers(null, plugin, off, seconds, runs)
+    with Rig(build) as rig:
+        group = Group(rig, 'full', 'async', 'dpdk', VOLUME_MIB)
+        plugin = group.start_plugin()
+        group.start_daemons()
+        rigs.wait_until('replication', lambda: group.status(0).get('state') == 'replicating', 30)
+        off = NbdServer(rig, 'off', '', 'file', group.image(0))
+        compare_servers(full, plugin, off, seconds, runs)
+    return [c for c, _ in null + full]
+
+
+# ---- pipeline ----
+
+def stages(rig, backend, megabytes=128):
+    wire = 'af_packet' if backend == 'dpdk' else 'udp'
+    out = run(rig.build.tool('hk-stages'), '--mtu', rig.mtu, '--wire', wire, '--netns',
+              ','.join(rig.netns), '--address', ','.join(rig.address), '--megabytes', megabytes,
+              '--journal', rig.work / 'stage.journal')
+    return {s['stage']: s for s in map(json.loads, out.splitlines())}
+
+
+def disk_gbit(rig):
+    """The journal's disk alone: durable 1 MiB writes, four at a time, over blocks already written."""
+    out = run('fio', '--name=d', f'--filename={rig.work}/disk.test', '--size=256m', '--rw=write',
+              '--bs=1m', '--ioengine=io_uring', '--iodepth=4', '--direct=1', '--sync=dsync',
+              '--overwrite=1', '--time_based', '--runtime=700ms', '--output-format=json')
+    return json.loads(out[out.index('{'):])['jobs'][0]['write']['bw_bytes'] * 8 / 1e9
+
+
+def pipeline_run(rig, group, backend, seconds, case):
+    parts = stages(rig, backend)
+    cpu_ns_per_kib = sum(s['cpu_ns_per_kib'] for s in parts.values())
+    cpu_limit = os.cpu_count() * 1024 * 8 / cpu_ns_per_kib
+    disk = disk_gbit(rig)
+    before, meter = group.daemon_cpu(), Meter()
+    g = group.gen(seconds, WRITERS, RECORD_BYTES)
+    cpu = [a - b for a, b in zip(group.daemon_cpu(), before)]
+    gbit = g['bytes'] * 8 / g['seconds'] / 1e9
+    kib = g['bytes'] / 1024
+    case.add(gbit, min(cpu_limit, disk), meter.others(sum(cpu) + g['cpu_seconds']),
+             f'cpu limit {cpu_limit:.1f}, disk {disk:.1f} Gbit/s; alone '
+             + ' '.join(f'{k} {s["cpu_ns_per_kib"]:.0f}' for k, s in parts.items())
+             + f' = {cpu_ns_per_kib:.0f} ns/KiB; used: writers {g["cpu_seconds"] * 1e9 / kib:.0f}'
+             f' primary {cpu[0] * 1e9 / kib:.0f} standby {cpu[1] * 1e9 / kib:.0f}')
+
+
+def bench_pipeline(build, runs, seconds=1.5):
+    cases = []
+    for mtu in (1500, 9000):
+        for name, backend in (('udp', 'udp'), ('af_packet', 'dpdk')):
+            case = Case('pipeline', f'{mtu}-{name}', 'Gbit/s', 'series limit')
+            with Rig(build, mtu) as rig:
+                group = Group(rig, 'pipe', 'async', backend, VOLUME_MIB)
+                group.start_daemons()
+                for _ in range(runs):
+                    pipeline_run(rig, group, backend, seconds, case)
+            cases.append(case)
+    return cases
+
+
+# ---- sync ----
+
+def bench_sync(build, runs, seconds=1.0):
+    case = Case('sync', 'rtt0', 'us', 'RTT+flush+async p50', larger_is_better=False)
+    with Rig(build) as rig:
+        groups = [Group(rig, mode, mode, 'dpdk', 64, port, journal_mib=256)
+                  for mode, port in (('async', 7700), ('sync', 7710))]
+        for _ in range(runs):
+            p50 = {}
+            rtt = rig.ping_us()
+            flush = json.loads(run(build.tool('hk-stages'), '--flush', '--journal',
+                                   rig.work / 'flush.test'))['p50_us']
+            for group in groups:
+                group.start_daemons()
+                p50[group.name] = group.gen(seconds, 1, 4096)
+                for d in group.daemons:
+                    rig.stop(d, signal.SIGTERM)
+            s, a = p50['sync'], p50['async']
+            case.add(s['p50_us'], rtt + flush + a['p50_us'],
+                     note=f'rtt {rtt:.0f} + flush {flush:.0f} + async {a["p50_us"]} us; '
+                     f'sync p99 {s["p99_us"]}, p99.9 {s["p999_us"]} us')
+    return [case]
+
+
+# ---- the table ----
+
+BENCHES = {'capture': bench_capture, 'pipeline': bench_pipeline, 'sync': bench_sync}
+COLUMNS = ('bench', 'case', 'value', 'unit', 'ref_name', 'ref_value', 'ratio', 'spread', 'runs')
+
+
+def show(cases, verbose):
+    rows = [[*(c.row()[k] for k in COLUMNS), f'{max(c.others):.2f}' if any(c.others) else '-']
+            for c in cases]
+    rows.insert(0, [*COLUMNS, 'others'])
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    for r in rows:
+        print('  '.join(t.ljust(w) for t, w in zip(r, widths)).rstrip())
+    for c in cases if verbose else []:
+        for (value, ref), note in zip(c.pairs, c.notes):
+            print(f'  {c.bench} {c.case}: {value:.4g} / {ref:.4g}  {note}')
+
+
+def commit():
+    out = run('git', '-C', TOP, 'rev-parse', '--short=10', 'HEAD', check=False).strip()
+    return out or '-'
+
+
+def record(cases):
+    header = BASELINE.read_text(encoding='utf-8').splitlines()[0].split('\t')
+    extra = {'commit': commit(), 'cpu': rigs.processor()}
+    with BASELINE.open('a', encoding='utf-8') as f:
+        for c in cases:
+            f.write('\t'.join({**c.row(), **extra}[k] for k in header) + '\n')
+
+
+def out_of_time(signal_number, frame):
+    raise Failed(f'more than {BUDGET_S} s; what was measured is lost')
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('names', nargs='*', choices=[*BENCHES, []], metavar='NAME')
+    p.add_argument('--build', default=TOP / 'build')
+    p.add_argument('--record', action='store_true')
+    p.add_argument('--runs', type=int, default=5)
+    p.add_argument('--verbose', action='store_true')
+    a = p.parse_args()
+    if os.geteuid() != 0:
+        print('bench: network namespaces need root', file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.alarm(BUDGET_S)
+    done, failed = [], 0
+    for name in a.names or BENCHES:
+        began = time.monotonic()
+        try:
+            cases = BENCHES[name](rigs.Build(a.build), a.runs)
+        except (Failed, OSError, ValueError, subprocess.SubprocessError) as e:
+            print(f'bench {name} failed: {e}', file=sys.stderr)
+            failed += 1
+            continue
+        show(cases, a.verbose)
+        print(f'({name}: {time.monotonic() - began:.0f} s)', flush=True)
+        done += cases
+    with contextlib.suppress(ValueError):
+        signal.alarm(0)
+    if a.record and a.runs < 5:
+        print('bench: not recorded: fewer than 5 runs', file=sys.stderr)
+        return 1
+    if a.record:
+        record(done)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
