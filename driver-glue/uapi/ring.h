@@ -53,6 +53,7 @@ struct hk_ring_producer {
     uint64_t last_time_ns;             /* newest capture time given */
     uint64_t released, acked, durable; /* as last accepted from the replicator */
     uint64_t ceiling;
+    uint64_t contact_ns; /* newest contact taken from a report, monotonic; stored before `state` */
 };
 
 struct hk_ring_side {

@@ -60,6 +60,21 @@ static struct hk_lsn source_produced(struct hk_source *s)
     return produced;
 }
 
+static bool source_look(struct hk_source *s, struct hk_source_view *ret)
+{
+    struct hk_node_primary *p = HK_CONTAINER_OF(s, struct hk_node_primary, source);
+    struct hk_ring_reader *r = reader_of(p);
+    const struct hk_ring_producer *page;
+
+    if (!r)
+        return false;
+    page = (const void *)((const uint8_t *)r->header + HK_PAGE_BYTES);
+    ret->contact_ns = hk_ring_load_acquire(&page->contact_ns);
+    ret->state = __atomic_load_n(&page->state, __ATOMIC_ACQUIRE);
+    ret->next = HK_LSN(hk_ring_load_acquire(&page->next_lsn));
+    return true;
+}
+
 int hk_node_primary_gather(struct hk_node *n, struct hk_lsn lsn, uint32_t bytes)
 {
     return source_gather(&n->primary->source, lsn, bytes, n->iov, HK_NODE_IOV_MAX);
@@ -305,7 +320,7 @@ int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
         return 1;
     }
     p->readable = true;
-    p->source = (struct hk_source){source_gather, source_time_at, source_produced};
+    p->source = (struct hk_source){source_gather, source_time_at, source_produced, source_look};
     n->primary = p;
     n->cfg.source = &p->source;
     return 0;

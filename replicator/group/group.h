@@ -18,6 +18,13 @@
 #include "replicator/group/control.h"
 #include "replicator/store/disk.h"
 
+/* Of the ring's producer page. contact_ns was read before state: it was taken in that state's past. */
+struct hk_source_view {
+    uint64_t contact_ns; /* newest contact taken from a REPORT, monotonic; 0 never */
+    uint32_t state;      /* enum hk_group_state */
+    struct hk_lsn next;  /* LSN the next record gets: above it nothing is even reserved */
+};
+
 /* Ring or spool: where log bytes come from. The reactor gathers when it executes SEND. */
 struct hk_source {
     /* Pieces of [lsn, lsn + bytes) in order; returns their number, or -ERANGE (not held any more),
@@ -29,6 +36,9 @@ struct hk_source {
     /* End of what is published at this very moment, without taking notice of it: what would be lost
      * is never less than that. NULL: the last PRODUCED event was just now. */
     struct hk_lsn (*produced)(struct hk_source *);
+    /* What the capture side says at this very moment; false: it can't be read. NULL: the last CAPTURE
+     * event is what counts, and an ack counts as seen when it was received. */
+    bool (*look)(struct hk_source *, struct hk_source_view *ret);
 };
 
 struct hk_group_cfg {

@@ -467,17 +467,34 @@ static bool next_report(struct hk_group *g, struct hk_action *ret)
     return true;
 }
 
+/*
+ * A ping is the standby's proof: it says what the capture side does at this moment, and calls an ack
+ * seen only if the capture side has taken its contact while it still waited for the standby. produced
+ * includes what is only reserved, since that is waited for as well.
+ */
+static struct hk_source_view look(struct hk_group *g)
+{
+    struct hk_primary *p = g->primary;
+    struct hk_source_view view = {.state = p->state, .next = HK_LSN(p->produced)};
+
+    if (p->attached && g->cfg.source->look && g->cfg.source->look(g->cfg.source, &view))
+        take_echo(p, view.contact_ns, view.state);
+    view.next.v = hk_max_u64(view.next.v, p->produced);
+    return view;
+}
+
 static void make_ping(struct hk_group *g, struct hk_action *ret)
 {
     struct hk_primary *p = g->primary;
+    struct hk_source_view view = look(g);
     uint8_t path = ret->send.header.path;
     struct hk_ping ping = {
-        .produced = p->produced,
+        .produced = view.next.v,
         .oldest_time_ns = g->cfg.source->time_at(g->cfg.source, HK_LSN(p->durable)),
         .now_ns = g->now.real_ns,
         .ack_seen = p->echoes ? p->ack_confirmed[path] : p->sender.path[path].ack_seen,
-        .ceiling = hk_max_u64(p->super.ceiling, p->produced),
-        .state = p->state,
+        .ceiling = hk_max_u64(p->super.ceiling, view.next.v),
+        .state = view.state,
     };
     int bytes = hk_ping_encode(&ping, ret->send.body, sizeof(ret->send.body));
 

@@ -13,6 +13,7 @@
  * after it, it finishes the promotion by itself when it starts again.
  */
 #include "replicator/group/private.h"
+#include "replicator/store/line.h"
 
 #include <errno.h>
 
@@ -163,6 +164,7 @@ static void epoch_step(struct hk_group *g)
 static void drain(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
+    uint64_t next = 0;
 
     if (s->replica_failed) {
         /* It stays PROMOTING: the epoch is durable, and no other copy may take its place quietly. */
@@ -170,8 +172,11 @@ static void drain(struct hk_group *g)
         return;
     }
     if (s->stage != HK_STAGE_READY || s->barrier != HK_BARRIER_NONE ||
-        s->apply.state != HK_APPLY_IDLE || !hk_apply_quiet(&s->apply) ||
-        hk_apply_flushed(&s->apply) < hk_standby_super(g)->promote_lsn)
+        s->apply.state != HK_APPLY_IDLE || !hk_apply_quiet(&s->apply))
+        return;
+    /* An empty log ends where it begins: there may be nothing to apply at all. */
+    hk_line_seek(&hk_standby_super(g)->history, hk_apply_flushed(&s->apply), &next);
+    if (next < hk_standby_super(g)->promote_lsn)
         return;
     hk_super_store_start(&s->primary_md);
     s->promotion = HK_PROMOTION_PRIMARY_READ;

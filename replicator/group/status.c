@@ -41,12 +41,22 @@ static bool clean(uint32_t super_flags)
                             HK_SF_NOT_PROMOTABLE | HK_SF_PROMOTED | HK_SF_PROMOTING));
 }
 
+static uint32_t state_now(const struct hk_group *g)
+{
+    const struct hk_primary *p = g->primary;
+    struct hk_source_view view;
+
+    if (p->attached && g->cfg.source->look && g->cfg.source->look(g->cfg.source, &view))
+        return view.state;
+    return p->state;
+}
+
 static bool primary_in_sync(const struct hk_group *g, const struct hk_now *now)
 {
     const struct hk_primary *p = g->primary;
 
     /* What was there when the session began includes the newest mode record and all before it. */
-    return p->attached && p->state == HK_STATE_REPLICATING && p->super.mode == HK_MODE_SYNC &&
+    return p->attached && state_now(g) == HK_STATE_REPLICATING && p->super.mode == HK_MODE_SYNC &&
            clean(p->super.flags) && hk_primary_contact(g, now) &&
            p->durable >= p->session_produced && !(p->sender.standby_flags & HK_ACK_NOT_PROMOTABLE);
 }
@@ -64,12 +74,13 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
 {
     const struct hk_primary *p = g->primary;
     uint64_t produced = produced_now(g);
+    uint32_t state = state_now(g);
 
     st->session = p->sender.running ? HK_SESSION_UP
                   : p->greeting     ? HK_SESSION_GREETING
                                     : HK_SESSION_DOWN;
     st->session_id = p->sender.session;
-    st->state = p->state ? (enum hk_group_state)p->state : HK_STATE_DETACHED;
+    st->state = (enum hk_group_state)state;
     st->ready = p->attached;
     st->mark.produced = HK_LSN(produced);
     st->mark.sent = HK_LSN(p->sender.running ? p->sender.next : p->acked);
@@ -86,7 +97,7 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
     st->on_link_loss = (enum hk_link_loss)p->super.on_link_loss;
     st->super_flags_peer = p->peer.super_flags;
     /* Writes that pass by, or that nobody watches, are not in the log: their number is not known. */
-    st->lose_known = p->attached && p->state != HK_STATE_BEHIND &&
+    st->lose_known = p->attached && state != HK_STATE_BEHIND &&
                      !(p->super.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED));
     if (!st->in_sync) {
         st->lose_bytes = hk_lag_bytes(&p->super.history, p->durable, produced);
