@@ -113,6 +113,10 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
         /* Under `block` nothing is acknowledged that the standby lacks: then not even this. */
         c->barred = hk_policy_waits(c) && c->on_link_loss == HK_LINK_LOSS_BLOCK;
         c->passing = !c->barred;
+        /* The standby may have been in contact a moment ago and counts on T; clocks that may have
+         * been set don't tell how long ago an earlier life degraded, so each life waits. */
+        c->pass_held = c->passing && hk_policy_waits(c);
+        c->pass_from_ns = now->mono_ns + c->contact_timeout_ns;
         if (c->passing && hk_policy_waits(c) && !(c->want.flags & HK_SF_DEGRADED)) {
             c->want.degraded_time_ns = now->real_ns;
             c->want.degraded_lsn = c->durable;

@@ -108,6 +108,8 @@ struct hk_capture {
     /* Policy. */
     enum hk_sync_stage stage;
     bool passing, barred, behind_wanted;
+    bool pass_held;        /* passing, but nothing may be acknowledged before … */
+    uint64_t pass_from_ns; /* … then: T after the standby may have heard of an earlier life */
     bool pending_gap, pending_mode, pending_rejoin;
     uint64_t mode_end;
     uint64_t rejoin_target, rejoin_since_ns;

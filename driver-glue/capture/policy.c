@@ -36,7 +36,7 @@ bool hk_policy_gate_open(const struct hk_capture *c)
     if (c->barred || c->redo_next < c->redo_end || !hk_meta_surely_clear(c, HK_SF_CLEAN))
         return false;
     if (c->passing)
-        return hk_meta_surely_set(c, hk_policy_passing_flags(c));
+        return !c->pass_held && hk_meta_surely_set(c, hk_policy_passing_flags(c));
     /* The new life's opening records precede its first write. */
     return !c->pending_gap && !c->pending_mode;
 }
@@ -119,6 +119,9 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
     if (!c->behind_wanted) {
         if (!continues(c) || !room_waits_for_replicator(c))
             return;
+        /* In sync mode nothing is acknowledged unreplicated before degraded, which waits for T. */
+        if (c->mode == HK_MODE_SYNC && c->stage != HK_SYNC_DEGRADED)
+            return;
         paced_ns = hk_elapsed_ns(now->mono_ns, c->room_since_ns);
         if (drained && paced_ns < c->cfg.pace_bound_ns)
             return;
@@ -183,6 +186,8 @@ static void mode_step(struct hk_capture *c)
 
 void hk_policy_step(struct hk_capture *c, const struct hk_now *now)
 {
+    if (c->pass_held && now->mono_ns >= c->pass_from_ns)
+        c->pass_held = false;
     mode_step(c);
     degrade_step(c, now);
     behind_step(c, now);
@@ -284,6 +289,7 @@ int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn releas
     c->report_ns = now->mono_ns;
     c->contact_ns = hk_max_u64(c->contact_ns, hk_min_u64(contact_ns, now->mono_ns));
     take_watermarks(c, released.v, acked.v, durable.v, now);
+    hk_ring_store_release(&c->producer->contact_ns, c->contact_ns);
     hk_capture_settle(c, now);
     return 0;
 }
@@ -303,6 +309,8 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
 
     if (c->meta_backoff)
         at = c->meta_retry_ns;
+    if (c->pass_held)
+        at = hk_min_u64(at, c->pass_from_ns);
     if (c->passing || c->barred)
         return at;
     if (continues(c)) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The capture process: what the NBD plugin does around the capture core, with every step an event of
- * its own so that a kill can fall between any two. The ring is memory that outlives the process and
- * is lost with the node; the metadata and the origins are disks.
+ * The capture process: what the NBD plugin does around the capture core, with every step an event
+ * of its own so that a kill can fall between any two. The ring is memory that outlives the process
+ * and is lost with the node; the metadata and the origins are disks.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -505,7 +505,8 @@ static enum hk_start choose_ring(struct sim *s, const struct hk_super *super)
     return HK_START_NEW_RING;
 }
 
-/* The metadata was read and flushed: what a killed process had in flight counts only from now on. */
+/* The metadata was read and flushed: what a killed process had in flight counts only from now on.
+ */
 static void metadata_read(struct sim *s, struct sim_io *io)
 {
     struct hk_now now = sim_clock(s, 0);

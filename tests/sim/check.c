@@ -248,6 +248,7 @@ void check_completed(struct sim *s, struct sim_op *op, int result)
         return;
     }
     remember_unreplicated(s, end);
+    sim_trace(s, "lost acknowledged end %llu, durable %llu", end, s->nj.durable, 0);
     check_against_stated(s, end);
 }
 

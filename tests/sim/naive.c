@@ -129,6 +129,28 @@ found:
     return true;
 }
 
+/*
+ * A write reached [offset, offset + bytes) of a segment. Old batches behind a hole may be whole and
+ * fit the chain; what is written over one of them replaces it.
+ */
+void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t offset, uint64_t bytes)
+{
+    struct naive_journal *j = &s->nj;
+    uint32_t seg = (uint32_t)(f - s->segment);
+
+    while (j->count) {
+        const struct naive_batch *b = &j->batch[j->count - 1];
+
+        if (b->seg != seg || b->at < offset || b->at >= offset + bytes)
+            break;
+        j->count--;
+        j->durable = b->first;
+        j->seg = b->seg;
+        j->at = b->at;
+    }
+    naive_segment_changed(s);
+}
+
 void naive_segment_changed(struct sim *s)
 {
     while (advance(s))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reference: a plain list of every record the capture side has reserved, and per sector the list
- * of values it went through. Images are computed from it by looking values up, never by the
+ * The reference: a plain list of every record the capture side has reserved, and per sector the
+ * list of values it went through. Images are computed from it by looking values up, never by the
  * product's code. It knows the layout of a record header and of the ring, nothing else.
  */
 #include <stdlib.h>

@@ -357,7 +357,8 @@ void rep_ipc(struct sim *s, uint64_t gen, void *p)
     if (!msg)
         return;
     m = msg->body;
-    sim_trace(s, "ipc. to replicator: %llu", msg->kind, 0, 0);
+    sim_trace(s, "ipc. to replicator: %llu, state %llu flags %llx", msg->kind, m->state,
+              m->super.flags);
     if (m->conn != s->rep.proc.life) {
         sim_free(s, msg);
         return;

@@ -103,7 +103,8 @@ static void fatal(struct sim *s, const struct hk_action *a)
               a->fatal.error, a->fatal.why);
     s->sby.fatal = true;
     if (s->o.flush_eio_dooms) {
-        /* The data may be gone for good: an operator has to look, it does not come back by itself. */
+        /* The data may be gone for good: an operator has to look, it does not come back by itself.
+         */
         s->standby_suspect = true;
         s->stood_still = true;
     }

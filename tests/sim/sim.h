@@ -452,6 +452,8 @@ int pattern_identify(const uint8_t *bytes, unsigned vol, unsigned sector); /* âˆ
 void naive_reset(struct sim *s);
 void naive_free(struct sim *s);
 void naive_segment_changed(struct sim *s);
+void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t offset,
+                           uint64_t bytes);
 void naive_truncate(struct sim *s, uint64_t lsn);
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret);
 void naive_power_cut_now(struct sim *s, const char *when);
