@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hikae, the operator's command: one table of verbs, one file per noun. Exit codes: 0 done, 1 failed,
- * 2 refused or warning, 3 needs approval, 4 outcome unknown. Everything a person reads is made here;
+ * hikae, the operator's command: one table of verbs, one file per noun. Exit codes: 0 done, 1
+ * failed, 2 refused or warning, 3 needs approval, 4 outcome unknown. Everything a person reads is
+ * made here;
  * `--json` prints objects with "schema": 1.
  */
 #ifndef HK_CTL_CTL_H

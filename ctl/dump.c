@@ -204,7 +204,8 @@ static json_t *record_json(const struct dump *d, const struct hk_record *r, cons
     return o;
 }
 
-/* Walks a batch's records; returns their number, or stops at the first that is wrong and says so. */
+/* Walks a batch's records; returns their number, or stops at the first that is wrong and says so.
+ */
 static uint64_t dump_records(const struct dump *d, const struct hk_batch_header *h,
                              const uint8_t *pages, json_t *list, const char **ret_fault)
 {

@@ -3,7 +3,8 @@
  * Load for the benchmarks: the capture side's engine in this process, without NBD in the way, with
  * THREADS writers. Prints one JSON object: bytes, seconds, CPU seconds, latency percentiles.
  *
- *   hk-gen --group FILE --site FILE [--threads N] [--bytes SIZE] [--seconds S] [--warmup S] [--total B]
+ *   hk-gen --group FILE --site FILE [--threads N] [--bytes SIZE] [--seconds S] [--warmup S]
+ * [--total B]
  *
  * The clock starts after the warm-up and stops when everything written is durable at the standby
  * (`durable` of the ring's producer page), so throughput is ring → durable, not ring alone.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Each stage of the pipeline alone, on one thread, in CPU seconds per byte of log: the sum gives the
- * series limit that `pipeline` is compared with (cores ÷ Σ). Prints one JSON object a stage.
+ * Each stage of the pipeline alone, on one thread, in CPU seconds per byte of log: the sum gives
+ * the series limit that `pipeline` is compared with (cores ÷ Σ). Prints one JSON object a stage.
  *
  *   hk-stages --mtu 1500|9000 [--megabytes N] [--wire udp|af_packet --netns A,B --address A,B]
  *             --journal FILE

@@ -42,8 +42,8 @@ void hk_contact_reset(struct hk_contact *c, uint64_t durable, uint64_t patience_
 void hk_contact_sent(struct hk_contact *c, uint8_t path, uint64_t pn, uint64_t durable,
                      uint64_t mono_ns, uint64_t real_ns);
 /*
- * The primary said, having produced so much: I have seen the ack `pn`. False when that dates nothing
- * (not known any more, or something was outstanding and no progress has been told yet).
+ * The primary said, having produced so much: I have seen the ack `pn`. False when that dates
+ * nothing (not known any more, or something was outstanding and no progress has been told yet).
  */
 bool hk_contact_date(const struct hk_contact *c, uint8_t path, uint64_t pn, uint64_t produced,
                      struct hk_contact_time *ret);

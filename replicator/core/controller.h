@@ -2,9 +2,9 @@
 /*
  * How much may be under way on one path, and how fast it leaves: a window and a token bucket.
  *
- * Slow start until the queue grows or loss says stop; then a steady climb, an eighth of the window a
- * round while the window is really used. Random loss must not collapse it, so only a round that lost
- * more than 2 % brings it down, gently, and never below what that very round delivered.
+ * Slow start until the queue grows or loss says stop; then a steady climb, an eighth of the window
+ * a round while the window is really used. Random loss must not collapse it, so only a round that
+ * lost more than 2 % brings it down, gently, and never below what that very round delivered.
  *
  * Behind this interface a better one can take its place. Integers only. Owned by the sender.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a session's two sides tell each other before it exists, and why one may refuse. Fixed structs;
- * replicator/group/control.h wraps them into control messages. SPEC.md §10.
+ * What a session's two sides tell each other before it exists, and why one may refuse. Fixed
+ * structs; replicator/group/control.h wraps them into control messages. SPEC.md §10.
  */
 #ifndef HK_CORE_HANDSHAKE_H
 #define HK_CORE_HANDSHAKE_H

@@ -34,7 +34,8 @@ void hk_ranges_reset(struct hk_ranges *s);
 
 /* 0; -ENOSPC when it would take one more interval than there is room for (nothing changed). */
 int hk_ranges_add(struct hk_ranges *s, uint64_t first, uint64_t end);
-/* When full, the lowest interval is given up; returns the end of what was forgotten, 0 if nothing. */
+/* When full, the lowest interval is given up; returns the end of what was forgotten, 0 if nothing.
+ */
 uint64_t hk_ranges_add_forget(struct hk_ranges *s, uint64_t first, uint64_t end);
 /* When full, the two neighbours with the smallest gap become one: the set only ever covers more. */
 void hk_ranges_add_cover(struct hk_ranges *s, uint64_t first, uint64_t end);

@@ -172,7 +172,8 @@ int hk_receiver_frame(struct hk_receiver *r, const struct hk_frame *f, const uin
     return 0;
 }
 
-/* What only the receiver can know beyond hk_record_check: the group's volumes, the epoch's start. */
+/* What only the receiver can know beyond hk_record_check: the group's volumes, the epoch's start.
+ */
 static enum hk_record_fault check_place(const struct hk_receiver *r, const struct hk_record *h)
 {
     bool opens = h->lsn == r->epoch_first && r->ordinal > 1;

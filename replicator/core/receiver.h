@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The receiving half of a session on the standby: places log bytes into the window (a ring addressed
- * by LSN modulo its size), walks the records in LSN order, and says which acks are due.
+ * The receiving half of a session on the standby: places log bytes into the window (a ring
+ * addressed by LSN modulo its size), walks the records in LSN order, and says which acks are due.
  *
  * Invariants
  * - `acked` moves only to the end of a record whose header, payload and content checked out.
  * - Nothing at or above the window's edge is placed: edge = round_down(floor, 4096) + window_bytes,
- *   where the owner's floor is the lowest LSN it may still read from the window (the page that holds
- *   it included: the journal repeats a partial page). Such frames are dropped and counted.
+ *   where the owner's floor is the lowest LSN it may still read from the window (the page that
+ * holds it included: the journal repeats a partial page). Such frames are dropped and counted.
  * - A packet number is acknowledged only when its bytes are placed (or were there before), so a
  *   dropped frame is found lost and sent again.
  * - Bytes that are in the window are never written over: duplicates are harmless.
@@ -96,9 +96,9 @@ uint64_t hk_receiver_edge(const struct hk_receiver *r);
 uint64_t hk_receiver_intact_from(const struct hk_receiver *r);
 
 /*
- * A DATA or PING frame of this session. 0: new (a DATA frame's bytes are placed); -EEXIST: its packet
- * number was seen before; -ERANGE: outside the window; -ENOSPC: too many pieces; -EINVAL: before the
- * epoch, or a path that is none. The frame is acknowledged only after 0.
+ * A DATA or PING frame of this session. 0: new (a DATA frame's bytes are placed); -EEXIST: its
+ * packet number was seen before; -ERANGE: outside the window; -ENOSPC: too many pieces; -EINVAL:
+ * before the epoch, or a path that is none. The frame is acknowledged only after 0.
  */
 int hk_receiver_frame(struct hk_receiver *r, const struct hk_frame *f, const uint8_t *body,
                       uint64_t now_ns);
@@ -111,8 +111,9 @@ uint64_t hk_receiver_boundary(const struct hk_receiver *r, uint64_t from, uint64
 void hk_receiver_ack_now(struct hk_receiver *r);
 bool hk_receiver_ack_due(const struct hk_receiver *r, uint64_t now_ns);
 /*
- * The next ack due: header (complete but for body_len) and the fields this side knows: acked, window,
- * last_ping, delay_us, ranges. The owner adds durable, applied and flags. False: none is due.
+ * The next ack due: header (complete but for body_len) and the fields this side knows: acked,
+ * window, last_ping, delay_us, ranges. The owner adds durable, applied and flags. False: none is
+ * due.
  */
 bool hk_receiver_next_ack(struct hk_receiver *r, uint64_t now_ns, struct hk_frame *ret_frame,
                           struct hk_ack *ret_ack, struct hk_pn_range ret_ranges[HK_ACK_RANGES_MAX]);

@@ -5,8 +5,8 @@
  * its log range travels under a new number, so an ack is never ambiguous.
  *
  * Invariants: packet numbers rise by one a packet and are never reused in a session; a packet is in
- * flight, acknowledged or lost, and leaves "in flight" exactly once. The table is a ring: when it is
- * full its oldest packet counts as lost, which costs a retransmission and nothing else.
+ * flight, acknowledged or lost, and leaves "in flight" exactly once. The table is a ring: when it
+ * is full its oldest packet counts as lost, which costs a retransmission and nothing else.
  *
  * Owned by the sender; one thread. Nothing is called back: lost packets are taken one by one.
  */
@@ -65,14 +65,15 @@ static inline size_t hk_recovery_memory(void)
 }
 
 int hk_recovery_init(struct hk_recovery *r, struct hk_arena *arena); /* -ENOMEM */
-/* A new session: packet numbers start again; the path's round-trip time is kept as a first guess. */
+/* A new session: packet numbers start again; the path's round-trip time is kept as a first guess.
+ */
 void hk_recovery_reset(struct hk_recovery *r);
 
 /* May a data packet be remembered now? */
 bool hk_recovery_room(const struct hk_recovery *r);
 /*
- * For pings, which go on for hours on a silent path: when the table is full, its oldest packet counts
- * as lost. The caller takes all lost packets before it sends.
+ * For pings, which go on for hours on a silent path: when the table is full, its oldest packet
+ * counts as lost. The caller takes all lost packets before it sends.
  */
 void hk_recovery_make_room(struct hk_recovery *r);
 /* Takes the next packet number for a packet that leaves now. There is room. */

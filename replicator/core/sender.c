@@ -138,7 +138,8 @@ int hk_sender_on_ack(struct hk_sender *s, uint8_t path, uint64_t pn, uint32_t by
     return 0;
 }
 
-/* A probe timeout: ask, and send the oldest log the standby lacks again, since the tail may be it. */
+/* A probe timeout: ask, and send the oldest log the standby lacks again, since the tail may be it.
+ */
 static void probe(struct hk_sender *s, struct hk_sender_path *p)
 {
     uint64_t end = hk_min_u64(s->next, s->acked + p->body_max);

@@ -76,7 +76,8 @@ int hk_sender_on_ack(struct hk_sender *s, uint8_t path, uint64_t pn, uint32_t by
 
 /* Deadlines that have come. Called before hk_sender_next. */
 void hk_sender_tick(struct hk_sender *s, uint64_t now_ns);
-/* The next frame: DATA with its range, or a PING whose body the caller makes. False: nothing now. */
+/* The next frame: DATA with its range, or a PING whose body the caller makes. False: nothing now.
+ */
 bool hk_sender_next(struct hk_sender *s, uint64_t now_ns, struct hk_frame *ret);
 uint64_t hk_sender_deadline_ns(const struct hk_sender *s); /* UINT64_MAX: none */
 /* Ask the standby for an ack on every path, at once. */

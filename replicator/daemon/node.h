@@ -69,8 +69,8 @@ struct hk_from_node {
 struct hk_node;
 
 /*
- * Opens everything (synchronously, with progress on stderr for long work). 0, or 1 with a human text
- * in error (id first).
+ * Opens everything (synchronously, with progress on stderr for long work). 0, or 1 with a human
+ * text in error (id first).
  */
 int hk_node_create(const struct hk_group_conf *group, const struct hk_local_conf *local,
                    struct hk_node **ret_node, char error[HK_CONFIG_ERROR_BYTES]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the pure side's notices to messages a person may see. One place, so that ids keep meaning. */
+/* From the pure side's notices to messages a person may see. One place, so that ids keep meaning.
+ */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

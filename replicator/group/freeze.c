@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Freeze: a mark in the log, and an applier that stands exactly behind it until the image is no
- * longer needed (I14). One at a time. The primary inserts the mark; the standby stores FROZEN in one
- * superblock write with applied = the mark's end, and clears it durably before the applier moves on.
+ * longer needed (I14). One at a time. The primary inserts the mark; the standby stores FROZEN in
+ * one superblock write with applied = the mark's end, and clears it durably before the applier
+ * moves on.
  *
  * The verb is done when the standby says that it is frozen (arg[3] = 2); if that takes too
  * long, but the mark is durable there, it is done as well and says so (arg[3] = 1).

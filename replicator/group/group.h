@@ -18,7 +18,8 @@
 #include "replicator/group/control.h"
 #include "replicator/store/disk.h"
 
-/* Of the ring's producer page. contact_ns was read before state: it was taken in that state's past. */
+/* Of the ring's producer page. contact_ns was read before state: it was taken in that state's past.
+ */
 struct hk_source_view {
     uint64_t contact_ns; /* newest contact taken from a REPORT, monotonic; 0 never */
     uint32_t state;      /* enum hk_group_state */
@@ -36,8 +37,8 @@ struct hk_source {
     /* End of what is published at this very moment, without taking notice of it: what would be lost
      * is never less than that. NULL: the last PRODUCED event was just now. */
     struct hk_lsn (*produced)(struct hk_source *);
-    /* What the capture side says at this very moment; false: it can't be read. NULL: the last CAPTURE
-     * event is what counts, and an ack counts as seen when it was received. */
+    /* What the capture side says at this very moment; false: it can't be read. NULL: the last
+     * CAPTURE event is what counts, and an ack counts as seen when it was received. */
     bool (*look)(struct hk_source *, struct hk_source_view *ret);
 };
 
@@ -57,13 +58,13 @@ struct hk_group_cfg {
     struct hk_source *source;
     /* standby */
     struct hk_disk *disk;
-    uint8_t *window;                       /* window_bytes, 4096-aligned; power of two */
-    uint64_t window_bytes;                 /* ≥ 4 × HK_RECORD_BYTES_MAX */
+    uint8_t *window;       /* window_bytes, 4096-aligned; power of two */
+    uint64_t window_bytes; /* ≥ 4 × HK_RECORD_BYTES_MAX */
     uint64_t segment_bytes;
-    uint32_t segment_count;                /* segment files that exist; HK_FILE_SEGMENT0 + i */
-    uint64_t apply_bytes;                  /* memory for one apply batch */
-    uint64_t apply_lag_bytes_max;          /* bound of durable − applied */
-    uint64_t journal_retain_bytes;         /* applied journal kept for looking back, at most */
+    uint32_t segment_count;        /* segment files that exist; HK_FILE_SEGMENT0 + i */
+    uint64_t apply_bytes;          /* memory for one apply batch */
+    uint64_t apply_lag_bytes_max;  /* bound of durable − applied */
+    uint64_t journal_retain_bytes; /* applied journal kept for looking back, at most */
 };
 
 enum hk_event_type {
@@ -72,21 +73,21 @@ enum hk_event_type {
     HK_EV_FRAME_IN,     /* an opened frame (tag checked) */
     HK_EV_BAD_FRAME,    /* a frame that failed its checks; only counted */
     HK_EV_DISK_DONE,
-    HK_EV_CONTROL_UP,   /* a control connection stands (primary: connected; standby: accepted) */
+    HK_EV_CONTROL_UP, /* a control connection stands (primary: connected; standby: accepted) */
     HK_EV_CONTROL_IN,
     HK_EV_CONTROL_DOWN,
     HK_EV_LINK,
-    HK_EV_TIMER,        /* the deadline has come (any event advances time as well) */
+    HK_EV_TIMER, /* the deadline has come (any event advances time as well) */
     HK_EV_VERB,
-    HK_EV_INSERTED,     /* primary: answer to INSERT */
+    HK_EV_INSERTED, /* primary: answer to INSERT */
     HK_EV_RING_LOST,
 };
 
 enum hk_verb_kind {
-    HK_VERB_FREEZE = 1,     /* name */
-    HK_VERB_FREEZE_END,     /* name; the image is no longer needed: the applier goes on */
-    HK_VERB_FAILOVER,       /* standby: promote; fence evidence in arg */
-    HK_VERB_STOP,           /* orderly end of the daemon: flush, say BYE */
+    HK_VERB_FREEZE = 1, /* name */
+    HK_VERB_FREEZE_END, /* name; the image is no longer needed: the applier goes on */
+    HK_VERB_FAILOVER,   /* standby: promote; fence evidence in arg */
+    HK_VERB_STOP,       /* orderly end of the daemon: flush, say BYE */
 };
 
 enum hk_verb_fence { HK_FENCE_NONE = 0, HK_FENCE_OK = 1, HK_FENCE_FAILED = 2 };
@@ -95,9 +96,9 @@ struct hk_verb {
     enum hk_verb_kind kind;
     uint64_t op_id;
     char name[HK_NAME_BYTES];
-    uint32_t fence;             /* FAILOVER: enum hk_verb_fence */
-    uint64_t fence_time_ns;     /* FAILOVER: realtime at which the fence was in force */
-    struct hk_uuid new_epoch;   /* FAILOVER: random id for the new epoch */
+    uint32_t fence;           /* FAILOVER: enum hk_verb_fence */
+    uint64_t fence_time_ns;   /* FAILOVER: realtime at which the fence was in force */
+    struct hk_uuid new_epoch; /* FAILOVER: random id for the new epoch */
 };
 
 struct hk_event {
@@ -110,7 +111,7 @@ struct hk_event {
             bool attached;
             uint64_t lease;
             struct hk_lsn released, acked, durable, produced;
-            uint32_t state;             /* enum hk_group_state as capture sees it */
+            uint32_t state; /* enum hk_group_state as capture sees it */
             const struct hk_super *super;
             /* Newest contact_ns of a REPORT that the capture side had taken when it said `state`. A
              * standby is only told "seen" about acks it covers, because the capture side may have
@@ -119,14 +120,14 @@ struct hk_event {
         } capture;
         struct {
             struct hk_frame header;
-            const uint8_t *body;        /* header.body_len bytes, valid during the call */
+            const uint8_t *body; /* header.body_len bytes, valid during the call */
         } frame;
         struct {
             uint8_t path;
             enum hk_frame_fault fault;
         } bad_frame;
         struct hk_diskop *disk;
-        const struct hk_ctl *control;   /* valid during the call */
+        const struct hk_ctl *control; /* valid during the call */
         struct {
             uint8_t path;
             bool up;
@@ -142,45 +143,45 @@ struct hk_event {
 };
 
 enum hk_action_type {
-    HK_ACT_SEND = 1,    /* build, seal and send one frame */
+    HK_ACT_SEND = 1, /* build, seal and send one frame */
     HK_ACT_CONTROL_OUT,
     HK_ACT_CONTROL_CLOSE,
-    HK_ACT_REPORT,      /* primary: to the capture side */
-    HK_ACT_INSERT,      /* primary: ask capture for a control record */
-    HK_ACT_BIND_PEER,   /* primary: ask capture to bind the standby's replica id */
-    HK_ACT_NOTIFY,      /* for people and the event log */
-    HK_ACT_VERB_DONE,   /* answer to a verb */
-    HK_ACT_FATAL,       /* fail-stop: storage lied; the daemon ends after saying so */
+    HK_ACT_REPORT,    /* primary: to the capture side */
+    HK_ACT_INSERT,    /* primary: ask capture for a control record */
+    HK_ACT_BIND_PEER, /* primary: ask capture to bind the standby's replica id */
+    HK_ACT_NOTIFY,    /* for people and the event log */
+    HK_ACT_VERB_DONE, /* answer to a verb */
+    HK_ACT_FATAL,     /* fail-stop: storage lied; the daemon ends after saying so */
 };
 
 /* What happened, in the pure side's words; the daemon turns each into a message (HKE####). */
 enum hk_notice_id {
-    HK_NOTE_SESSION_UP = 1,     /* arg0 session */
-    HK_NOTE_SESSION_DOWN,       /* arg0 enum hk_refusal, 0: connection lost */
-    HK_NOTE_REFUSED,            /* arg0 enum hk_refusal, arg1.. detail */
-    HK_NOTE_CONTACT_LOST,       /* arg0 monotonic ns of the last contact */
+    HK_NOTE_SESSION_UP = 1, /* arg0 session */
+    HK_NOTE_SESSION_DOWN,   /* arg0 enum hk_refusal, 0: connection lost */
+    HK_NOTE_REFUSED,        /* arg0 enum hk_refusal, arg1.. detail */
+    HK_NOTE_CONTACT_LOST,   /* arg0 monotonic ns of the last contact */
     HK_NOTE_CONTACT_BACK,
-    HK_NOTE_RECOVERED,          /* journal: arg0 end LSN, arg1 enum hk_journal_verdict, arg2 bytes */
+    HK_NOTE_RECOVERED, /* journal: arg0 end LSN, arg1 enum hk_journal_verdict, arg2 bytes */
     HK_NOTE_JOURNAL_FULL,
     HK_NOTE_JOURNAL_ROOM,
-    HK_NOTE_JOURNAL_FAILED,     /* arg0 -errno */
-    HK_NOTE_REPLICA_FAILED,     /* arg0 volume, arg1 -errno: not promotable */
-    HK_NOTE_SUPER_FAILED,       /* arg0 -errno */
-    HK_NOTE_BAD_RECORD,         /* arg0 LSN, arg1 enum hk_record_fault */
-    HK_NOTE_EPOCH,              /* arg0 ordinal, arg1 first LSN, arg2 reason */
-    HK_NOTE_FREEZE_BEGUN,       /* primary: mark inserted; arg0 LSN, arg1 end; name */
-    HK_NOTE_FROZEN,             /* standby: applied == M durably; arg0 end LSN; name */
-    HK_NOTE_FREEZE_ENDED,       /* standby: arg0 enum hk_freeze_end; name */
-    HK_NOTE_PROMOTION_STARTED,  /* arg0 position, arg1 enum hk_loss_class */
-    HK_NOTE_PROMOTED,           /* arg0 position, arg1 enum hk_loss_class, arg2 ns taken */
-    HK_NOTE_MODE,               /* standby: arg0 enum hk_mode, arg1 LSN */
+    HK_NOTE_JOURNAL_FAILED,    /* arg0 -errno */
+    HK_NOTE_REPLICA_FAILED,    /* arg0 volume, arg1 -errno: not promotable */
+    HK_NOTE_SUPER_FAILED,      /* arg0 -errno */
+    HK_NOTE_BAD_RECORD,        /* arg0 LSN, arg1 enum hk_record_fault */
+    HK_NOTE_EPOCH,             /* arg0 ordinal, arg1 first LSN, arg2 reason */
+    HK_NOTE_FREEZE_BEGUN,      /* primary: mark inserted; arg0 LSN, arg1 end; name */
+    HK_NOTE_FROZEN,            /* standby: applied == M durably; arg0 end LSN; name */
+    HK_NOTE_FREEZE_ENDED,      /* standby: arg0 enum hk_freeze_end; name */
+    HK_NOTE_PROMOTION_STARTED, /* arg0 position, arg1 enum hk_loss_class */
+    HK_NOTE_PROMOTED,          /* arg0 position, arg1 enum hk_loss_class, arg2 ns taken */
+    HK_NOTE_MODE,              /* standby: arg0 enum hk_mode, arg1 LSN */
     HK_NOTICES
 };
 
 enum hk_freeze_end {
-    HK_FREEZE_RELEASED = 1,  /* the operator has what he wanted */
-    HK_FREEZE_JOURNAL_FULL,  /* the journal passed 80 % */
-    HK_FREEZE_RTO_BOUND,     /* durable − applied hit its bound */
+    HK_FREEZE_RELEASED = 1, /* the operator has what he wanted */
+    HK_FREEZE_JOURNAL_FULL, /* the journal passed 80 % */
+    HK_FREEZE_RTO_BOUND,    /* durable − applied hit its bound */
     HK_FREEZE_FAILOVER,
 };
 
@@ -188,7 +189,7 @@ struct hk_action {
     enum hk_action_type type;
     union {
         struct {
-            struct hk_frame header;     /* complete; DATA bodies are gathered from the source */
+            struct hk_frame header; /* complete; DATA bodies are gathered from the source */
             /* ACK and PING: the body is here */
             uint8_t body[sizeof(struct hk_ack) + HK_ACK_RANGES_MAX * sizeof(struct hk_pn_range)];
         } send;
@@ -211,10 +212,10 @@ struct hk_action {
         } notify;
         struct {
             uint64_t op_id;
-            int error;                  /* 0 or -errno */
-            uint32_t reason;            /* enum hk_refusal or hk_freeze_end, 0 if none */
-            uint64_t arg[4];            /* FREEZE: mark lsn, end, capture time; FAILOVER: position,
-                                           loss class, ns taken, t0 realtime */
+            int error;       /* 0 or -errno */
+            uint32_t reason; /* enum hk_refusal or hk_freeze_end, 0 if none */
+            uint64_t arg[4]; /* FREEZE: mark lsn, end, capture time; FAILOVER: position,
+                                loss class, ns taken, t0 realtime */
         } verb_done;
         struct {
             int error;
@@ -234,7 +235,8 @@ size_t hk_group_bytes(const struct hk_group_cfg *cfg); /* arena bytes needed, st
 int hk_group_init(const struct hk_group_cfg *cfg, struct hk_arena *arena, const struct hk_now *now,
                   struct hk_group **ret_group);
 void hk_group_event(struct hk_group *g, const struct hk_event *e, const struct hk_now *now);
-/* The next thing to do; false when there is nothing. can_send: the link has room for a frame now. */
+/* The next thing to do; false when there is nothing. can_send: the link has room for a frame now.
+ */
 bool hk_group_next(struct hk_group *g, const struct hk_now *now, bool can_send,
                    struct hk_action *ret);
 uint64_t hk_group_deadline_ns(const struct hk_group *g); /* monotonic; UINT64_MAX: none */
@@ -248,29 +250,34 @@ struct hk_path_status {
     uint64_t bad[HK_FRAME_FAULTS]; /* frames refused, by enum hk_frame_fault */
 };
 
-/* Everything a screen may say, with what it rests on. Never says less loss than there may be (I18). */
+/* Everything a screen may say, with what it rests on. Never says less loss than there may be (I18).
+ */
 struct hk_group_status {
     enum hk_super_role role;
     enum hk_group_state state;
     enum hk_session_state session;
     uint32_t session_id;
-    bool ready;                  /* standby: recovery is through */
-    bool in_sync;                /* may "IN SYNC" be said right now */
+    bool ready;   /* standby: recovery is through */
+    bool in_sync; /* may "IN SYNC" be said right now */
     enum hk_refusal last_refusal;
-    struct hk_watermarks mark;   /* on the standby: produced as last told by the primary */
+    struct hk_watermarks mark; /* on the standby: produced as last told by the primary */
     struct hk_lsn window, ceiling;
-    uint64_t contact_ns;         /* monotonic: newest ack (primary) or frame (standby), 0 never */
-    uint64_t contact_real_ns;    /* standby: t0, realtime */
-    bool contact;                /* within T */
-    bool lose_known;             /* lose_* are exact or an upper bound; false: UNKNOWN since t0 */
+    uint64_t contact_ns;      /* monotonic: newest ack (primary) or frame (standby), 0 never */
+    uint64_t contact_real_ns; /* standby: t0, realtime */
+    bool contact;             /* within T */
+    bool lose_known;          /* lose_* are exact or an upper bound; false: UNKNOWN since t0 */
     uint64_t lose_bytes, lose_ns;
-    uint64_t apply_lag_bytes;    /* durable − applied: take over now */
-    uint64_t apply_rate_bytes_s; /* measured, 0 unknown */
-    uint64_t journal_used, journal_total;
+    /* produced − durable, and the age of its oldest record: also in sync, where nothing of it has
+     * been acknowledged. On the standby as last told. */
+    uint64_t lag_bytes, lag_ns;
+    uint64_t apply_lag_bytes;             /* durable − applied: take over now */
+    uint64_t apply_rate_bytes_s;          /* measured, 0 unknown */
+    uint64_t journal_used, journal_total; /* used: what can't be recycled */
+    uint64_t journal_held;                /* … and what is kept of the past as well */
     uint64_t data_bad_record, data_out_of_window, frames_other_session, control_bad;
     uint32_t path_count;
     struct hk_path_status path[HK_PATHS_MAX];
-    struct hk_super super;       /* standby: as stored; primary: as capture told */
+    struct hk_super super; /* standby: as stored; primary: as capture told */
     enum hk_mode mode;
     enum hk_link_loss on_link_loss;
     uint32_t super_flags_peer;

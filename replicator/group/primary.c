@@ -199,7 +199,8 @@ static void take_control(struct hk_group *g, const struct hk_ctl *c)
 
 /* ---- the capture side ---- */
 
-/* Acks whose contact capture has taken while it still waited for the standby may be told as seen. */
+/* Acks whose contact capture has taken while it still waited for the standby may be told as seen.
+ */
 static void take_echo(struct hk_primary *p, uint64_t contact_ns, uint32_t state)
 {
     uint32_t n = 0;
@@ -468,9 +469,9 @@ static bool next_report(struct hk_group *g, struct hk_action *ret)
 }
 
 /*
- * A ping is the standby's proof: it says what the capture side does at this moment, and calls an ack
- * seen only if the capture side has taken its contact while it still waited for the standby. produced
- * includes what is only reserved, since that is waited for as well.
+ * A ping is the standby's proof: it says what the capture side does at this moment, and calls an
+ * ack seen only if the capture side has taken its contact while it still waited for the standby.
+ * produced includes what is only reserved, since that is waited for as well.
  */
 static struct hk_source_view look(struct hk_group *g)
 {

@@ -9,8 +9,8 @@
  *   PRIMARY_…      a primary's superblock for this site's capture side
  *   FINISH         PROMOTED
  *
- * From the verb on no session is taken. A daemon killed before EPOCH is durable has promoted nothing;
- * after it, it finishes the promotion by itself when it starts again.
+ * From the verb on no session is taken. A daemon killed before EPOCH is durable has promoted
+ * nothing; after it, it finishes the promotion by itself when it starts again.
  */
 #include "replicator/group/private.h"
 #include "replicator/store/line.h"
@@ -167,7 +167,8 @@ static void drain(struct hk_group *g)
     uint64_t next = 0;
 
     if (s->replica_failed) {
-        /* It stays PROMOTING: the epoch is durable, and no other copy may take its place quietly. */
+        /* It stays PROMOTING: the epoch is durable, and no other copy may take its place quietly.
+         */
         answer(g, -EIO);
         return;
     }
@@ -182,7 +183,8 @@ static void drain(struct hk_group *g)
     s->promotion = HK_PROMOTION_PRIMARY_READ;
 }
 
-/* A superblock of this site's capture side. There is no standby, and no resync that could make one. */
+/* A superblock of this site's capture side. There is no standby, and no resync that could make one.
+ */
 static void fill_primary(const struct hk_super *standby, const struct hk_epoch *epoch,
                          struct hk_super *ret)
 {

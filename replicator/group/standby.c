@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The standby: reads its superblock, recovers its journal, redoes what the journal holds, and then
- * takes sessions. After each event one pump runs every part a bounded step further; what waits for a
- * disk goes on when its completion comes in as an event.
+ * takes sessions. After each event one pump runs every part a bounded step further; what waits for
+ * a disk goes on when its completion comes in as an event.
  */
 #include "replicator/group/private.h"
 #include "replicator/store/line.h"

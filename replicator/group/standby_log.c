@@ -2,8 +2,8 @@
 /*
  * The standby's log: whole records go from the window into the journal, in batches; `reported` is
  * what may be called durable. It stops at a mode record until the superblock says what that record
- * means: a restarted standby must never know less about what was promised than the primary thinks it
- * knows (SPEC.md §9), and the primary changes its ways only when the record is reported durable.
+ * means: a restarted standby must never know less about what was promised than the primary thinks
+ * it knows (SPEC.md §9), and the primary changes its ways only when the record is reported durable.
  */
 #include "replicator/group/private.h"
 

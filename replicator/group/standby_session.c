@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The standby's half of a session: judges a HELLO, makes durable what the session rests on, welcomes;
- * takes frames; answers with acks; dates the contact.
+ * The standby's half of a session: judges a HELLO, makes durable what the session rests on,
+ * welcomes; takes frames; answers with acks; dates the contact.
  *
  * A session ends when the next one begins, when a record in it was bad, at BYE, and at a promotion.
  * Losing the control connection does not end it: frames are judged by their session number alone.
  *
- * t0 (SPEC.md §9) is our own send time of the newest ack that the primary has confirmed, counted only
- * while the primary says that it honours its mode, and only once everything it had produced when it
- * first said so is durable here. What it acknowledged without us in between is thereby never covered.
+ * t0 (SPEC.md §9) is our own send time of the newest ack that the primary has confirmed, counted
+ * only while the primary says that it honours its mode, and only once everything it had produced
+ * when it first said so is durable here. What it acknowledged without us in between is thereby
+ * never covered.
  */
 #include "replicator/group/private.h"
 
@@ -72,7 +73,8 @@ static void turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t de
     g->standby->hello_pending = false;
 }
 
-/* The primary passes writes by: this copy may differ anywhere from now on. Written down (I1, I18). */
+/* The primary passes writes by: this copy may differ anywhere from now on. Written down (I1, I18).
+ */
 static void note_full_compare(struct hk_group *g)
 {
     struct hk_super *super = hk_standby_super(g);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Everything a screen may say, and what it rests on. Where the truth is not known it is said to be
- * unknown (I18): a standby knows only what it was told, so it names a loss only while it can prove 0.
+ * unknown (I18): a standby knows only what it was told, so it names a loss only while it can prove
+ * 0.
  */
 #include "replicator/group/private.h"
 
@@ -96,14 +97,17 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
     st->mode = (enum hk_mode)p->super.mode;
     st->on_link_loss = (enum hk_link_loss)p->super.on_link_loss;
     st->super_flags_peer = p->peer.super_flags;
-    /* Writes that pass by, or that nobody watches, are not in the log: their number is not known. */
+    /* Writes that pass by, or that nobody watches, are not in the log: their number is not known.
+     */
     st->lose_known = p->attached && state != HK_STATE_BEHIND &&
                      !(p->super.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED));
+    st->lag_bytes = hk_lag_bytes(&p->super.history, p->durable, produced);
+    st->lag_ns = hk_lag_age_ns(&p->oldest, now->mono_ns, now->real_ns);
+    if (st->lag_bytes > 0 && st->lag_ns == 0)
+        st->lag_ns = 1; /* published just now */
     if (!st->in_sync) {
-        st->lose_bytes = hk_lag_bytes(&p->super.history, p->durable, produced);
-        st->lose_ns = hk_lag_age_ns(&p->oldest, now->mono_ns, now->real_ns);
-        if (st->lose_bytes > 0 && st->lose_ns == 0)
-            st->lose_ns = 1; /* published just now */
+        st->lose_bytes = st->lag_bytes;
+        st->lose_ns = st->lag_ns;
     }
     st->apply_lag_bytes =
         hk_lag_bytes(&p->super.history, hk_min_u64(p->sender.applied, p->durable), p->durable);
@@ -169,10 +173,15 @@ static void standby_status(const struct hk_group *g, const struct hk_now *now,
     st->contact_real_ns = s->t0.mono_ns ? s->t0.real_ns : super->contact_time_ns;
     st->contact = hk_standby_alive(g, now->mono_ns);
     st->in_sync = hk_status_standby_in_sync(g, now);
-    /* Everything acknowledged is here, or it is not known: the last word heard is not the last one. */
+    /* Everything acknowledged is here, or it is not known: the last word heard is not the last one.
+     */
     st->lose_known = st->in_sync;
+    st->lag_bytes = hk_lag_bytes(&super->history, s->reported, st->mark.produced.v);
+    st->lag_ns = st->lag_bytes ? s->told_oldest_age_ns : 0;
+    if (st->lag_bytes && s->heard_ns && now->mono_ns > s->heard_ns)
+        st->lag_ns += now->mono_ns - s->heard_ns;
     if (!st->in_sync) {
-        st->lose_bytes = hk_lag_bytes(&super->history, s->reported, st->mark.produced.v);
+        st->lose_bytes = st->lag_bytes;
         st->lose_ns = s->told_oldest_age_ns;
         if (s->heard_ns && now->mono_ns > s->heard_ns)
             st->lose_ns += now->mono_ns - s->heard_ns;
@@ -193,6 +202,7 @@ static void standby_status(const struct hk_group *g, const struct hk_now *now,
     if (s->stage == HK_STAGE_REDO || s->stage == HK_STAGE_READY) {
         st->journal_used = hk_journal_used(&s->journal);
         st->journal_total = hk_journal_total(&s->journal);
+        st->journal_held = hk_journal_held(&s->journal);
     }
 }
 

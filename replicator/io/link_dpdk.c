@@ -11,7 +11,7 @@
  */
 #include "replicator/io/link_dpdk.h"
 
-#include "driver-glue/capture/capture.h" /* struct hk_now */
+#include "proto/state.h"
 #include "replicator/io/clock.h"
 #include "replicator/io/doorbell.h"
 

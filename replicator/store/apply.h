@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Apply: carries durable log into the replicas, in batches. Within a batch every byte of a volume is
- * written once, in any order; batches follow one another in log order.
+ * Apply: carries durable log into the replicas, in batches. Within a batch every byte of a volume
+ * is written once, in any order; batches follow one another in log order.
  *
  * Invariants
  * - Only what is durable in the journal is applied: replica + journal is always a state of the log.
@@ -12,17 +12,17 @@
  *   it touched has been flushed. The owner stores it durably as `applied` when it pleases.
  * - No batch spans a barrier record. At one the replica holds exactly the log before it, the owner
  *   has stored that position, and nothing is written until it says hk_apply_resume().
- * - A failed write, punch or flush is final (I11): state REPLICA_FAILED, not promotable; nothing more
- *   is submitted. The journal goes on without apply.
+ * - A failed write, punch or flush is final (I11): state REPLICA_FAILED, not promotable; nothing
+ * more is submitted. The journal goes on without apply.
  * - Replay is idempotent: a batch cut off by a crash is written again from `applied`, cut as it may
  *   be, and ends in the same bytes.
  *
  * Log bytes come from the receive window while they are intact there, else from the journal; they
  * are copied once into apply memory, so the window is free again when hk_apply_run() returns.
  *
- * The owner's loop: hk_apply_run() until it returns false; whenever hk_apply_flushed() is above what
- * is stored, store it and say hk_apply_stored(); at state BARRIER deal with the record.
- * Owned by one reactor thread; called by the group only. Nothing is called back.
+ * The owner's loop: hk_apply_run() until it returns false; whenever hk_apply_flushed() is above
+ * what is stored, store it and say hk_apply_stored(); at state BARRIER deal with the record. Owned
+ * by one reactor thread; called by the group only. Nothing is called back.
  */
 #ifndef HK_STORE_APPLY_H
 #define HK_STORE_APPLY_H

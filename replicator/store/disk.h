@@ -14,19 +14,19 @@ enum hk_disk_kind {
     HK_DISK_READ = 1,
     HK_DISK_WRITE,
     HK_DISK_WRITE_DSYNC, /* durable when done */
-    HK_DISK_FLUSH,       /* everything completed on this file before the submit is durable when done */
+    HK_DISK_FLUSH, /* everything completed on this file before the submit is durable when done */
     HK_DISK_CREATE,
     HK_DISK_ALLOC,
-    HK_DISK_PUNCH,       /* [offset, offset + bytes) reads as zeroes afterwards */
-    HK_DISK_RENAME,      /* the file is called `name` afterwards (durable after SYNC_DIR) */
+    HK_DISK_PUNCH,  /* [offset, offset + bytes) reads as zeroes afterwards */
+    HK_DISK_RENAME, /* the file is called `name` afterwards (durable after SYNC_DIR) */
     HK_DISK_UNLINK,
     HK_DISK_SYNC_DIR,
 };
 
 /* File numbers: the daemon and the simulator map them to what they stand for. */
 enum {
-    HK_FILE_SUPER = 0,     /* the standby's metadata: two superblock slots */
-    HK_FILE_PRIMARY_MD = 1,/* this site's primary metadata, written by a promotion */
+    HK_FILE_SUPER = 0,      /* the standby's metadata: two superblock slots */
+    HK_FILE_PRIMARY_MD = 1, /* this site's primary metadata, written by a promotion */
     HK_FILE_JOURNAL_DIR = 2,
     HK_FILE_VOLUME0 = 16,  /* + index of the volume */
     HK_FILE_SEGMENT0 = 256 /* + segment slot; preallocated and already written */
@@ -43,12 +43,12 @@ struct hk_diskop {
     enum hk_disk_kind kind;
     uint32_t file;
     uint64_t offset, bytes;
-    struct hk_iovec iov[4];   /* READ, WRITE, WRITE_DSYNC: their bytes sum up to `bytes` */
+    struct hk_iovec iov[4]; /* READ, WRITE, WRITE_DSYNC: their bytes sum up to `bytes` */
     uint32_t iov_count;
-    uint8_t owner;            /* enum hk_disk_owner: who gets the completion */
-    uint32_t tag;             /* the owner's */
-    const char *name;         /* RENAME; stable until done */
-    int result;               /* 0 or -errno; a short transfer is -EIO */
+    uint8_t owner;    /* enum hk_disk_owner: who gets the completion */
+    uint32_t tag;     /* the owner's */
+    const char *name; /* RENAME; stable until done */
+    int result;       /* 0 or -errno; a short transfer is -EIO */
     /* for the disk's own bookkeeping */
     void *disk_private;
     uint64_t submit_ns;

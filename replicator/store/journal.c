@@ -481,6 +481,15 @@ uint64_t hk_journal_used(const struct hk_journal *j)
     return used;
 }
 
+uint64_t hk_journal_held(const struct hk_journal *j)
+{
+    uint64_t held = 0;
+
+    for (uint32_t i = 0; i < j->live_count; i++)
+        held += j->order[i] == j->current && !j->want_segment ? j->offset : j->cfg.segment_bytes;
+    return held;
+}
+
 uint64_t hk_journal_total(const struct hk_journal *j)
 {
     return j->cfg.segment_bytes * j->cfg.segment_count;

@@ -5,10 +5,10 @@
  * says how far they reach.
  *
  * Writing. A batch (its header page and its stream pages) is one WRITE_DSYNC; up to
- * HK_JOURNAL_INFLIGHT are in flight; `durable` is the end of the contiguous prefix of completed ones.
- * A batch's header carries `durable` of that moment as its stamp. A segment is taken only when all
- * batches before it are durable: its header is written (durable), then it is renamed and the
- * directory synced, and no batch in it counts before that. A failed write is final (I11).
+ * HK_JOURNAL_INFLIGHT are in flight; `durable` is the end of the contiguous prefix of completed
+ * ones. A batch's header carries `durable` of that moment as its stamp. A segment is taken only
+ * when all batches before it are durable: its header is written (durable), then it is renamed and
+ * the directory synced, and no batch in it counts before that. A failed write is final (I11).
  *
  * Recovery. Starts at the newest segment that begins at or below `applied` and follows the chain:
  * each batch must be of the expected epoch, begin at the expected LSN, and pass header hash, data
@@ -19,28 +19,27 @@
  *
  * Why nothing stale is ever taken for current
  * - Recycled files hold batches of earlier lives. A file is recycled only when all of it lies at or
- *   below `applied`, so whatever it held has LSNs below the first LSN of its new life. The chain only
- *   accepts the expected LSN, which is not below that, and the expected epoch. LSNs are never reused
- *   along a line of history.
+ *   below `applied`, so whatever it held has LSNs below the first LSN of its new life. The chain
+ * only accepts the expected LSN, which is not below that, and the expected epoch. LSNs are never
+ * reused along a line of history.
  * - Behind a hole (several were in flight, an earlier one was lost) later batches may be whole. The
- *   chain stops at the hole. When the log is sent again it may be cut differently, and once the hole
- *   is filled the chain may run into such an old batch: it is of this epoch, begins where the chain
- *   stands and passes its hashes, and one (epoch, LSN) has one content, so it is the log. It may be
- *   more than what was reported, never something else. Across a promotion the same holds because the
- *   chain of an epoch never goes past the parent_end that history gives it: what lay behind the hole
- *   at promotion is beyond that and stays unreachable.
- * - A segment whose header is old although its content is new can't be: no batch is submitted before
- *   the header's write is durable. So a current batch under a header that is not its own (blank,
- *   damaged, old) is damage, not a crash, and stops recovery.
+ *   chain stops at the hole. When the log is sent again it may be cut differently, and once the
+ * hole is filled the chain may run into such an old batch: it is of this epoch, begins where the
+ * chain stands and passes its hashes, and one (epoch, LSN) has one content, so it is the log. It
+ * may be more than what was reported, never something else. Across a promotion the same holds
+ * because the chain of an epoch never goes past the parent_end that history gives it: what lay
+ * behind the hole at promotion is beyond that and stays unreachable.
+ * - A segment whose header is old although its content is new can't be: no batch is submitted
+ * before the header's write is durable. So a current batch under a header that is not its own
+ * (blank, damaged, old) is damage, not a crash, and stops recovery.
  *
  * Verdicts. Damage below the last durable stamp seen anywhere, below the first LSN of a later
- * segment, below `applied` or below an epoch's end given by history is CORRUPT: fail-stop. A stamp is
- * never a lie, wherever it is found, so a stale one proves the same. Damage beyond all of them is
- * TORN: torn or corrupt, `lost_bytes`, can't tell. CLEAN means that nothing was seen beyond the end;
- * a batch of which nothing at all reached the disk leaves nothing to see.
- * User bytes lie in the files at page boundaries; what keeps a page of them from counting as a batch
- * is the 128-bit epoch id in its header and in the seed of its hash, which no writer of a volume is
- * ever told.
+ * segment, below `applied` or below an epoch's end given by history is CORRUPT: fail-stop. A stamp
+ * is never a lie, wherever it is found, so a stale one proves the same. Damage beyond all of them
+ * is TORN: torn or corrupt, `lost_bytes`, can't tell. CLEAN means that nothing was seen beyond the
+ * end; a batch of which nothing at all reached the disk leaves nothing to see. User bytes lie in
+ * the files at page boundaries; what keeps a page of them from counting as a batch is the 128-bit
+ * epoch id in its header and in the seed of its hash, which no writer of a volume is ever told.
  *
  * Room. Segments are recycled oldest first, only when wholly at or below `applied` (as durably
  * stored) and not being read. Retention is only a preference and yields first.
@@ -98,7 +97,7 @@ struct hk_journal_result {
 struct hk_journal_cfg {
     struct hk_disk *disk;
     struct hk_uuid group_id, replica_id; /* replica_id: set before hk_journal_recover() */
-    const uint8_t *window;  /* ring of log bytes addressed by LSN modulo its size */
+    const uint8_t *window;               /* ring of log bytes addressed by LSN modulo its size */
     uint64_t window_bytes;  /* a power of two, ≥ HK_RECORD_BYTES_MAX rounded up to pages */
     uint64_t segment_bytes; /* multiple of 4096, ≥ hk_journal_segment_bytes_min() */
     uint32_t segment_count; /* ≥ 2 */
@@ -124,8 +123,8 @@ struct hk_journal_slot { /* one batch in flight */
 };
 
 /*
- * Reads the journal in order. Embedded in its user. One read fetches as much as the buffer holds, so
- * small batches do not cost a read each.
+ * Reads the journal in order. Embedded in its user. One read fetches as much as the buffer holds,
+ * so small batches do not cost a read each.
  */
 struct hk_journal_reader {
     /* valid after hk_journal_read() returned 0, until the next call with this reader */
@@ -204,8 +203,8 @@ int hk_journal_begin_epoch(struct hk_journal *j, uint32_t ordinal, const struct 
 /* Largest `bytes` an append may have; ≥ HK_RECORD_BYTES_MAX. */
 uint64_t hk_journal_batch_bytes_max(const struct hk_journal *j);
 /*
- * Writes whole records [first_lsn, first_lsn + bytes) of the window as one batch; first_lsn is where
- * the last append ended (hk_journal_end). These window bytes must not change until durable.
+ * Writes whole records [first_lsn, first_lsn + bytes) of the window as one batch; first_lsn is
+ * where the last append ended (hk_journal_end). These window bytes must not change until durable.
  * 0; -EAGAIN (all slots in flight, or a segment is being taken: ask again after disk_done);
  * -ENOSPC (no segment can be recycled until `applied` moves); or error when FAILED.
  */
@@ -232,8 +231,8 @@ int hk_journal_reader_init(struct hk_journal *j, struct hk_journal_reader *r,
 /*
  * Log bytes from `lsn` on (a record boundary of the line, below durable). Call it again after
  * disk_done as long as it says -EINPROGRESS. 0: r is filled in, hashes of batch header and data
- * checked; -ENODATA: at or above durable; -ERANGE: not held any more; -EUCLEAN: what is there is not
- * what had been made durable (fail-stop); or the disk's -errno.
+ * checked; -ENODATA: at or above durable; -ERANGE: not held any more; -EUCLEAN: what is there is
+ * not what had been made durable (fail-stop); or the disk's -errno.
  */
 int hk_journal_read(struct hk_journal *j, struct hk_journal_reader *r, uint64_t lsn);
 

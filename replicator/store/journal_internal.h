@@ -24,7 +24,8 @@ void hk_journal_reader_done(struct hk_journal *j, struct hk_journal_reader *r);
 void hk_journal_fail(struct hk_journal *j, int error);
 void hk_journal_submit_name(struct hk_journal *j, uint32_t segment, uint32_t tag);
 void hk_journal_submit_sync_dir(struct hk_journal *j, uint32_t tag);
-/* A batch at `offset` begins with `lsn`: remembered if it is the first in its part of the segment. */
+/* A batch at `offset` begins with `lsn`: remembered if it is the first in its part of the segment.
+ */
 void hk_journal_checkpoint(struct hk_journal *j, struct hk_journal_segment *s, uint64_t lsn,
                            uint64_t offset);
 /* Bytes a batch takes in its file. */

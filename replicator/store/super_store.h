@@ -12,9 +12,9 @@
  *   sequence rises by one a write; a torn write leaves the other slot whole.
  * - What start() found is flushed before it counts: the process before may have died with its write
  *   in a volatile cache, and what was once acted upon must not be taken back by a power cut.
- * - A failed read, write or flush is final (I11): state FAILED, no ticket ever becomes durable again.
- *   A slot that can't be read may be the newer one, so one unreadable slot is a failure, too; a slot
- *   that reads but does not check is what a torn write leaves, and the other one counts.
+ * - A failed read, write or flush is final (I11): state FAILED, no ticket ever becomes durable
+ * again. A slot that can't be read may be the newer one, so one unreadable slot is a failure, too;
+ * a slot that reads but does not check is what a torn write leaves, and the other one counts.
  *
  * Owned by one reactor thread; called by the group only. Nothing is called back.
  */
@@ -60,7 +60,8 @@ void hk_super_store_start(struct hk_super_store *s);
 /* For every completed op with owner HK_OWNER_SUPER and this store's file. */
 void hk_super_store_disk_done(struct hk_super_store *s, struct hk_diskop *op);
 
-/* The struct to change; its sequence is the store's. Valid when READY (content) or BLANK (zeroes). */
+/* The struct to change; its sequence is the store's. Valid when READY (content) or BLANK (zeroes).
+ */
 struct hk_super *hk_super_store_get(struct hk_super_store *s);
 /* What is durable; content as found or as last written. Valid when READY. */
 const struct hk_super *hk_super_store_durable(const struct hk_super_store *s);

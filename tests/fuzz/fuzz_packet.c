@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packets as they come from anybody on the segment. Input: mode byte, then the packet. Mode bit 0: the
- * destination is made ours, so that more gets behind the first checks. Oracle: whatever comes, a
- * payload that is announced lies within the packet; an echo's answer is not longer than the request and
- * fits; a UDP packet we put parses to what was put.
+ * Packets as they come from anybody on the segment. Input: mode byte, then the packet. Mode bit 0:
+ * the destination is made ours, so that more gets behind the first checks. Oracle: whatever comes,
+ * a payload that is announced lies within the packet; an echo's answer is not longer than the
+ * request and fits; a UDP packet we put parses to what was put.
  */
 #include "fuzz.h"
 

@@ -34,7 +34,7 @@ static const char usage[] =
     "  --base N=FILE               volume N's content before\n"
     "  --exclude-range N:OFF+LEN   bytes of volume N that are not judged\n"
     "  --only-volume N             judge this volume alone; give its image only\n"
-    "  --at-least NOTE             what had completed before this note is contained\n"
+    "  --at-least NOTE             what was acknowledged before it is contained\n"
     "  --at-most NOTE              what was submitted after this note is not contained\n"
     "  --unknown-end never|connect how long an unanswered operation may still happen (never)\n"
     "  --torn-ok                   operations need not be contained as a whole\n"
@@ -405,7 +405,6 @@ int main(int argc, char **argv)
         .op_count = h.op_count,
         .volumes = volumes,
         .volume_count = log.header.volume_count,
-        .cut_min = h.cut_min,
         .cut_max = h.cut_max,
         .torn_ok = a.torn_ok,
         .budget = a.budget,

@@ -165,7 +165,8 @@ static int find_note(const struct loading *l, const char *name, int64_t *ret_pos
     return -ENOENT;
 }
 
-/* Promises count up to the moment that the image is known to be from. */
+/* Promises count up to the moment that the image is known to be from: what was acknowledged before
+ * that. What had only been seen by a read until then is bound by order alone. */
 static void promise(struct loading *l, int64_t before)
 {
     struct hk_history *h = l->h;
@@ -185,9 +186,10 @@ static void promise(struct loading *l, int64_t before)
         if (r->op < 0 || r->end >= before)
             continue;
         switch (l->options->promise) {
-        case HK_PROMISE_NONE: break;
+        case HK_PROMISE_NONE: must = l->options->at_least != NULL; break;
         case HK_PROMISE_FLUSHED:
-            must = (r->submit->flags & HK_STAMP_FUA) != 0 || r->end < flushed[r->submit->volume];
+            must = (r->submit->flags & HK_STAMP_FUA) != 0 || r->end < flushed[r->submit->volume] ||
+                   l->options->at_least != NULL;
             break;
         case HK_PROMISE_DURABLE: must = true; break;
         }
@@ -428,12 +430,10 @@ int hk_history_build(const struct hk_stamplog *log, const struct hk_judge_volume
     if (r == 0 && options->at_most != NULL)
         r = find_note(&l, options->at_most, &h.cut_max);
     if (r == 0 && options->at_least != NULL)
-        r = find_note(&l, options->at_least, &h.cut_min);
+        r = find_note(&l, options->at_least, &promised_before);
     if (r < 0)
         goto out;
-    if (options->at_least != NULL)
-        promised_before = h.cut_min;
-    else if (options->at_most != NULL)
+    if (options->at_least == NULL && options->at_most != NULL)
         promised_before = 0;
     promise(&l, promised_before);
     if (options->check_reads)

@@ -31,7 +31,6 @@ struct hk_history_options {
 struct hk_history {
     struct hk_judge_op *ops;
     size_t op_count;
-    int64_t cut_min;
     int64_t cut_max;
     uint64_t acked_count;   /* all kinds of operation */
     uint64_t unknown_count; /* changing operations without an answer */

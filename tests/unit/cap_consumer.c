@@ -187,8 +187,11 @@ static void events(struct consumer *c)
 
     while ((e = hk_capture_client_poll(c->client, now_ns(), &m)) != HK_CLIENT_NONE) {
         switch (e) {
-        case HK_CLIENT_ATTACHED:
-        case HK_CLIENT_RING_LOST: on_attached(c, m); break;
+        case HK_CLIENT_RING_LOST:
+            printf("ring lost\n");
+            on_attached(c, m);
+            break;
+        case HK_CLIENT_ATTACHED: on_attached(c, m); break;
         case HK_CLIENT_INSERTED:
             printf("inserted %d lsn %" PRIu64 "\n", m->inserted.error, m->inserted.lsn);
             fflush(stdout);

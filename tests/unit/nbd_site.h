@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A primary site for tests: its files, its nbdkit with the plugin, its replicator without a link. */
+/* A primary site for tests: its files, its nbdkit with the plugin, its replicator without a link.
+ */
 #ifndef HK_TESTS_NBD_SITE_H
 #define HK_TESTS_NBD_SITE_H
 

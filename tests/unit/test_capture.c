@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The capture core's steps, one story a test; its policies are in test_capture_policy.c, the
- * stories that random order brings to light in test_capture_model.c, those of a dead producer in test_ring.c.
+ * stories that random order brings to light in test_capture_model.c, those of a dead producer in
+ * test_ring.c.
  */
 #include "tests/unit/capture_rig.h"
 

@@ -426,6 +426,8 @@ static void test_ring_gone(void **state)
         settle(&w);
         nbd_close(w.h);
         assert_false(logged(&s, "plugin.log", "HKE3031E"));
+        assert_false(logged(&s, "plugin.log", "HKE3020E")); /* acknowledged by the standby */
+        assert_int_equal(logged(&s, "consumer.log", "ring lost"), round);
         if (round == 0)
             end(&s.plugin, SIGTERM);
         else

@@ -5,8 +5,8 @@
  * Goal: an oracle counts only once it has been seen failing, and one that refuses legal images is
  * no better. (test_checker_exact.c compares it with brute force.) Method:
  *
- *   1. Random histories from a model that knows the truth (it gives every operation its point, keeps
- *      a log in that order, loses a legal suffix): the true image must be accepted.
+ *   1. Random histories from a model that knows the truth (it gives every operation its point,
+ * keeps a log in that order, loses a legal suffix): the true image must be accepted.
  *   2. Doctored images of those histories, each provably illegal by a naive rule that shares no
  *      code with the judge: lost acknowledged write, lost write on another volume, older content
  *      (A-B-A), torn operation, foreign bytes. All must be refused.

@@ -2,11 +2,11 @@
 /*
  * Does the independent journal reader notice damage?
  *
- * Goal: hk-replay's silence must mean that the journal is whole. Method: the golden segment (made by
- * a program that shares no code with reader or product) must be read to its end with every record
- * type; then every single byte that has a meaning is damaged, one after the other, and not one of
- * these journals may pass as clean and complete. Damage below the durable stamp must be called
- * corrupt, damage above it must not; cut files end as the specification says (SPEC.md §7.4).
+ * Goal: hk-replay's silence must mean that the journal is whole. Method: the golden segment (made
+ * by a program that shares no code with reader or product) must be read to its end with every
+ * record type; then every single byte that has a meaning is damaged, one after the other, and not
+ * one of these journals may pass as clean and complete. Damage below the durable stamp must be
+ * called corrupt, damage above it must not; cut files end as the specification says (SPEC.md §7.4).
  */
 #include <setjmp.h>
 #include <stdarg.h>

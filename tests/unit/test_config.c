@@ -96,10 +96,10 @@ static void hash_is_over_meaning(void **state)
 
     assert_int_equal(hk_group_conf_read(write_file("g", good_group), &group, error), 0);
     hash = group.hash;
-    assert_int_equal(
-        hk_group_conf_read(write_file("g", change(good_group, "mode =", "/* why */ version = 1; mode   =")),
-                           &group, error),
-        0);
+    assert_int_equal(hk_group_conf_read(write_file("g", change(good_group, "mode =",
+                                                               "/* why */ version = 1; mode   =")),
+                                        &group, error),
+                     0);
     assert_true(group.hash == hash);
     assert_int_equal(
         hk_group_conf_read(write_file("g", change(good_group, "8192", "12288")), &group, error), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Control messages: every kind survives encode and decode; truncated, oversized and damaged ones are
- * refused; a hostile one can't take more memory than the cap. The queue and the event log too.
+ * Control messages: every kind survives encode and decode; truncated, oversized and damaged ones
+ * are refused; a hostile one can't take more memory than the cap. The queue and the event log too.
  */
 #include "tests/unit/unit.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: the interval set is exactly a set. Method: random adds, trims and takes next to a naive
- * array of flags, all questions compared after each step; then each of the three ways of being full.
+ * array of flags, all questions compared after each step; then each of the three ways of being
+ * full.
  */
 #include "tests/unit/unit.h"
 

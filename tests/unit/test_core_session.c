@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: every reason to refuse a session is found, alone and by its own name (I12, I13), and a sound
- * handshake is taken. Method: one sound situation; each row of the tables spoils one thing in it.
+ * Goal: every reason to refuse a session is found, alone and by its own name (I12, I13), and a
+ * sound handshake is taken. Method: one sound situation; each row of the tables spoils one thing in
+ * it.
  */
 #include "tests/unit/unit.h"
 

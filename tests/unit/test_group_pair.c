@@ -233,7 +233,8 @@ static void degraded_is_not_covered_by_contact(void **state)
     rig_free(r);
 }
 
-/* The disk hangs with writes outstanding: pings alone do not move t0 (the primary degrades anyway). */
+/* The disk hangs with writes outstanding: pings alone do not move t0 (the primary degrades anyway).
+ */
 static void a_stall_does_not_move_t0(void **state)
 {
     struct rig *r = begin(6, HK_MODE_SYNC, HK_LINK_LOSS_CONTINUE);
@@ -256,7 +257,8 @@ static void a_stall_does_not_move_t0(void **state)
     rig_free(r);
 }
 
-/* With a capture side that echoes, an ack is only called seen once capture has taken its contact. */
+/* With a capture side that echoes, an ack is only called seen once capture has taken its contact.
+ */
 static void seen_means_capture_knows(void **state)
 {
     struct rig *r = begin(7, HK_MODE_SYNC, HK_LINK_LOSS_CONTINUE);

@@ -342,7 +342,8 @@ static void test_block_device(void **state)
                      -EINVAL);
 }
 
-/* A file system without any fallocate (ramfs): zeroes are written. In a child with its own mounts. */
+/* A file system without any fallocate (ramfs): zeroes are written. In a child with its own mounts.
+ */
 static void test_punch_by_writing(void **state)
 {
     struct fixture *f = *state;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: packets are built as the RFCs say and hostile ones are never read beyond their end nor
- * taken for ours. Method: known bytes, a second and naive checksum, every truncation and many random
- * changes of good packets in a buffer that ends where the packet ends (sanitizers watch it); the
- * resolver with a clock of our own.
+ * taken for ours. Method: known bytes, a second and naive checksum, every truncation and many
+ * random changes of good packets in a buffer that ends where the packet ends (sanitizers watch it);
+ * the resolver with a clock of our own.
  */
 #include "tests/unit/unit.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: at every barrier and at the end the replicas hold exactly the log's prefix, durably, whatever
- * crashed before; a record that does not check is never written; a failed operation is final.
- * Method: a naive model applies the log record by record; random lives with crashes are compared
- * with it wherever apply says that the replica is a state of the log.
+ * Goal: at every barrier and at the end the replicas hold exactly the log's prefix, durably,
+ * whatever crashed before; a record that does not check is never written; a failed operation is
+ * final. Method: a naive model applies the log record by record; random lives with crashes are
+ * compared with it wherever apply says that the replica is a state of the log.
  */
 #include "replicator/store/line.h"
 #include "test_store_rig.h"

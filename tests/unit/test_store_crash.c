@@ -4,9 +4,9 @@
  * is ever there, and a recovery that is cut off changes nothing.
  * Method: random lives on a disk whose cache loses and tears sectors. A life appends, switches
  * segments, moves applied, reads, begins epochs (also such that cut off what was not durable), and
- * ends in a power cut, in a kill that leaves writes in the cache, or in a kill with a power cut during
- * or after the next recovery. The log that was lost is sent again, cut into other batches, over what
- * is left of the old ones.
+ * ends in a power cut, in a kill that leaves writes in the cache, or in a kill with a power cut
+ * during or after the next recovery. The log that was lost is sent again, cut into other batches,
+ * over what is left of the old ones.
  */
 #include "replicator/store/line.h"
 #include "test_store_rig.h"

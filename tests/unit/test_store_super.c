@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: what the superblock store calls stored survives every power cut, and nothing is called
- * stored that need not. Method: a disk in memory that loses and tears what was not made durable, and
- * that fails the i-th operation for every i.
+ * stored that need not. Method: a disk in memory that loses and tears what was not made durable,
+ * and that fails the i-th operation for every i.
  */
 #include "memdisk.h"
 #include "replicator/store/super_store.h"

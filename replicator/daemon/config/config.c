@@ -286,8 +286,8 @@ static void read_sites(struct reader *r, config_setting_t *root, struct hk_group
 }
 
 /*
- * Over the meaning, not the text. The struct came zeroed from calloc and is filled field by field, so
- * padding and the tails of strings are zero at both sites.
+ * Over the meaning, not the text. The struct came zeroed from calloc and is filled field by field,
+ * so padding and the tails of strings are zero at both sites.
  */
 static uint64_t meaning_hash(const struct hk_group_conf *g)
 {
@@ -381,7 +381,8 @@ int hk_group_conf_read(const char *path, struct hk_group_conf *ret_conf,
     return failed;
 }
 
-/* ( { volume = "data"; path = "…"; }, … ) → by the group's volume index; each volume exactly once. */
+/* ( { volume = "data"; path = "…"; }, … ) → by the group's volume index; each volume exactly once.
+ */
 static void read_paths(struct reader *r, config_setting_t *s, const char *key,
                        const struct hk_group_conf *g, char out[HK_VOLUMES_MAX][PATH_MAX])
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Configuration of one group: group.conf (identical at both sites, its hash is compared in the
- * handshake) and site.conf (local). Read once at start with libconfig; every error names file, line,
- * key, what was found and what was expected (HKE1xxx). Pure data afterwards, owned by main.
+ * handshake) and site.conf (local). Read once at start with libconfig; every error names file,
+ * line, key, what was found and what was expected (HKE1xxx). Pure data afterwards, owned by main.
  */
 #ifndef HK_DAEMON_CONFIG_H
 #define HK_DAEMON_CONFIG_H
@@ -79,8 +79,8 @@ struct hk_local_conf {
 };
 
 /*
- * Read one file each. 0, or the exit code 1 with the whole human text (id, file, line, key, what was
- * expected, what to do) in error. Outputs are untouched on failure.
+ * Read one file each. 0, or the exit code 1 with the whole human text (id, file, line, key, what
+ * was expected, what to do) in error. Outputs are untouched on failure.
  */
 int hk_group_conf_read(const char *path, struct hk_group_conf *ret_conf,
                        char error[HK_CONFIG_ERROR_BYTES]);

@@ -34,7 +34,8 @@ void hk_rpc_drop(struct hk_rpc_in *in); /* the message peeked at */
 
 /* hk_ctl → length + bytes in out; returns total bytes or -ENOSPC. */
 int hk_rpc_ctl_encode(const struct hk_ctl *ctl, uint8_t *out, size_t max);
-/* Body (without length). HK_RPC_OK or HK_RPC_MALFORMED; *ret_ctl is fully initialised on success. */
+/* Body (without length). HK_RPC_OK or HK_RPC_MALFORMED; *ret_ctl is fully initialised on success.
+ */
 enum hk_rpc_fault hk_rpc_ctl_decode(const uint8_t *body, size_t bytes, struct hk_ctl *ret_ctl);
 
 /* Requests and replies. Unpacked ones are freed with hk_rpc_free. */
