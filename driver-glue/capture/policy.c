@@ -108,6 +108,17 @@ static bool room_waits_for_replicator(const struct hk_capture *c)
            c->sides[c->tail & c->slot_mask].done;
 }
 
+/*
+ * The ladder's last step is open. In sync mode nothing is acknowledged unreplicated before degraded,
+ * which waits for T.
+ */
+static bool may_go_behind(const struct hk_capture *c)
+{
+    if (!continues(c) || !room_waits_for_replicator(c))
+        return false;
+    return c->mode != HK_MODE_SYNC || c->stage == HK_SYNC_DEGRADED;
+}
+
 /* The ring is full and nothing drains it, or writers have been paced for as long as is allowed. */
 static void behind_step(struct hk_capture *c, const struct hk_now *now)
 {
@@ -117,10 +128,7 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
     if (c->passing || c->barred)
         return;
     if (!c->behind_wanted) {
-        if (!continues(c) || !room_waits_for_replicator(c))
-            return;
-        /* In sync mode nothing is acknowledged unreplicated before degraded, which waits for T. */
-        if (c->mode == HK_MODE_SYNC && c->stage != HK_SYNC_DEGRADED)
+        if (!may_go_behind(c))
             return;
         paced_ns = hk_elapsed_ns(now->mono_ns, c->room_since_ns);
         if (drained && paced_ns < c->cfg.pace_bound_ns)
@@ -317,7 +325,7 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
         if (hk_policy_waits(c) && outstanding &&
             (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN))
             at = hk_min_u64(at, c->hold_stall_ns + c->contact_timeout_ns);
-        if (room_waits_for_replicator(c) && !c->behind_wanted)
+        if (may_go_behind(c) && !c->behind_wanted)
             at = hk_min_u64(at, hk_min_u64(c->drain_stall_ns + c->contact_timeout_ns,
                                            c->room_since_ns + c->cfg.pace_bound_ns));
         return at;

@@ -19,7 +19,7 @@
 
 #include "driver-glue/client/ring_reader.h"
 
-enum { OPS = 20, VOLUME = 1 << 16, STEPS = 1200, SEEDS = 25, LOG_MAX = 1 << 26 };
+enum { OPS = 20, VOLUME = 1 << 16, STEPS = 1200, SEEDS = 16, LOG_MAX = 1 << 26 };
 
 enum stage { IDLE = 0, WAITING, COPY, PUBLISHED, SUBMIT };
 
