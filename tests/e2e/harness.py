@@ -130,13 +130,15 @@ class Cluster:
     counter = 0
 
     def __init__(self, work, mode='sync', policy='block', backend='udp', impair=None,
-                 contact_timeout_ms=1500, data_mib=48, wal_mib=16, journal_mib=3072,
-                 ring_payload_mib=64):
+                 contact_timeout_ms=1500, data_mib=48, wal_mib=16, journal_mib=1024,
+                 ring_payload_mib=64, wire=None):
         Cluster.counter += 1
         self.tag = f'{os.getpid() % 100000}x{Cluster.counter}'
         self.work = pathlib.Path(work)
         self.mode, self.policy, self.backend = mode, policy, backend
         self.impair, self.contact_timeout_ms = impair, contact_timeout_ms
+        self.wire_options, self.wire_ns = wire, f'hke{self.tag}w'
+        self.wire = None
         self.volumes = [('data', data_mib * MIB), ('wal', wal_mib * MIB)]
         self.journal_mib, self.ring_payload_mib = journal_mib, ring_payload_mib
         self.ring = f'/dev/shm/hikae-e2e-{self.tag}.ring'
@@ -155,17 +157,33 @@ class Cluster:
     # ---- making it ----
 
     def _network(self):
-        a, b = f'hk{self.tag}a', f'hk{self.tag}b'
-        assert len(a) <= 15
+        """One veth pair; or, with a wire, two pairs and hk-wire between them in a third namespace."""
+        ends = {self.tokyo: f'hk{self.tag}a', self.osaka: f'hk{self.tag}b'}
         run('ip', 'netns', 'add', self.tokyo.ns)
         run('ip', 'netns', 'add', self.osaka.ns)
-        run('ip', 'link', 'add', a, 'netns', self.tokyo.ns, 'type', 'veth', 'peer', 'name', b,
-            'netns', self.osaka.ns)
-        for site, name in ((self.tokyo, a), (self.osaka, b)):
+        if self.wire_options is None:
+            a, b = ends.values()
+            run('ip', 'link', 'add', a, 'netns', self.tokyo.ns, 'type', 'veth', 'peer', 'name', b,
+                'netns', self.osaka.ns)
+        else:
+            run('ip', 'netns', 'add', self.wire_ns)
+        for site, name in ends.items():
+            if self.wire_options is not None:
+                run('ip', 'link', 'add', name, 'netns', site.ns, 'type', 'veth', 'peer', 'name',
+                    site.name, 'netns', self.wire_ns)
+                run('ip', '-n', self.wire_ns, 'link', 'set', site.name, 'up')
             run('ip', '-n', site.ns, 'link', 'set', name, 'name', 'wan0')
             run('ip', '-n', site.ns, 'addr', 'add', f'{site.address}/24', 'dev', 'wan0')
             run('ip', '-n', site.ns, 'link', 'set', 'wan0', 'up')
             run('ip', '-n', site.ns, 'link', 'set', 'lo', 'up')
+        if self.wire_options is not None:
+            options = [o for k, v in self.wire_options.items() for o in (f'--{k}', str(v))]
+            self.wire = Process('wire', ['ip', 'netns', 'exec', self.wire_ns, tool('hk-wire'),
+                                         '--between', 'tokyo,osaka', *options],
+                                self.work / 'wire.log')
+            self.processes.append(self.wire)
+            self.wire.start()
+            wait_until('hk-wire', lambda: 'ready' in self.wire.tail(), 5)
 
     def path_address(self, site):
         # A DPDK port has an address of its own, or the kernel would answer for it as well.
@@ -309,13 +327,14 @@ class Cluster:
         run('ip', '-n', self.osaka.ns, 'link', 'set', 'wan0', 'up')
 
     def black_hole(self):
-        """Nothing arrives, but nobody is told: neither carrier nor addresses change."""
-        for s in (self.tokyo, self.osaka):
-            run('tc', '-n', s.ns, 'qdisc', 'replace', 'dev', 'wan0', 'root', 'netem', 'loss', '100%')
+        """Nothing arrives, but nobody is told: frames go to an address that nobody has."""
+        for s, peer in ((self.tokyo, self.osaka), (self.osaka, self.tokyo)):
+            run('ip', '-n', s.ns, 'neigh', 'replace', peer.address, 'lladdr', '02:00:00:00:00:77',
+                'dev', 'wan0', 'nud', 'permanent')
 
     def black_hole_end(self):
-        for s in (self.tokyo, self.osaka):
-            run('tc', '-n', s.ns, 'qdisc', 'del', 'dev', 'wan0', 'root')
+        for s, peer in ((self.tokyo, self.osaka), (self.osaka, self.tokyo)):
+            run('ip', '-n', s.ns, 'neigh', 'del', peer.address, 'dev', 'wan0')
 
     # ---- judging ----
 
@@ -351,8 +370,8 @@ class Cluster:
                 p.kill()
             except (AssertionError, OSError):
                 pass
-        for site in (self.tokyo, self.osaka):
-            run('ip', 'netns', 'del', site.ns, check=False)
+        for ns in (self.tokyo.ns, self.osaka.ns, self.wire_ns):
+            run('ip', 'netns', 'del', ns, check=False)
         pathlib.Path(self.ring).unlink(missing_ok=True)
 
     def logs(self):
