@@ -312,6 +312,8 @@ void check_standby_starts(struct sim *s)
     if (s->sby.promoted)
         SIM_CHECK(s, "I13", s->standby_suspect || (sby_durable(s)->flags & HK_SF_PROMOTED),
                   "the promotion is not durable");
+    else if (sby_durable(s)->flags & HK_SF_PROMOTED) /* killed before it could say so */
+        check_promoted(s, sby_durable(s)->promote_lsn, sby_durable(s)->loss_class);
 }
 
 /* ---- freeze: I14 ---- */
