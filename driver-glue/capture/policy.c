@@ -224,6 +224,9 @@ static enum hk_group_state state_of(struct hk_capture *c, uint64_t mono_ns)
     /* DEGRADING too: what is decided is told, or the standby would date its contact by our word. */
     if (c->stage != HK_SYNC_WAITING)
         return HK_STATE_DEGRADED;
+    /* Until it is durably over: the next life would go on acknowledging alone at once. */
+    if (hk_policy_waits(c) && continues(c) && !hk_meta_surely_clear(c, HK_SF_DEGRADED))
+        return HK_STATE_DEGRADED;
     c->pace_since_ns = paced_since(c, mono_ns);
     if (c->pace_since_ns && !continues(c) &&
         hk_elapsed_ns(mono_ns, c->pace_since_ns) >= c->cfg.pace_bound_ns)
