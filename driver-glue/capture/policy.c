@@ -109,8 +109,8 @@ static bool room_waits_for_replicator(const struct hk_capture *c)
 }
 
 /*
- * The ladder's last step is open. In sync mode nothing is acknowledged unreplicated before degraded,
- * which waits for T.
+ * The ladder's last step is open. In sync mode nothing is acknowledged unreplicated before
+ * degraded, which waits for T.
  */
 static bool may_go_behind(const struct hk_capture *c)
 {
