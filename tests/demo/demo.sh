@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The main job on one machine: two network namespaces as two data centres with DPDK between them; a
-# group of two volumes (a database's data and its log) in sync mode; a real filesystem, fio and our own
-# stamped writer; a frozen image leaves the standby; then the primary site is killed without warning and
-# the standby promoted. Every claim is checked afterwards by tools that know nothing of Hikae.
-# Bounded: under five minutes; leaves no process and no namespace behind.
+# group of two volumes (a database's data and its log) in sync mode; a real filesystem, fio and our
+# own stamped writer; a frozen image leaves the standby; then the primary site is killed without
+# warning and the standby promoted. Every claim is checked afterwards by tools that know nothing of
+# Hikae. Bounded: under five minutes; leaves no process and no namespace behind.
 set -u
 export LC_ALL=C
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -53,17 +53,20 @@ check() { # check "what" command...: one line, ok or the reason
     fi
 }
 [ "$(id -u)" = 0 ] || die "network namespaces need root"
-for t in hikaed hikae; do [ -x "$(find "$build" -name $t -type f | head -1)" ] || die "$t is not built"; done
-hikaed=$(find "$build" -name hikaed -type f | head -1)
-hikae_bin=$(find "$build" -name hikae -type f | head -1)
-plugin=$(find "$build" -name 'nbdkit-hikae-plugin.so' | head -1)
-stamp=$(find "$build" -name hk-stamp -type f | head -1)
-checker=$(find "$build" -name hk-check -type f | head -1)
-replay=$(find "$build" -name hk-replay -type f | head -1)
+hikaed=$build/replicator/daemon/hikaed
+hikae_bin=$build/ctl/hikae
+plugin=$build/driver-glue/nbd/nbdkit-hikae-plugin.so
+stamp=$build/tests/tools/hk-stamp
+checker=$build/tests/tools/hk-check
+replay=$build/tests/tools/hk-replay
+for t in "$hikaed" "$hikae_bin" "$plugin" "$stamp" "$checker" "$replay"; do
+    [ -e "$t" ] || die "$t is not built"
+done
 
 MIB=$((1 << 20))
 data_mib=512 wal_mib=128 fs_mib=192
-# data: [0, 192) filesystem · [192, 352) fio · [352, 512) stamped writer; wal: [0, 64) fio · [64, 128) stamps
+# data: [0, 192) filesystem · [192, 352) fio · [352, 512) stamped writer
+# wal:  [0, 64) fio · [64, 128) stamped writer
 
 hikae() { # hikae tokyo|osaka VERB ...
     local site=$1 verb=$2
@@ -94,18 +97,21 @@ ip -n $a link set hka$$ name wan0 && ip -n $b link set hkb$$ name wan0
 ip -n $a addr add 10.77.0.1/24 dev wan0
 ip -n $b addr add 10.77.0.2/24 dev wan0
 for n in $a $b; do ip -n $n link set wan0 up; ip -n $n link set lo up; done
-if [ "$backend" = dpdk ]; then pa=10.77.0.11:7701 pb=10.77.0.12:7701; else pa=10.77.0.1:7701 pb=10.77.0.2:7701; fi
+pa=10.77.0.1:7701 pb=10.77.0.2:7701
+[ "$backend" = dpdk ] && pa=10.77.0.11:7701 pb=10.77.0.12:7701
+id() { cat /proc/sys/kernel/random/uuid; }
 cat >"$work/group.conf" <<CONF
 name = "core";
-group-id = "$(cat /proc/sys/kernel/random/uuid)";
+group-id = "$(id)";
 mode = "sync";
 on-link-loss = "block";
 contact-timeout-ms = 2000;
 lab-unencrypted = true;
-volumes = ( { name = "data"; size = $((data_mib * MIB))L; }, { name = "wal"; size = $((wal_mib * MIB))L; } );
+volumes = ( { name = "data"; size = $((data_mib * MIB))L; },
+            { name = "wal"; size = $((wal_mib * MIB))L; } );
 sites = (
-  { name = "tokyo"; site-id = "$(cat /proc/sys/kernel/random/uuid)"; control = "10.77.0.1:7700"; paths = ( "$pa" ); },
-  { name = "osaka"; site-id = "$(cat /proc/sys/kernel/random/uuid)"; control = "10.77.0.2:7700"; paths = ( "$pb" ); }
+  { name = "tokyo"; site-id = "$(id)"; control = "10.77.0.1:7700"; paths = ( "$pa" ); },
+  { name = "osaka"; site-id = "$(id)"; control = "10.77.0.2:7700"; paths = ( "$pb" ); }
 );
 CONF
 cat >"$work/tokyo.conf" <<CONF
@@ -119,7 +125,8 @@ capture = {
   ring-slots = 16384;
   ring-payload = 67108864L;
   metadata = "$work/tokyo/core.md";
-  origins = ( { volume = "data"; path = "$work/tokyo/data.img"; }, { volume = "wal"; path = "$work/tokyo/wal.img"; } );
+  origins = ( { volume = "data"; path = "$work/tokyo/data.img"; },
+              { volume = "wal"; path = "$work/tokyo/wal.img"; } );
 };
 link = { backend = "$backend"; interfaces = ( "wan0" ); mtu = 1500; };
 CONF
@@ -136,7 +143,8 @@ standby = {
   segment-mib = 64;
   window-mib = 64;
   apply-mib = 16;
-  replicas = ( { volume = "data"; path = "$work/osaka/data.img"; }, { volume = "wal"; path = "$work/osaka/wal.img"; } );
+  replicas = ( { volume = "data"; path = "$work/osaka/data.img"; },
+               { volume = "wal"; path = "$work/osaka/wal.img"; } );
 };
 link = { backend = "$backend"; interfaces = ( "wan0" ); mtu = 1500; };
 CONF
@@ -144,16 +152,19 @@ for s in tokyo osaka; do
     truncate -s ${data_mib}M "$work/$s/data.img"
     truncate -s ${wal_mib}M "$work/$s/wal.img"
     check "configuration of $s is sound" hikae $s check-config
-    check "metadata of $s (volumes declared equal: both are empty)" hikae $s create-md --assume-equal
+    check "metadata of $s (volumes declared equal: both are empty)" \
+        hikae $s create-md --assume-equal
 done
 
 title "start: standby, capture, primary"
-ip netns exec $b "$hikaed" -g "$work/group.conf" -s "$work/osaka.conf" >"$work/osaka.log" 2>&1 &
+ip netns exec $b "$hikaed" -g "$work/group.conf" -s "$work/osaka.conf" \
+    >"$work/osaka.log" 2>&1 &
 pids+=($!) osaka_pid=$!
-ip netns exec $a nbdkit -f -U "$work/nbd.sock" -t 24 "$plugin" group="$work/group.conf" site="$work/tokyo.conf" \
-    >"$work/nbdkit.log" 2>&1 &
+ip netns exec $a nbdkit -f -U "$work/nbd.sock" -t 24 "$plugin" \
+    group="$work/group.conf" site="$work/tokyo.conf" >"$work/nbdkit.log" 2>&1 &
 pids+=($!) nbdkit_pid=$!
-ip netns exec $a "$hikaed" -g "$work/group.conf" -s "$work/tokyo.conf" >"$work/tokyo.log" 2>&1 &
+ip netns exec $a "$hikaed" -g "$work/group.conf" -s "$work/tokyo.conf" \
+    >"$work/tokyo.log" 2>&1 &
 pids+=($!) tokyo_pid=$!
 wait_for 60 "IN SYNC" status_is tokyo in_sync true
 hikae tokyo status
@@ -165,9 +176,11 @@ cp -r /usr/share/doc/{nbdkit,fio,meson*,dpdk*} /usr/share/common-licenses "$work
 mke2fs -q -t ext4 -d "$work/files" "$work/fs.img" ${fs_mib}M || die "mke2fs"
 nbd="nbd+unix:///data?socket=$work/nbd.sock" nbdw="nbd+unix:///wal?socket=$work/nbd.sock"
 t0=$(date +%s%N)
-nbdcopy --flush "$work/fs.img" "$nbd" 2>"$work/nbdcopy.log" || die "nbdcopy: $(cat "$work/nbdcopy.log")"
+nbdcopy --flush "$work/fs.img" "$nbd" 2>"$work/nbdcopy.log" ||
+    die "nbdcopy: $(cat "$work/nbdcopy.log")"
 t1=$(date +%s%N)
-say "  $(find "$work/files" -type f | wc -l) files, $fs_mib MiB image in $(((t1 - t0) / 1000000)) ms, every byte acknowledged by osaka"
+files=$(find "$work/files" -type f | wc -l)
+say "  $files files, $fs_mib MiB image in $(((t1 - t0) / 1000000)) ms, all acknowledged by osaka"
 
 title "load for $seconds s: fio with verification on data and wal, stamped writer on both"
 cat >"$work/load.fio" <<FIO
@@ -194,7 +207,9 @@ FIO
 cat >"$work/kill.sh" <<KILL
 #!/bin/bash
 kill -9 $nbdkit_pid $tokyo_pid
-for p in \$(ip netns pids $a); do case \$(cat /proc/\$p/comm) in nbdkit*|hikaed*) kill -9 \$p;; esac; done
+for p in \$(ip netns pids $a); do
+    case \$(cat /proc/\$p/comm) in nbdkit*|hikaed*) kill -9 \$p;; esac
+done
 date +%s%N >"$work/killed"
 KILL
 chmod +x "$work/kill.sh"
@@ -202,7 +217,8 @@ chmod +x "$work/kill.sh"
     --trigger="$work/kill.sh" "$work/load.fio") >"$work/fio.log" 2>&1 &
 pids+=($!) fio_pid=$!
 "$stamp" --log "$work/stamp.log" --range "0:$((352 * MIB))+$((160 * MIB))" \
-    --range "1:$((64 * MIB))+$((64 * MIB))" --depth 8 --seconds $((seconds + 60)) --seed 7 "$nbd" "$nbdw" \
+    --range "1:$((64 * MIB))+$((64 * MIB))" --depth 8 --seconds $((seconds + 60)) --seed 7 \
+    "$nbd" "$nbdw" \
     >"$work/stamp.out" 2>&1 &
 pids+=($!) stamp_pid=$!
 for i in 1 2 3; do
@@ -215,8 +231,10 @@ before=$(hikae tokyo status --json | field writes)
 check "freeze nightly" hikae tokyo freeze nightly --change CHG-1
 wait_for 30 "the standby at the mark" status_is osaka frozen true
 hikae osaka images
-check "restore data of nightly to a file" hikae osaka restore nightly --volume data --to "$work/nightly-data.img" --json
-check "restore wal of nightly to a file" hikae osaka restore nightly --volume wal --to "$work/nightly-wal.img" --json
+check "restore data of nightly to a file" \
+    hikae osaka restore nightly --volume data --to "$work/nightly-data.img" --json
+check "restore wal of nightly to a file" \
+    hikae osaka restore nightly --volume wal --to "$work/nightly-wal.img" --json
 after=$(hikae tokyo status --json | field writes)
 say "  $((after - before)) writes were replicated meanwhile"
 [ $((after - before)) -gt 0 ] || die "replication stood still during the freeze"
@@ -231,11 +249,12 @@ wb=$(hikae tokyo status --json | field bytes)
 wait_for 20 "the kill" test -s "$work/killed"
 wait_for 30 "fio's end" sh -c "! kill -0 $fio_pid 2>/dev/null"
 wait_for 30 "the writer's end" sh -c "! kill -0 $stamp_pid 2>/dev/null"
-say "  killed with $inflight writes waiting for osaka a moment before; $(tail -n 1 "$work/stamp.out")"
+say "  $inflight writes waited for osaka a moment before; $(tail -n 1 "$work/stamp.out")"
 wait_for 20 "osaka noticing" status_is osaka contact false
 hikae osaka status
 t0=$(date +%s%N)
-hikae osaka failover --json --change CHG-2 >"$work/failover.json" || die "failover: $(cat "$work/failover.json")"
+hikae osaka failover --json --change CHG-2 >"$work/failover.json" ||
+    die "failover: $(cat "$work/failover.json")"
 t1=$(date +%s%N)
 
 title "checks, by tools that know nothing of Hikae's insides"
@@ -249,25 +268,35 @@ check "e2fsck -fn: the filesystem on the standby is clean" e2fsck -fn "$work/fs-
 check "the filesystem is byte for byte what was copied" cmp "$work/fs.img" "$work/fs-after.img"
 sed -e 's/rw=randwrite/rw=randread/' -e 's/ioengine=nbd/ioengine=sync/' -e 's/^fsync=.*//' \
     -e 's/verify_state_save=1/verify_state_load=1/' -e 's/do_verify=0/do_verify=1/' \
-    -e "s|^uri=$nbd\$|filename=$work/osaka/data.img|" -e "s|^uri=$nbdw\$|filename=$work/osaka/wal.img|" \
+    -e "s|^uri=$nbd\$|filename=$work/osaka/data.img|" \
+    -e "s|^uri=$nbdw\$|filename=$work/osaka/wal.img|" \
     "$work/load.fio" >"$work/verify.fio"
-check "fio verifies everything it had acknowledged" sh -c "cd '$work' && fio --aux-path='$work' '$work/verify.fio' >'$work/fio-verify.log' 2>&1 && ! grep -q 'verify: bad' '$work/fio-verify.log'"
+fio_verifies() { # no error, no bad block, and it has read something
+    (cd "$work" && fio --aux-path="$work" "$work/verify.fio") >"$work/fio-verify.log" 2>&1 &&
+        ! grep -q 'verify: bad' "$work/fio-verify.log" &&
+        grep -Eq 'READ: bw=.*io=[1-9]' "$work/fio-verify.log"
+}
+check "fio verifies everything it had acknowledged" fio_verifies
 check "the independent checker: every acknowledged write is there, in a legal order" \
     "$checker" --log "$work/stamp.log" --mode sync "$work/osaka/data.img" "$work/osaka/wal.img"
 check "the standby equals its journal's prefix, replayed independently" \
     "$replay" --journal "$work/osaka/journal" --to-end \
-    --volume "0=$((data_mib * MIB)):$work/replay-data.img" --volume "1=$((wal_mib * MIB)):$work/replay-wal.img" \
+    --volume "0=$((data_mib * MIB)):$work/replay-data.img" \
+    --volume "1=$((wal_mib * MIB)):$work/replay-wal.img" \
     --compare "0=$work/osaka/data.img" --compare "1=$work/osaka/wal.img"
 check "the restored image equals the state at its mark, replayed independently" \
     "$replay" --journal "$work/osaka/journal" --to-mark nightly \
-    --volume "0=$((data_mib * MIB)):$work/mark-data.img" --volume "1=$((wal_mib * MIB)):$work/mark-wal.img" \
+    --volume "0=$((data_mib * MIB)):$work/mark-data.img" \
+    --volume "1=$((wal_mib * MIB)):$work/mark-wal.img" \
     --compare "0=$work/nightly-data.img" --compare "1=$work/nightly-wal.img"
 
 title "result"
 say "  LOST            $class"
-say "  TIME TO TAKE OVER  $(field took_ns <"$work/failover.json" | awk '{printf "%.3f s", $1 / 1e9}') (verb: $(((t1 - t0) / 1000000)) ms)"
+took=$(field took_ns <"$work/failover.json" | awk '{printf "%.3f s", $1 / 1e9}')
+say "  TOOK OVER IN    $took (the verb: $(((t1 - t0) / 1000000)) ms)"
 say "  REPLICATED      $((wb / MIB)) MiB over $backend, in sync"
-say "  IMAGE           nightly-data.img, $(stat -c %s "$work/nightly-data.img") bytes${HK_DEMO_KEEP:+, in $work}"
+image_bytes=$(stat -c %s "$work/nightly-data.img")
+say "  IMAGE           $work/nightly-data.img, $image_bytes bytes (HK_DEMO_KEEP=1 keeps it)"
 say "  DURATION        $(($(date +%s) - began)) s"
 rm -f "/dev/shm/hikae-demo-$$.ring"
 say "DEMO OK"
