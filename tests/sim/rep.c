@@ -321,8 +321,12 @@ static void try_attach(struct sim *s, uint64_t a, void *p)
     (void)p;
     if (s->rep.attached)
         return;
+    /* The capture process that was asked is gone, and the connection with it. */
+    if (s->rep.attaching && s->rep.asked_life != s->cap.proc.life)
+        s->rep.attaching = false;
     if (s->cap.proc.up && !s->rep.attaching) {
         s->rep.attaching = true;
+        s->rep.asked_life = s->cap.proc.life;
         to_capture(s, IPC_ATTACH, &m);
     }
     sim_at(s, s->now + 20 * NS_MS + rng_below(&s->rng, 20 * NS_MS), &s->rep.proc, try_attach, 0,

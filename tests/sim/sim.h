@@ -280,6 +280,7 @@ struct sim_rep {
     size_t memory_bytes, memory_used;
     uint64_t lease;
     bool attached, attaching, want_room;
+    uint32_t asked_life;
     uint64_t read_idx, read_lsn;
     struct hk_uuid ring_id; /* of the last attachment in this life */
 };
