@@ -485,8 +485,11 @@ uint64_t hk_journal_held(const struct hk_journal *j)
 {
     uint64_t held = 0;
 
-    for (uint32_t i = 0; i < j->live_count; i++)
-        held += j->order[i] == j->current && !j->want_segment ? j->offset : j->cfg.segment_bytes;
+    for (uint32_t i = 0; i < j->live_count; i++) {
+        bool filling = j->order[i] == j->current && !j->want_segment;
+
+        held += filling ? j->offset : j->cfg.segment_bytes;
+    }
     return held;
 }
 
