@@ -223,7 +223,6 @@ void hk_journal_retain(struct hk_journal *j, uint64_t lsn);
 uint64_t hk_journal_used(const struct hk_journal *j);
 /* Bytes of files that hold log at all, applied or not. */
 uint64_t hk_journal_held(const struct hk_journal *j);
-uint64_t hk_journal_held(const struct hk_journal *j);
 uint64_t hk_journal_total(const struct hk_journal *j);
 /* Oldest LSN still held; `end` when nothing is. */
 uint64_t hk_journal_oldest(const struct hk_journal *j);
