@@ -248,6 +248,8 @@ void hk_standby_frame(struct hk_group *g, const struct hk_frame *f, const uint8_
 void hk_standby_control(struct hk_group *g, const struct hk_ctl *c);
 void hk_standby_session_step(struct hk_group *g);
 void hk_standby_end_session(struct hk_group *g, enum hk_refusal why);
+bool hk_standby_epoch_pending(const struct hk_group *g);
+bool hk_standby_begin_epoch(struct hk_group *g);
 bool hk_standby_next_ack(struct hk_group *g, struct hk_action *ret);
 bool hk_standby_alive(const struct hk_group *g, uint64_t mono_ns);
 /* freeze.c: the standby's share */

@@ -120,6 +120,9 @@ static void journal_all(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
 
+    /* Adopted a moment ago, and no record of it came yet: it is this epoch that ends here. */
+    if (hk_standby_epoch_pending(g) && !hk_standby_begin_epoch(g))
+        return;
     if (s->receiver.acked > hk_journal_end(&s->journal) || !hk_journal_idle(&s->journal) ||
         s->mode_count > 0 || s->reported != hk_journal_durable(&s->journal))
         return;

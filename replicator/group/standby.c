@@ -176,13 +176,17 @@ static void journal_step(struct hk_group *g)
     if (s->journal.state == HK_JOURNAL_RECOVERING)
         return;
     end = s->journal.result.end;
-    hk_group_notify(g, HK_NOTE_RECOVERED, end, s->journal.result.verdict,
-                    s->journal.result.lost_bytes, NULL);
     if (s->journal.state == HK_JOURNAL_FAILED) {
-        hk_group_notify(g, HK_NOTE_JOURNAL_FAILED, (uint64_t)(int64_t)s->journal.error, 0, 0, NULL);
+        if (s->journal.result.verdict == HK_JOURNAL_CORRUPT)
+            hk_group_notify(g, HK_NOTE_RECOVERED, s->journal.result.bad_lsn, HK_JOURNAL_CORRUPT, 0,
+                            NULL);
+        hk_group_notify(g, HK_NOTE_JOURNAL_FAILED, (uint64_t)(int64_t)s->journal.error,
+                        s->journal.result.verdict, s->journal.result.bad_lsn, NULL);
         hk_group_fatal(g, HK_NOTE_JOURNAL_FAILED, s->journal.error);
         return;
     }
+    hk_group_notify(g, HK_NOTE_RECOVERED, end, s->journal.result.verdict,
+                    s->journal.result.lost_bytes, NULL);
     hk_receiver_rebase(&s->receiver, end);
     s->reported = end;
     hk_journal_retain(&s->journal, super->applied > g->cfg.journal_retain_bytes

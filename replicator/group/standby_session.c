@@ -86,12 +86,37 @@ static void note_full_compare(struct hk_group *g)
 }
 
 /* The history names an epoch that the journal has not begun yet. */
-static bool epoch_pending(const struct hk_group *g)
+bool hk_standby_epoch_pending(const struct hk_group *g)
 {
     const struct hk_epoch *last = hk_history_last(&hk_standby_super(g)->history);
 
     return g->standby->stage == HK_STAGE_READY && last &&
            g->standby->journal.ordinal < last->ordinal;
+}
+
+/*
+ * Begins the journal of the epoch that the history ends with, once the superblock names it durably.
+ * False: not yet.
+ */
+bool hk_standby_begin_epoch(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    const struct hk_epoch *e = hk_history_last(&hk_standby_super(g)->history);
+    int err;
+
+    if (hk_super_store_durable(&s->super)->history.count != e->ordinal)
+        return false;
+    err = hk_journal_begin_epoch(&s->journal, e->ordinal, &e->id, e->first_lsn);
+    if (err == -EAGAIN)
+        return false;
+    if (err) {
+        hk_group_fatal(g, HK_NOTE_JOURNAL_FAILED, err);
+        return false;
+    }
+    hk_receiver_rebase(&s->receiver, e->first_lsn);
+    s->reported = e->first_lsn;
+    hk_group_notify(g, HK_NOTE_EPOCH, e->ordinal, e->first_lsn, e->reason, NULL);
+    return true;
 }
 
 static void take_hello(struct hk_group *g, const struct hk_hello *h)
@@ -114,7 +139,7 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     };
     bool change;
 
-    if (epoch_pending(g))
+    if (hk_standby_epoch_pending(g))
         me.acked = me.durable = hk_history_last(&super->history)->first_lsn;
     hk_session_judge_hello(&me, h, &s->verdict);
     if (s->verdict.full_compare)
@@ -139,25 +164,6 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     }
     if (change)
         s->hello_ticket = hk_standby_put(g);
-}
-
-/* The superblock names the epoch: its journal begins. False: something is still in flight. */
-static bool begin_epoch(struct hk_group *g)
-{
-    struct hk_standby *s = g->standby;
-    const struct hk_epoch *e = hk_history_last(&hk_standby_super(g)->history);
-    int err = hk_journal_begin_epoch(&s->journal, e->ordinal, &e->id, e->first_lsn);
-
-    if (err == -EAGAIN)
-        return false;
-    if (err) {
-        hk_group_fatal(g, HK_NOTE_JOURNAL_FAILED, err);
-        return false;
-    }
-    hk_receiver_rebase(&s->receiver, e->first_lsn);
-    s->reported = e->first_lsn;
-    hk_group_notify(g, HK_NOTE_EPOCH, e->ordinal, e->first_lsn, e->reason, NULL);
-    return true;
 }
 
 static void welcome(struct hk_group *g)
@@ -204,7 +210,7 @@ void hk_standby_session_step(struct hk_group *g)
 
     if (!s->hello_pending || !hk_standby_stored(g, s->hello_ticket))
         return;
-    if (epoch_pending(g) && !begin_epoch(g))
+    if (hk_standby_epoch_pending(g) && !hk_standby_begin_epoch(g))
         return;
     welcome(g);
 }
