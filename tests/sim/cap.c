@@ -128,7 +128,7 @@ static void cap_timer(struct sim *s, uint64_t a, void *p)
         return;
     s->cap.proc.timer_at = 0;
     hk_capture_tick(s->cap.c, &now);
-    if (s->cap.sink && s->now - s->cap.told_ns > NS_S / 2)
+    if (s->cap.sink && s->now - s->cap.told_ns > s->o.contact_ns / 4)
         s->cap.state_dirty = true;
     cap_pump(s);
 }
@@ -524,6 +524,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     SIM_CHECK(s, "I12", rc == 0, "no valid superblock in the primary's metadata (%d)", rc);
     start = choose_ring(s, super);
     fill_cfg(s, &cfg);
+    cfg.super_in_doubt = hk_super_in_doubt(s->md.cur, s->md.cur + HK_SUPER_BYTES);
     s->cap.c = (void *)s->cap.memory;
     memset(s->cap.memory, 0xa5, hk_capture_bytes());
     s->cap.proc.up = true;
@@ -604,10 +605,16 @@ static void stop_poll(struct sim *s, uint64_t a, void *p);
 
 static void stop_flushed(struct sim *s, struct sim_io *io)
 {
-    if (io->result)
+    struct hk_now now = sim_clock(s, 0);
+
+    if (io->result) {
         s->origin_suspect = true;
-    if (++s->cap.stop_flushed == SIM_VOLUMES)
-        stop_poll(s, 0, NULL);
+        s->cap.stop_error = io->result;
+    }
+    if (++s->cap.stop_flushed < SIM_VOLUMES)
+        return;
+    hk_capture_origins_flushed(s->cap.c, s->cap.stop_error, &now);
+    stop_poll(s, 0, NULL);
 }
 
 static void stop_reboot(struct sim *s)
@@ -676,7 +683,7 @@ void cap_clean_stop(struct sim *s)
     sim_trace(s, "stop begins", 0, 0, 0);
     s->cap.stopping = true;
     s->cap.serving = false;
-    s->cap.stop_flushed = 0;
+    s->cap.stop_flushed = s->cap.stop_error = 0;
     s->cap.stop_since = s->now;
     stop_poll(s, 0, NULL);
 }

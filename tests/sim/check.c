@@ -501,10 +501,10 @@ static void standby_status(struct sim *s)
 void check_status(struct sim *s)
 {
     s->st.status_checks++;
-    /* A process that stands still shows nothing. */
-    if (s->rep.proc.up && s->rep.proc.paused_until <= s->now)
+    /* One that stands still shows nothing; one that stood still takes its mail in first. */
+    if (s->rep.proc.up && s->rep.proc.paused_until < s->now)
         primary_status(s);
-    if (s->sby.proc.up && s->sby.proc.paused_until <= s->now)
+    if (s->sby.proc.up && s->sby.proc.paused_until < s->now)
         standby_status(s);
 }
 

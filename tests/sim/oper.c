@@ -179,7 +179,7 @@ static void failover(struct sim *s)
         break;
     }
     /* At once, or after people have thought about it. */
-    sim_at(s, s->now + rng_below(&s->rng_fault, 2) * rng_around(&s->rng_fault, 2 * s->o.contact_ns),
+    sim_at(s, s->now + rng_below(&s->rng_fault, 2) * rng_below(&s->rng_fault, 4 * s->o.contact_ns),
            NULL, ask_failover, 0, NULL);
 }
 

@@ -264,6 +264,7 @@ struct sim_cap {
     uint32_t conn;            /* whom the lease was given to */
     struct sim_op ops;        /* list head of those begun */
     uint32_t in_flight, last_state, stop_flushed;
+    int stop_error; /* of their flush before a clean stop */
     uint64_t told_ns, stop_since, redo_lsn;
     uint64_t contact_ns; /* newest of a report that this life has taken */
     struct hk_redo redo;
