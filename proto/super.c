@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 #include "proto/super.h"
 
+#include "proto/bug.h"
 #include "proto/hash.h"
 #include "proto/record.h"
 
@@ -10,7 +11,7 @@ enum {
     HASH_AT = HK_SUPER_BYTES - 8,
     FLAGS_KNOWN = HK_SF_CLEAN | HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED |
                   HK_SF_PROMOTED | HK_SF_PROMOTING | HK_SF_FROZEN | HK_SF_ASSUMED_EQUAL |
-                  HK_SF_NOT_PROMOTABLE,
+                  HK_SF_NOT_PROMOTABLE | HK_SF_IN_DOUBT,
 };
 
 static bool all_zero(const void *bytes, size_t count)
@@ -207,6 +208,22 @@ int hk_super_pick(const void *slot0, const void *slot1, struct hk_super *ret_s,
     if (all_zero(slot0, HK_SUPER_BYTES) && all_zero(slot1, HK_SUPER_BYTES))
         return -ENODATA;
     return -EUCLEAN;
+}
+
+static bool slot_whole(const struct hk_super *s, unsigned i)
+{
+    return check_slot(s) == HK_SUPER_OK && (s->sequence & 1) == i;
+}
+
+bool hk_super_in_doubt(const void *slot0, const void *slot1)
+{
+    const struct hk_super *slot[2] = {slot0, slot1};
+    bool whole[2] = {slot_whole(slot[0], 0), slot_whole(slot[1], 1)};
+    unsigned other = whole[0] ? 1 : 0;
+
+    if (HK_BUG(doubt_ignored) || whole[0] == whole[1])
+        return false;
+    return slot[1 - other]->sequence > 1 || !all_zero(slot[other], HK_SUPER_BYTES);
 }
 
 const char *hk_super_fault_text(enum hk_super_fault f)

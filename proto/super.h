@@ -30,6 +30,7 @@ enum hk_super_flags {
     HK_SF_FROZEN = 1 << 6,         /* standby: the applier stands at freeze_lsn */
     HK_SF_ASSUMED_EQUAL = 1 << 7,  /* created with --assume-equal */
     HK_SF_NOT_PROMOTABLE = 1 << 8, /* standby: a replica write or flush failed */
+    HK_SF_IN_DOUBT = 1 << 9, /* standby: a slot was damaged at a start, no primary met since */
 };
 
 struct hk_interval {
@@ -122,6 +123,13 @@ enum hk_super_fault hk_super_decode(const void *slot, struct hk_super *ret_s);
  */
 int hk_super_pick(const void *slot0, const void *slot1, struct hk_super *ret_s,
                   enum hk_super_fault ret_fault[2]);
+/*
+ * Beside the slot that was picked, does the other one hold something that is neither whole nor
+ * blank? Then a write was torn (nothing relied on it), or newer facts that were relied on are gone,
+ * and the slots alone can't tell which. Only the very first superblock has a blank one beside it.
+ * Meaningful when hk_super_pick returned 0.
+ */
+bool hk_super_in_doubt(const void *slot0, const void *slot1);
 const char *hk_loss_class_text(uint32_t c);
 
 /*

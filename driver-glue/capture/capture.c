@@ -60,11 +60,11 @@ static void init_mode(struct hk_capture *c)
     c->want.contact_timeout_ns = c->contact_timeout_ns;
 }
 
-static void init_new_ring(struct hk_capture *c, const struct hk_epoch *epoch)
+static void init_new_ring(struct hk_capture *c, const struct hk_epoch *epoch, bool doubt)
 {
     const struct hk_super *s = &c->super;
-    bool clean = s->flags & HK_SF_CLEAN;
-    bool fresh = s->ceiling <= epoch->first_lsn;
+    bool clean = (s->flags & HK_SF_CLEAN) && !doubt;
+    bool fresh = s->ceiling <= epoch->first_lsn && !doubt;
     uint64_t start = epoch->first_lsn;
 
     if (clean) {
@@ -79,6 +79,20 @@ static void init_new_ring(struct hk_capture *c, const struct hk_epoch *epoch)
         hk_meta_set(c, HK_SF_FULL_COMPARE);
     }
     c->next_lsn = c->produced = c->released = c->acked = c->durable = start;
+}
+
+/*
+ * The slot that is gone may have said that the group was started again, degraded, behind, or had a
+ * higher ceiling. A ring that lived through it knows whether such a write ever counted.
+ */
+static bool newer_facts_lost(const struct hk_capture_cfg *cfg, const void *ring,
+                             enum hk_start start, const struct hk_super *super)
+{
+    const struct hk_ring_producer *p = (const void *)((const uint8_t *)ring + HK_PAGE_BYTES);
+
+    if (!cfg->super_in_doubt)
+        return false;
+    return start != HK_START_OLD_RING || p->super_sequence != super->sequence;
 }
 
 /* Written in this order: the ordinal, last, makes the page valid for hk_ring_check. */
@@ -96,6 +110,8 @@ static void init_producer(struct hk_capture *c, const struct hk_epoch *epoch)
     p->acked = c->acked;
     p->durable = c->durable;
     p->released = c->released;
+    p->prev_bytes = c->prev_bytes;
+    p->super_sequence = c->super.sequence;
     p->epoch_id = epoch->id;
     __atomic_store_n(&p->epoch_ordinal, epoch->ordinal, __ATOMIC_RELEASE);
 }
@@ -154,6 +170,7 @@ int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void
 {
     const struct hk_ring_header *header = ring;
     const struct hk_epoch *epoch;
+    bool doubt;
     int rc;
 
     if (!cfg_ok(cfg, super) || !super_ok(super))
@@ -163,6 +180,7 @@ int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void
         if (rc)
             return rc;
     }
+    doubt = newer_facts_lost(cfg, ring, start, super);
     __builtin_memset(c, 0, sizeof(*c));
     c->cfg = *cfg;
     if (!c->cfg.ceiling_step_bytes)
@@ -179,7 +197,11 @@ int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void
         hk_capture_load_ring(c);
         redo_skip(c);
     } else {
-        init_new_ring(c, epoch);
+        init_new_ring(c, epoch, doubt);
+    }
+    if (doubt) {
+        hk_meta_set(c, HK_SF_FULL_COMPARE);
+        c->want.ceiling += c->cfg.ceiling_step_bytes;
     }
     init_producer(c, epoch);
     init_policy(c, now);
@@ -338,6 +360,7 @@ enum hk_step hk_capture_written(struct hk_capture *c, struct hk_op *op, int resu
     hk_range_unlock(c, op);
     if (op->captured)
         hk_capture_mark_done(c, op->slot);
+    c->origins_flushed = false;
     op->result = result;
     if (result < 0) {
         origin_failed(c);
@@ -531,6 +554,16 @@ static void stop_clean(struct hk_capture *c)
     hk_meta_set(c, HK_SF_CLEAN);
 }
 
+void hk_capture_origins_flushed(struct hk_capture *c, int result, const struct hk_now *now)
+{
+    HK_ASSERT(result <= 0);
+    if (result < 0)
+        origin_failed(c);
+    else if (c->in_flight == 0 && c->redo_next >= c->redo_end)
+        c->origins_flushed = true;
+    hk_capture_settle(c, now);
+}
+
 bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now)
 {
     bool stalled = hk_elapsed_ns(now->mono_ns, c->drain_stall_ns) >= c->contact_timeout_ns;
@@ -547,6 +580,8 @@ bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now)
         c->stopped = true;
         return true;
     }
+    if (c->durable >= c->next_lsn && !c->origins_flushed && !HK_BUG(clean_unflushed))
+        return false;
     if (c->durable >= c->next_lsn) {
         stop_clean(c);
         c->stopped = true;

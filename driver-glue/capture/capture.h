@@ -73,7 +73,9 @@ struct hk_capture_cfg {
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
     uint64_t ceiling_step_bytes; /* 0: default */
-    uint32_t held_max;           /* begin fails with -EAGAIN beyond so many waiting; 0: no bound */
+    /* hk_super_in_doubt() of what `super` was picked from: facts that were relied on may be gone. */
+    bool super_in_doubt;
+    uint32_t held_max; /* begin fails with -EAGAIN beyond so many waiting; 0: no bound */
 };
 
 struct hk_capture;
@@ -97,7 +99,8 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
  * after it was read: the last write of a killed process may lie in a volatile cache, and what is
  * believed here (degraded, the ceiling) must not be taken back by a power cut. With a new ring and
  * a super that was not stopped cleanly the ring was lost: full compare required, capture passes
- * (SPEC.md §6). -EINVAL on a configuration or super that contradicts itself.
+ * (SPEC.md §6). The same holds when a superblock slot was damaged, unless the ring that survived
+ * knows that nothing newer than `super` was relied on. -EINVAL on a configuration or super that contradicts itself.
  */
 int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void *ring,
                     enum hk_start start, const struct hk_super *super, const struct hk_now *now);
@@ -155,8 +158,11 @@ int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const 
 void hk_capture_tick(struct hk_capture *c, const struct hk_now *now);
 uint64_t hk_capture_deadline_ns(const struct hk_capture *c); /* monotonic; UINT64_MAX: none */
 
+/* The caller flushed every origin, with this result, after the last origin operation had ended. */
+void hk_capture_origins_flushed(struct hk_capture *c, int result, const struct hk_now *now);
 /* Clean stop: no new ops; true once nothing is in flight and everything is durable (or the policy
- * says not to wait), after which one last meta write says clean. */
+ * says not to wait), after which one last meta write says clean. It says so only of flushed
+ * origins: what is clean must still be equal after a power cut. */
 bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now);
 
 struct hk_capture_status {

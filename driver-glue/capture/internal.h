@@ -114,6 +114,7 @@ struct hk_capture {
     uint64_t mode_end;
     uint64_t rejoin_target, rejoin_since_ns;
     bool stopping, stopped;
+    bool origins_flushed; /* since the last origin operation ended */
 
     uint64_t lease;
     bool attached;

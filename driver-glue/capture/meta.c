@@ -81,6 +81,8 @@ void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now 
     c->meta_in_flight = false;
     if (result == 0) {
         c->super = c->issued;
+        /* Before anything relies on it. */
+        hk_ring_store_relaxed(&c->producer->super_sequence, c->super.sequence);
         c->issued_or = 0;
         c->issued_and = ~0u;
         c->meta_failed_since_ns = 0;

@@ -366,7 +366,7 @@ void hk_capture_load_ring(struct hk_capture *c)
     c->next_lsn = p->next_lsn;
     c->last_time_ns = p->last_time_ns;
     c->payload_head = hk_round_up(p->payload_head, HK_PAGE_BYTES);
-    c->prev_bytes = 0;
+    c->prev_bytes = p->prev_bytes;
     if (c->head > 0) {
         const struct hk_record *slot = &c->slots[(c->head - 1) & c->slot_mask];
         const struct hk_ring_side *side = &c->sides[(c->head - 1) & c->slot_mask];

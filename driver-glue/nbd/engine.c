@@ -428,6 +428,25 @@ int hk_engine_start(struct hk_engine *e)
     return 0;
 }
 
+/* No requests come any more. What the origins still hold in volatile caches would make a lie of
+ * "clean" if the power went after it. */
+static void flush_origins(struct hk_engine *e)
+{
+    struct hk_now now;
+    int error = 0;
+
+    for (uint32_t i = 0; i < e->conf.volume_count; i++) {
+        int rc = hk_origin_flush(&e->origin[i]);
+
+        error = rc ? rc : error;
+    }
+    hk_engine_now(&now);
+    pthread_mutex_lock(&e->lock);
+    hk_capture_origins_flushed(e->capture, error, &now);
+    hk_engine_pump(e, &now);
+    pthread_mutex_unlock(&e->lock);
+}
+
 /* No requests come any more: wait for the standby, as long as there is hope and time. */
 static bool drain(struct hk_engine *e)
 {
@@ -470,6 +489,7 @@ void hk_engine_stop(struct hk_engine *e)
 
     if (!e->started)
         return;
+    flush_origins(e);
     drain(e);
     pthread_mutex_lock(&e->lock);
     hk_engine_now(&now);

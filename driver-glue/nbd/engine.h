@@ -30,6 +30,7 @@ struct hk_engine {
     uint64_t pacing_ns;          /* when pacing was last said */
 
     int metadata_fd;
+    bool super_in_doubt;         /* one of its two superblocks was damaged at the start */
     struct hk_capture_meta meta; /* under lock: the write the metadata thread is to do */
     bool meta_pending, meta_end;
     pthread_cond_t meta_cond;

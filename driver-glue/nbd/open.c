@@ -51,7 +51,8 @@ static bool of_this_boot(const struct hk_uuid *ring_id)
 {
     uint64_t tag = boot_tag();
 
-    return memcmp(ring_id->b + 8, &tag, 8) == 0;
+    /* A boot that can't be named is none that a ring could be of. */
+    return tag != hk_xxh64("", 0, 1) && memcmp(ring_id->b + 8, &tag, 8) == 0;
 }
 
 /* The lock on the metadata file is the right to be the group's one capture process. */
@@ -84,6 +85,7 @@ static int open_metadata(struct hk_engine *e, struct hk_super *ret_super)
         n = -1;
     rc = n == 2 * HK_SUPER_BYTES ? hk_super_pick(slots, slots + HK_SUPER_BYTES, ret_super, NULL)
                                  : -EUCLEAN;
+    e->super_in_doubt = rc == 0 && hk_super_in_doubt(slots, slots + HK_SUPER_BYTES);
     if (rc) {
         nbdkit_error(HK_MSG_METADATA
                      " %s: %s; what is on the volumes is not touched; restore the file or create "
@@ -358,6 +360,14 @@ static void say_start(struct hk_engine *e, enum hk_start start, bool was_compare
     struct hk_capture_status s;
 
     hk_capture_status(e->capture, &s);
+    if (e->super_in_doubt)
+        nbdkit_error(HK_MSG_METADATA
+                     " %s: one of the two superblocks is damaged, by a write cut off or by the "
+                     "disk; %s",
+                     e->conf.metadata,
+                     s.super.flags & HK_SF_FULL_COMPARE
+                         ? "what it held may have been relied on, so a full compare is required"
+                         : "the ring shows that nothing relied on it; it is written anew");
     if (!(s.super.flags & HK_SF_FULL_COMPARE))
         return;
     if (start == HK_START_NEW_RING && !was_compare)
@@ -384,7 +394,8 @@ static int start_capture(struct hk_engine *e, const struct hk_super *super, enum
                                  .on_link_loss = e->conf.on_link_loss,
                                  .contact_timeout_ns = e->conf.contact_timeout_ns,
                                  .pace_bound_ns = e->conf.pace_bound_ns,
-                                 .volume_count = e->conf.volume_count};
+                                 .volume_count = e->conf.volume_count,
+                                 .super_in_doubt = e->super_in_doubt};
     struct hk_now now;
     int rc;
 

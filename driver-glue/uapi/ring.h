@@ -54,6 +54,11 @@ struct hk_ring_producer {
     uint64_t released, acked, durable; /* as last accepted from the replicator */
     uint64_t ceiling;
     uint64_t contact_ns; /* newest contact taken from a report, monotonic; stored before `state` */
+    /* Of the newest superblock known to be durable. A successor that finds one slot damaged learns
+     * here whether facts that were relied on are gone; 0: not told. */
+    uint64_t super_sequence;
+    uint32_t prev_bytes; /* of the record before the next one, when there is no slot to ask */
+    uint32_t reserved;
 };
 
 struct hk_ring_side {

@@ -102,6 +102,7 @@ static inline void rig_read_super(struct rig *r)
 static inline int rig_init(struct rig *r, enum hk_start start)
 {
     rig_read_super(r);
+    r->cfg.super_in_doubt = hk_super_in_doubt(r->metadata, r->metadata + HK_SUPER_BYTES);
     return hk_capture_init(r->c, &r->cfg, r->ring, start, &r->super, &r->now);
 }
 

@@ -473,6 +473,9 @@ static void test_clean_stop_and_restart(void **state)
     assert_int_equal(refused.result, -ESHUTDOWN);
     rig_drain(&r);
     rig_expect_next(&r, &op, HK_DONE);
+    /* The standby has it, the origin's cache may still lose it: that is not clean. */
+    assert_false(hk_capture_stop(r.c, &r.now));
+    hk_capture_origins_flushed(r.c, 0, &r.now);
     assert_true(hk_capture_stop(r.c, &r.now));
     rig_meta(&r);
     assert_true(r.super.flags & HK_SF_CLEAN);
@@ -491,6 +494,95 @@ static void test_clean_stop_and_restart(void **state)
     rig_free(&r);
 }
 
+/* The slot that holds the newest superblock does not come back from the disk. */
+static void lose_newest_slot(struct rig *r)
+{
+    rig_read_super(r);
+    memset(r->metadata + (r->super.sequence & 1) * HK_SUPER_BYTES, 0xff, HK_SUPER_BYTES);
+}
+
+/* "Started again" was in the slot that is gone: what is left says clean, and would reuse LSNs. */
+static void test_damaged_sibling_of_a_clean_one(void **state)
+{
+    struct rig r;
+    struct hk_op op = rig_write(0, 0, 4096), more = op;
+    uint64_t ceiling;
+
+    rig_start(&r);
+    rig_up(&r);
+    rig_run(&r, &op);
+    rig_drain(&r);
+    rig_expect_next(&r, &op, HK_DONE);
+    hk_capture_origins_flushed(r.c, 0, &r.now);
+    assert_true(hk_capture_stop(r.c, &r.now));
+    rig_meta(&r);
+    assert_true(r.super.flags & HK_SF_CLEAN);
+    rig_new_ring(&r, 10);
+    assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
+    assert_true(rig_meta_once(&r, 0));
+    rig_attach(&r);
+    rig_run(&r, &more);
+    lose_newest_slot(&r);
+    rig_read_super(&r);
+    assert_true(r.super.flags & HK_SF_CLEAN);
+    ceiling = r.super.ceiling;
+    rig_new_ring(&r, 11);
+    assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
+    rig_meta(&r);
+    assert_int_equal(r.super.flags & (HK_SF_CLEAN | HK_SF_FULL_COMPARE), HK_SF_FULL_COMPARE);
+    assert_int_equal(r.super.ceiling, ceiling + HK_CEILING_STEP_BYTES);
+    assert_true(rig_status(&r).passing);
+    rig_free(&r);
+}
+
+/* The very first superblock has a blank one beside it; a damaged one beside it is damage. */
+static void test_damaged_sibling_of_the_first_one(void **state)
+{
+    struct rig r;
+
+    rig_start(&r);
+    assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
+    assert_false(r.cfg.super_in_doubt);
+    assert_true(rig_meta_once(&r, 0));
+    lose_newest_slot(&r);
+    rig_new_ring(&r, 10);
+    assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
+    rig_meta(&r);
+    assert_true(r.super.flags & HK_SF_FULL_COMPARE);
+    rig_free(&r);
+}
+
+/* A write cut off by kill -9: the ring knows that nothing relied on it. And knows when it did. */
+static void test_damaged_sibling_with_the_ring(void **state)
+{
+    struct hk_capture_meta m;
+    struct rig r;
+    struct hk_op op = rig_write(0, 0, 4096);
+
+    rig_start(&r);
+    r.cfg.ceiling_step_bytes = 1 << 20;
+    rig_up(&r);
+    for (unsigned i = 0; !hk_capture_meta(r.c, &m); i++) {
+        assert_true(i < 500);
+        rig_run(&r, &op);
+        rig_drain(&r);
+        rig_expect_next(&r, &op, HK_DONE);
+    }
+    memset(r.metadata + m.offset, 0xff, HK_SUPER_BYTES);
+    assert_int_equal(rig_init(&r, HK_START_OLD_RING), 0);
+    assert_true(r.cfg.super_in_doubt);
+    rig_meta(&r);
+    assert_false(r.super.flags & HK_SF_FULL_COMPARE);
+    assert_false(rig_status(&r).passing);
+
+    lose_newest_slot(&r);
+    assert_int_equal(rig_init(&r, HK_START_OLD_RING), 0);
+    rig_meta(&r);
+    assert_true(r.super.flags & HK_SF_FULL_COMPARE);
+    assert_true(rig_status(&r).passing);
+    rig_free(&r);
+}
+
 static void test_stop_without_standby_is_not_clean(void **state)
 {
     struct rig r;
@@ -502,6 +594,7 @@ static void test_stop_without_standby_is_not_clean(void **state)
     rig_pass(&r, 6 * RIG_SECOND);
     rig_meta(&r);
     rig_expect_next(&r, &op, HK_DONE);
+    hk_capture_origins_flushed(r.c, 0, &r.now);
     assert_true(hk_capture_stop(r.c, &r.now));
     rig_meta(&r);
     assert_false(r.super.flags & HK_SF_CLEAN);
@@ -658,6 +751,9 @@ int main(void)
         cmocka_unit_test(test_held_max),
         cmocka_unit_test(test_clean_stop_and_restart),
         cmocka_unit_test(test_stop_without_standby_is_not_clean),
+        cmocka_unit_test(test_damaged_sibling_of_a_clean_one),
+        cmocka_unit_test(test_damaged_sibling_of_the_first_one),
+        cmocka_unit_test(test_damaged_sibling_with_the_ring),
         cmocka_unit_test(test_promoted_epoch_opens_with_gap),
         cmocka_unit_test(test_peer_is_bound_once),
         cmocka_unit_test(test_contradictions_are_refused),

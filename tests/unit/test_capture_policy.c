@@ -198,6 +198,7 @@ static void test_degraded_then_behind(void **state)
     assert_int_equal(rig_begin(&r, &after), HK_SUBMIT);
     assert_int_equal(rig_status(&r).uncaptured, 2);
     assert_int_equal(rig_written(&r, &after, 0), HK_DONE);
+    hk_capture_origins_flushed(r.c, 0, &r.now);
     assert_true(hk_capture_stop(r.c, &r.now));
     rig_meta(&r);
     assert_false(r.super.flags & HK_SF_CLEAN);
@@ -489,6 +490,7 @@ static void test_weaker_mode_waits_for_the_standby(void **state)
     r.cfg.on_link_loss = HK_LINK_LOSS_BLOCK;
     rig_up(&r);
     rig_drain(&r);
+    hk_capture_origins_flushed(r.c, 0, &r.now);
     assert_true(hk_capture_stop(r.c, &r.now));
     rig_meta(&r);
     r.cfg.mode = HK_MODE_ASYNC;

@@ -349,7 +349,7 @@ static const struct fault_row super_rows[] = {
     {"byte before the hash without hash", HK_SUPER_BYTES - 9, 1, 5, false, HK_SUPER_BAD_HASH},
     {"role 0", SUP(role), 0, true, HK_SUPER_BAD_FIELD},
     {"role 3", SUP(role), 3, true, HK_SUPER_BAD_FIELD},
-    {"flags next bit", SUP(flags), 1 << 9, true, HK_SUPER_BAD_FIELD},
+    {"flags next bit", SUP(flags), 1 << 10, true, HK_SUPER_BAD_FIELD},
     {"flags top bit", SUP(flags), 1u << 31, true, HK_SUPER_BAD_FIELD},
     {"mode", SUP(mode), 4, true, HK_SUPER_BAD_FIELD},
     {"on_link_loss", SUP(on_link_loss), 3, true, HK_SUPER_BAD_FIELD},
