@@ -33,7 +33,7 @@ PARTS = [
     ('build', 150, 420, 'gcc, warnings are errors'),
     ('unit', 270, 690, 'unit tests, gcc, ASan and UBSan'),
     ('clang', 90, 300, 'clang, warnings are errors'),
-    ('tsan', 60, 300, 'threaded unit tests under TSan'),
+    ('tsan', 140, 400, 'threaded unit tests under TSan'),
     ('sim', 75, 660, 'simulator'),
     ('fuzz', 30, 180, 'fuzz corpora replayed, ASan and UBSan'),
     ('e2e', 180, 1380, 'real daemons'),

@@ -53,7 +53,7 @@ check() { # check "what" command...: one line, ok or the reason
     fi
 }
 [ "$(id -u)" = 0 ] || die "network namespaces need root"
-hikaed=$build/replicator/daemon/hikaed
+hikaed=${HK_HIKAED:-$build/replicator/daemon/hikaed}
 hikae_bin=$build/ctl/hikae
 plugin=$build/driver-glue/nbd/nbdkit-hikae-plugin.so
 stamp=$build/tests/tools/hk-stamp
