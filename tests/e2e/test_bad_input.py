@@ -146,7 +146,8 @@ def test_damaged_journal(cluster_of, stamper_of, rng, damage):
     data = bytearray(segment.read_bytes())
     at = find_batch_after(data, frozen_at)
     if damage == 'flip':
-        data[at + 4096 + 2000] ^= 1
+        first, length = struct.unpack_from('<QQ', data, at + 32)
+        data[at + 4096 + first % 4096 + length // 2] ^= 1
     elif damage == 'cut':
         data[at + 4096:] = bytes(len(data) - at - 4096)
     elif damage == 'version':

@@ -137,7 +137,7 @@ def promote(cluster, stamper, rng):
 @pytest.mark.parametrize('mode,policy', [('sync', 'block'), ('semisync', 'continue'),
                                          ('async', 'continue')])
 def test_kill(cluster_of, stamper_of, rng, mode, policy):
-    cluster = cluster_of(mode=mode, policy=policy, journal_mib=2048).start()
+    cluster = cluster_of(mode=mode, policy=policy, journal_mib=768 if QUICK else 2048).start()
     stamper = stamper_of(cluster.uris(), depth=16, seed=rng.randrange(1 << 30))
     stamper.wait_progress()
     victims = VICTIMS * (ROUNDS // len(VICTIMS))

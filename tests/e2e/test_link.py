@@ -78,9 +78,9 @@ def test_impaired(cluster_of, stamper_of, rng, backend):
     impair = {'loss-ppm': 20000, 'dup-ppm': 20000, 'reorder-ppm': 20000, 'corrupt-ppm': 10000,
               'seed': rng.randrange(1, 1 << 30)}
     cluster = cluster_of(mode='sync', policy='block', backend=backend, impair=impair,
-                         journal_mib=3072).start()
+                         journal_mib=1024 if QUICK else 3072).start()
     stamper = stamper_of(cluster.uris(), rate=0, block_max=65536, seed=rng.randrange(1 << 30))
-    time.sleep(4 if QUICK else 12)
+    time.sleep(3 if QUICK else 12)
     stamper.rate(100)
     primary, standby = cluster.status(cluster.tokyo), cluster.status(cluster.osaka)
     bad = sum(sum(p['bad_frames'].values()) for p in standby['paths'])
@@ -99,7 +99,7 @@ def test_bad_line(cluster_of, stamper_of, rng, backend):
     wire = {'loss-ppm': 10000, 'dup-ppm': 10000, 'reorder-ppm': 20000, 'corrupt-ppm': 5000,
             'delay-us': 500, 'jitter-us': 200, 'seed': rng.randrange(1, 1 << 30)}
     cluster = cluster_of(mode='sync', policy='block', backend=backend, wire=wire,
-                         journal_mib=3072).start()
+                         journal_mib=1024 if QUICK else 3072).start()
     stamper = stamper_of(cluster.uris(), rate=0, seed=rng.randrange(1 << 30))
     time.sleep(3 if QUICK else 10)
     stamper.rate(100)
