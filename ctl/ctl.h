@@ -70,6 +70,11 @@ void hk_print_json(json_t *o); /* takes the reference */
 const char *hk_bytes_text(uint64_t bytes, char ret[24]);
 /* "11-20 02:11" style local time; full with zone when `full`. */
 const char *hk_time_text(uint64_t real_ns, bool full, char ret[48]);
+/* With milliseconds: "14:08:52.110", or "2026-11-23 14:08:52.110 JST" when `full`. */
+const char *hk_moment_text(uint64_t real_ns, bool full, char ret[48]);
+/* A class of loss with its times filled in; 0 where a time is not known. */
+const char *hk_loss_text(const char *loss_class, uint64_t t0_ns, uint64_t fenced_before_ns,
+                         char ret[160]);
 const char *hk_lsn_text(uint32_t epoch, uint64_t lsn, char ret[40]);
 /* Both configuration files, or the exit code after printing what is wrong. */
 int hk_read_conf(const struct hk_options *o, struct hk_group_conf *g, struct hk_local_conf *l);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hikae events: numbered without holes; a gap can only mean that old ones left the memory. */
+/* hikae events: numbered without holes, also over restarts; a gap would be a damaged log. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -11,18 +11,19 @@ static void print_event(const struct hk_options *o, const Hk__Pb__Event *e)
     char t[48];
 
     if (o->json) {
-        json_t *j = json_pack("{s:i, s:I, s:I, s:s, s:s, s:i, s:I, s:s, s:s}", "schema", 1,
-                              "number", (json_int_t)e->number, "time_ns", (json_int_t)e->time_ns,
-                              "id", e->id, "group", e->group, "epoch", (int)e->epoch, "lsn",
-                              (json_int_t)e->lsn, "operation", e->operation, "text", e->text);
+        json_t *j =
+            json_pack("{s:i, s:I, s:I, s:s, s:s, s:i, s:I, s:s, s:s, s:s}", "schema", 1, "number",
+                      (json_int_t)e->number, "time_ns", (json_int_t)e->time_ns, "id", e->id,
+                      "group", e->group, "epoch", (int)e->epoch, "lsn", (json_int_t)e->lsn,
+                      "operation", e->operation, "change", e->change, "text", e->text);
 
         json_dumpf(j, stdout, JSON_COMPACT);
         putchar('\n');
         json_decref(j);
         return;
     }
-    printf("%6" PRIu64 "  %s  %s  %s\n", e->number, hk_time_text(e->time_ns, true, t), e->id,
-           e->text);
+    printf("%6" PRIu64 "  %s  %s  %s%s%s%s\n", e->number, hk_time_text(e->time_ns, true, t), e->id,
+           e->text, *e->change ? " [" : "", e->change, *e->change ? "]" : "");
 }
 
 int hk_verb_events(const struct hk_options *o)

@@ -5,11 +5,42 @@
 
 #include "ctl/ctl.h"
 
+static void print_json(const Hk__Pb__Reply *r)
+{
+    char op[24];
+
+    snprintf(op, sizeof(op), "%016" PRIx64, r->op_id);
+    hk_print_json(json_pack("{s:i, s:s, s:b, s:I, s:i, s:s, s:I, s:I, s:I, s:s}", "schema", 1,
+                            "state", "promoted", "already", (int)r->already, "position",
+                            (json_int_t)r->position, "position_epoch", (int)r->position_epoch,
+                            "loss_class", r->loss_class, "took_ns", (json_int_t)r->took_ns, "t0_ns",
+                            (json_int_t)r->t0_ns, "fenced_before_ns",
+                            (json_int_t)r->fenced_before_ns, "operation", r->already ? "" : op));
+}
+
+static void print_words(const Hk__Pb__Reply *r)
+{
+    char t[48], at[40], loss[160];
+
+    printf("PROMOTED%s at %s\n", r->already ? " already, nothing was done now:" : "",
+           hk_lsn_text(r->position_epoch, r->position, at));
+    printf("  LOST           %s\n",
+           hk_loss_text(r->loss_class, r->t0_ns, r->fenced_before_ns, loss));
+    if (r->t0_ns)
+        printf("  LAST CONTACT   %s\n", hk_moment_text(r->t0_ns, true, t));
+    if (!r->already)
+        printf("  TOOK           %" PRIu64 ".%03" PRIu64 " s\n", r->took_ns / 1000000000u,
+               r->took_ns / 1000000u % 1000);
+    printf(
+        "The replicas may be written now: hikaed has let go of them. Serve them with the Hikae\n"
+        "plugin and `capture` set in site.conf (hikae-failover(8)). Older epochs are refused from\n"
+        "here on; keep the old primary stopped.\n");
+}
+
 int hk_verb_failover(const struct hk_options *o)
 {
     Hk__Pb__Reply *reply;
     Hk__Pb__Request r;
-    char t[48];
     int exit_code;
 
     hk_request_fill(o, "failover", &r);
@@ -18,24 +49,13 @@ int hk_verb_failover(const struct hk_options *o)
     exit_code = hk_ask(o, &r, &reply, NULL);
     if (exit_code)
         return exit_code;
-    if (hk_print_plan(o, reply)) {
-        hk_rpc_free(&reply->base);
-        return HK_EXIT_DONE;
-    }
-    if (o->json) {
-        hk_print_json(json_pack("{s:i, s:s, s:I, s:s, s:I, s:I}", "schema", 1, "state", "promoted",
-                                "position", (json_int_t)reply->position, "loss_class",
-                                reply->loss_class, "took_ns", (json_int_t)reply->took_ns, "t0_ns",
-                                (json_int_t)reply->t0_ns));
-    } else {
-        printf("PROMOTED at LSN %#" PRIx64 "\n  LOST           %s\n", reply->position,
-               reply->loss_class);
-        if (reply->t0_ns)
-            printf("  LAST CONTACT   %s\n", hk_time_text(reply->t0_ns, true, t));
-        printf("  TOOK           %" PRIu64 ".%03" PRIu64 " s\n"
-               "The replicas may be written now. Older epochs are refused from here on.\n",
-               reply->took_ns / 1000000000u, reply->took_ns / 1000000u % 1000);
-    }
+    /* A promoted site has nothing left to plan: it answers with what was done. */
+    if (*reply->plan_id && hk_print_plan(o, reply))
+        ;
+    else if (o->json)
+        print_json(reply);
+    else
+        print_words(reply);
     hk_rpc_free(&reply->base);
     return HK_EXIT_DONE;
 }

@@ -306,10 +306,11 @@ static int no_answer(const char *path, const Hk__Pb__Request *r, int error)
                            "HKE1036E the outcome is unknown: the daemon at %s did not answer (%s); "
                            "look with `hikae events` for operation %016" PRIx64 " before repeating",
                            path, strerror(-error), r->op_id);
-    return hk_complain(HK_EXIT_FAILED,
-                       "HKE1037E the daemon at %s can't be reached (%s); is hikaed running there? "
-                       "Data is not affected by this",
-                       path, strerror(-error));
+    return hk_complain(
+        HK_EXIT_FAILED,
+        "HKE1037E the daemon at %s can't be reached (%s): start hikaed, and read its "
+        "log for why it ended; data is not affected by this",
+        path, strerror(-error));
 }
 
 int hk_ask(const struct hk_options *o, const Hk__Pb__Request *r, Hk__Pb__Reply **ret_reply,
@@ -381,6 +382,39 @@ const char *hk_time_text(uint64_t real_ns, bool full, char ret[48])
 
     localtime_r(&t, &tm);
     strftime(ret, 48, full ? "%Y-%m-%d %H:%M:%S %Z" : "%m-%d %H:%M:%S", &tm);
+    return ret;
+}
+
+const char *hk_moment_text(uint64_t real_ns, bool full, char ret[48])
+{
+    time_t t = (time_t)(real_ns / 1000000000u);
+    char day[16] = "", clock[16], zone[16] = "";
+    struct tm tm;
+
+    localtime_r(&t, &tm);
+    strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
+    if (full) {
+        strftime(day, sizeof(day), "%Y-%m-%d ", &tm);
+        strftime(zone, sizeof(zone), " %Z", &tm);
+    }
+    snprintf(ret, 48, "%s%s.%03u%s", day, clock, (unsigned)(real_ns / 1000000u % 1000), zone);
+    return ret;
+}
+
+const char *hk_loss_text(const char *loss_class, uint64_t t0_ns, uint64_t fenced_before_ns,
+                         char ret[160])
+{
+    char t[48];
+
+    if (fenced_before_ns)
+        snprintf(ret, 160, "0 if the primary was fenced before %s (t0 + T)",
+                 hk_moment_text(fenced_before_ns, true, t));
+    else if (!strncmp(loss_class, "unknown", 7) && t0_ns)
+        snprintf(ret, 160, "unknown since t0 = %s", hk_moment_text(t0_ns, true, t));
+    else if (!strncmp(loss_class, "unknown", 7))
+        snprintf(ret, 160, "unknown: no contact was ever confirmed");
+    else
+        snprintf(ret, 160, "%s", loss_class);
     return ret;
 }
 

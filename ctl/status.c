@@ -14,85 +14,176 @@ static const char *seconds_text(uint64_t ns, char ret[24])
     return ret;
 }
 
-static void since_text(const Hk__Pb__Status *s, char ret[96])
+/* "2.110 ms", "85 us": what a line needs, to the point. */
+static const char *short_text(uint64_t ns, char ret[24])
 {
-    uint64_t age =
-        s->now_ns > s->state_since_ns ? (s->now_ns - s->state_since_ns) / 1000000000u : 0;
-    char t[48];
-
-    if (!s->state_since_ns) {
-        ret[0] = 0;
-        return;
-    }
-    hk_time_text(s->state_since_ns, false, t);
-    if (age >= 86400)
-        snprintf(ret, 96, "  since %s (%" PRIu64 "d %" PRIu64 "h)", t, age / 86400,
-                 age / 3600 % 24);
-    else if (age >= 3600)
-        snprintf(ret, 96, "  since %s (%" PRIu64 "h %" PRIu64 "m)", t, age / 3600, age / 60 % 60);
+    if (ns >= 10000000000u)
+        snprintf(ret, 24, "%" PRIu64 " s", ns / 1000000000u);
+    else if (ns >= 1000000u)
+        snprintf(ret, 24, "%" PRIu64 ".%" PRIu64 " ms", ns / 1000000u, ns / 100000u % 10);
     else
-        snprintf(ret, 96, "  since %s (%" PRIu64 " s)", t, age);
+        snprintf(ret, 24, "%" PRIu64 " us", ns / 1000u);
+    return ret;
+}
+
+static const char *age_text(uint64_t from_ns, uint64_t now_ns, char ret[32])
+{
+    uint64_t age = now_ns > from_ns ? (now_ns - from_ns) / 1000000000u : 0;
+
+    if (age >= 86400)
+        snprintf(ret, 32, "%" PRIu64 "d %" PRIu64 "h", age / 86400, age / 3600 % 24);
+    else if (age >= 3600)
+        snprintf(ret, 32, "%" PRIu64 "h %" PRIu64 "m", age / 3600, age / 60 % 60);
+    else if (age >= 60)
+        snprintf(ret, 32, "%" PRIu64 "m %" PRIu64 "s", age / 60, age % 60);
+    else
+        snprintf(ret, 32, "%" PRIu64 " s", age);
+    return ret;
+}
+
+static bool is_standby(const Hk__Pb__Status *s)
+{
+    return !strcmp(s->role, "standby");
+}
+
+static const char *verdict_of(const Hk__Pb__Status *s)
+{
+    if (s->promoted)
+        return "PROMOTED";
+    if (s->in_sync)
+        return "IN SYNC";
+    if (s->contact && strcmp(s->mode, "sync") && !strcmp(s->state, "replicating"))
+        return is_standby(s) ? "FOLLOWING" : "REPLICATING";
+    return "NOT IN SYNC";
 }
 
 /* The verdict. IN SYNC only when the daemon says that it may be said. */
 static void print_verdict(const Hk__Pb__Status *s)
 {
-    char since[96], t[48];
-    const char *verdict = s->in_sync ? "IN SYNC" : "NOT IN SYNC";
+    const char *verdict = verdict_of(s), *state = s->state;
+    char since[96] = "", t[48], age[32];
 
-    since_text(s, since);
+    if (s->in_sync || s->promoted || !strcmp(verdict, "REPLICATING") ||
+        !strcmp(verdict, "FOLLOWING"))
+        state = "";
+    else if (!strcmp(state, "no-contact"))
+        state = "no contact";
+    if (s->state_since_ns)
+        snprintf(since, sizeof(since), "%ssince %s (%s)", *state ? " " : "",
+                 hk_time_text(s->state_since_ns, false, t),
+                 age_text(s->state_since_ns, s->now_ns, age));
+    printf("%s  %s  %s%s   mode %s, on-link-loss %s   %s\n", s->group, verdict, state, since,
+           s->mode, s->on_link_loss, hk_time_text(s->now_ns, true, t));
+    if (s->stopped_since_ns)
+        printf("      APPLICATION I/O STOPPED BY POLICY since %s (%s): %u writes wait\n",
+               hk_moment_text(s->stopped_since_ns, false, t),
+               age_text(s->stopped_since_ns, s->now_ns, age), s->held + s->waiting);
+}
+
+/* What was in sync is only claimed up to t0, and only where the mode promised it. */
+static void lose_text(const Hk__Pb__Status *s, char ret[240])
+{
+    char b[24], sec[24], t[48], loss[160];
+    bool sync = !strcmp(s->mode, "sync");
+
     if (s->promoted)
-        verdict = "PROMOTED";
-    else if (!s->in_sync && !strcmp(s->role, "standby") && s->contact)
-        verdict = "FOLLOWING";
-    else if (!s->in_sync && strcmp(s->mode, "sync") && !strcmp(s->state, "replicating"))
-        verdict = "REPLICATING";
-    printf("%s  %s  %s%s   mode %s, on-link-loss %s   %s\n", s->group, verdict,
-           s->in_sync ? "" : s->state, since, s->mode, s->on_link_loss,
-           hk_time_text(s->now_ns, true, t));
+        snprintf(ret, 240, "LOST AT FAILOVER %s",
+                 hk_loss_text(s->loss_class, s->contact_real_ns, s->fenced_before_ns, loss));
+    else if (s->lose_known)
+        snprintf(ret, 240, "LOSE NOW %s / %s s%s", hk_bytes_text(s->lose_bytes, b),
+                 seconds_text(s->lose_ns, sec), s->lose_bytes && !s->contact ? " (rising)" : "");
+    else if (is_standby(s) && s->contact_real_ns)
+        snprintf(ret, 240, "LOSE NOW UNKNOWN: %s until %s, %s may have continued",
+                 sync ? "in sync" : "in contact", hk_moment_text(s->contact_real_ns, false, t),
+                 s->peer_site);
+    else if (is_standby(s))
+        snprintf(ret, 240, "LOSE NOW UNKNOWN: nothing was confirmed by %s yet", s->peer_site);
+    else if (!s->capture_attached)
+        snprintf(ret, 240, "LOSE NOW UNKNOWN: the capture side is not there");
+    else
+        snprintf(ret, 240, "LOSE NOW UNKNOWN: writes pass uncaptured, at least %s",
+                 hk_bytes_text(s->lose_bytes, b));
 }
 
 static void print_loss(const Hk__Pb__Status *s)
 {
-    char lose[160], take[64], b[24], sec[24], t[48];
+    const char *primary = is_standby(s) ? s->peer_site : s->site;
+    char lose[240], take[80], b[24], sec[24];
 
+    lose_text(s, lose);
     if (s->promoted)
-        snprintf(lose, sizeof(lose), "LOST AT FAILOVER %s", s->loss_class);
-    else if (s->lose_known)
-        snprintf(lose, sizeof(lose), "LOSE NOW %s / %s s (if the primary failed at this moment)",
-                 hk_bytes_text(s->lose_bytes, b), seconds_text(s->lose_ns, sec));
-    else if (s->contact_real_ns)
-        snprintf(lose, sizeof(lose), "LOSE NOW UNKNOWN: in contact until %s, %s may have continued",
-                 hk_time_text(s->contact_real_ns, false, t),
-                 !strcmp(s->role, "standby") ? s->peer_site : s->site);
+        snprintf(take, sizeof(take), "TAKEN OVER");
+    else if (s->take_over_known)
+        snprintf(take, sizeof(take), "TAKE OVER NOW %s s", seconds_text(s->take_over_ns, sec));
+    else if (!s->applied)
+        snprintf(take, sizeof(take), "TAKE OVER NOW UNKNOWN");
     else
-        snprintf(lose, sizeof(lose), "LOSE NOW UNKNOWN");
-    if (s->take_over_known)
-        snprintf(take, sizeof(take), "%s s", seconds_text(s->take_over_ns, sec));
-    else
-        snprintf(take, sizeof(take), "%s to apply, rate not yet measured",
+        snprintf(take, sizeof(take), "TAKE OVER NOW %s to apply, rate not yet measured",
                  hk_bytes_text(s->take_over_bytes, b));
-    printf("      %s   TAKE OVER NOW %s   alarms %u\n", lose, take, s->alarms);
+    printf("      %s", lose);
+    if (s->lose_known && !s->promoted)
+        printf(" (if %s failed at this moment)", primary);
+    printf("   %s   alarms %u\n", take, s->alarms);
 }
 
 static void print_sites(const Hk__Pb__Status *s)
 {
-    bool primary = !strcmp(s->role, "primary");
+    bool standby = is_standby(s);
     const char *arrow = !strcmp(s->session, "up") && s->contact ? "====>" : "--X->";
+    const char *config = !strcmp(s->config, "equal")     ? "config equal"
+                         : !strcmp(s->config, "differs") ? "CONFIG DIFFERS"
+                                                         : "config not compared (no session)";
 
-    printf("      %s %s %s %s %s %s  epoch %u   %s\n", primary ? s->site : s->peer_site,
-           primary ? s->host : "", s->promoted ? "(old PRIMARY)" : "PRIMARY", arrow,
-           primary ? s->peer_site : s->site, s->promoted ? "PRIMARY" : "STANDBY", s->epoch,
-           s->config_equal ? "config equal" : "config not compared (no session)");
+    printf("      %s%s%s %s %s %s%s%s %s  epoch %u   %s\n", standby ? s->peer_site : s->site,
+           standby ? "" : " ", standby ? "" : s->host, s->promoted ? "OLD PRIMARY" : "PRIMARY",
+           arrow, standby ? s->site : s->peer_site, standby ? " " : "", standby ? s->host : "",
+           s->promoted ? "PRIMARY" : "STANDBY", s->epoch, config);
+    if (*s->last_refusal && !s->config_equal && (!s->promoted || s->alarms))
+        printf("      last refusal: %s\n", s->last_refusal);
 }
 
-static void print_stage(const Hk__Pb__Status *s, const char *name, uint64_t lsn)
-{
-    uint64_t behind = s->produced > lsn ? s->produced - lsn : 0;
-    char at[40], b[24];
+struct stage {
+    const char *name;
+    uint64_t lsn, rate;
+    bool seconds; /* the age of its oldest missing record is measured: lag_ns */
+};
 
-    printf(" %-9s %-20s %10s\n", name, lsn ? hk_lsn_text(s->epoch, lsn, at) : "-",
-           strcmp(name, "produced") ? hk_bytes_text(behind, b) : "-");
+/* "-" stands where nothing is measured. */
+static void print_stage(const Hk__Pb__Status *s, const struct stage *g)
+{
+    uint64_t behind = s->produced > g->lsn ? s->produced - g->lsn : 0;
+    /* A promoted side's positions belong to the epoch that its own one goes on from. */
+    uint32_t epoch = s->promoted && s->epoch > 1 ? s->epoch - 1 : s->epoch;
+    char at[40], b[24], sec[24], rate[32] = "-";
+    /* A standby knows its lag only while it hears the primary. */
+    bool lag = g->seconds && g->lsn && !s->promoted && (s->contact || !is_standby(s));
+    bool first = !strcmp(g->name, "produced");
+
+    if (s->rate_known && g->lsn && !s->promoted)
+        snprintf(rate, sizeof(rate), "%" PRIu64 ".%" PRIu64, g->rate / 1000000u,
+                 g->rate / 100000u % 10);
+    printf(" %-9s %-18s %10s %11s %8s %7s %10s\n", g->name,
+           g->lsn ? hk_lsn_text(epoch, g->lsn, at) : "-",
+           first || !g->lsn ? "-" : hk_bytes_text(behind, b),
+           lag ? seconds_text(s->lag_ns, sec) : "-", "-", "-", rate);
+}
+
+static void print_stages(const Hk__Pb__Status *s)
+{
+    const struct stage stages[] = {{"produced", s->produced, s->rate_produced, false},
+                                   {"acked", s->acked, s->rate_acked, false},
+                                   {"durable", s->durable, s->rate_durable, true},
+                                   {"applied", s->applied, s->rate_applied, false}};
+    char age[24];
+    size_t i;
+
+    printf(" STAGE     LSN                    BEHIND     SECONDS   p50 ms  p99 ms  RATE MB/s\n");
+    for (i = 0; i < HK_ARRAY_SIZE(stages); i++)
+        print_stage(s, &stages[i]);
+    if (!s->promoted && s->learnt_known)
+        printf("           %s as %s told %s ago\n",
+               is_standby(s) ? "produced" : "acked, durable, applied", s->peer_site,
+               short_text(s->learnt_age_ns, age));
 }
 
 static void print_lists(const Hk__Pb__Status *s)
@@ -118,51 +209,69 @@ static void print_paths(const Hk__Pb__Status *s)
 
         for (k = 0; k < p->n_bad; k++)
             bad += p->bad[k];
-        printf(" %-9s %c %s %s s  sent %" PRIu64 " received %" PRIu64 " lost %" PRIu64
+        printf(" %-9s %c %s  rtt %s  sent %" PRIu64 " received %" PRIu64 " lost %" PRIu64
                " bad %" PRIu64 "   %s\n",
                i ? "" : "LINKS", (char)('a' + i), p->up ? "up" : "DOWN",
-               seconds_text(p->srtt_ns, sec), p->frames_tx, p->frames_rx, p->lost, bad, p->backend);
+               p->srtt_ns ? short_text(p->srtt_ns, sec) : "-", p->frames_tx, p->frames_rx, p->lost,
+               bad, p->backend);
     }
 }
 
 static void print_buffers(const Hk__Pb__Status *s)
 {
-    char used[24], total[24];
+    char used[24], held[24], total[24];
 
     if (s->ring_total)
         printf(" %-9s ring %" PRIu64 "%% of %s   waiting %u   held %u\n", "BUFFERS",
                s->ring_used * 100 / s->ring_total, hk_bytes_text(s->ring_total, total), s->waiting,
                s->held);
     if (s->journal_total)
-        printf(" %-9s journal %s of %s\n", "BUFFERS", hk_bytes_text(s->journal_used, used),
-               hk_bytes_text(s->journal_total, total));
+        printf(" %-9s journal holds %s, in use %s = %" PRIu64 "%% of %s\n", "BUFFERS",
+               hk_bytes_text(s->journal_held, held), hk_bytes_text(s->journal_used, used),
+               s->journal_used * 100 / s->journal_total, hk_bytes_text(s->journal_total, total));
     if (s->uncaptured || s->origin_errors)
         printf(" %-9s uncaptured writes %" PRIu64 "   origin errors %" PRIu64 "\n", "",
                s->uncaptured, s->origin_errors);
 }
 
+static void print_refused(const Hk__Pb__Status *s)
+{
+    if (s->bad_record + s->out_of_window + s->other_session + s->control_bad + s->local_bad +
+        s->strangers)
+        printf(" %-9s records %" PRIu64 "  out of window %" PRIu64 "  other session %" PRIu64
+               "  control %" PRIu64 "  strangers %" PRIu64 "  local %" PRIu64 "\n",
+               "REFUSED", s->bad_record, s->out_of_window, s->other_session, s->control_bad,
+               s->strangers, s->local_bad);
+}
+
+static void print_frozen(const Hk__Pb__Status *s)
+{
+    char t[48], at[40];
+
+    if (*s->freeze_name)
+        printf(" %-9s %s at %s, taken %s\n", "FROZEN", s->freeze_name,
+               hk_lsn_text(s->epoch, s->freeze_lsn, at), hk_time_text(s->freeze_time_ns, true, t));
+    else if (s->applying_frozen)
+        printf(" %-9s the standby stands at a mark; see `hikae images` there\n", "FROZEN");
+}
+
 static void print_screen(const Hk__Pb__Status *s)
 {
-    char size[24], t[48];
+    char size[24];
     size_t i;
 
     print_verdict(s);
     print_loss(s);
     print_sites(s);
-    printf(" STAGE     LSN                      BEHIND\n");
-    print_stage(s, "produced", s->produced);
-    print_stage(s, "acked", s->acked);
-    print_stage(s, "durable", s->durable);
-    print_stage(s, "applied", s->applied);
+    print_stages(s);
     printf(" VOLUME    SIZE       STATE\n");
     for (i = 0; i < s->n_volume; i++)
         printf(" %-9s %-10s %s\n", s->volume[i]->name, hk_bytes_text(s->volume[i]->bytes, size),
                s->volume[i]->state);
     print_paths(s);
     print_buffers(s);
-    if (*s->freeze_name)
-        printf(" %-9s %s at %#" PRIx64 " of %s\n", "FROZEN", s->freeze_name, s->freeze_lsn,
-               hk_time_text(s->freeze_time_ns, true, t));
+    print_refused(s);
+    print_frozen(s);
     for (i = 0; i < s->n_flags; i++)
         printf("%s%s%s", i ? ", " : " FLAGS     ", s->flags[i], i + 1 == s->n_flags ? "\n" : "");
     print_lists(s);
@@ -213,7 +322,8 @@ static void words_json(const Hk__Pb__Status *s, json_t *o)
                  {"epoch_id", s->epoch_id},
                  {"loss_class", s->loss_class},
                  {"last_refusal", s->last_refusal},
-                 {"freeze_name", s->freeze_name}};
+                 {"freeze_name", s->freeze_name},
+                 {"config", s->config}};
     const struct {
         const char *key;
         int value;
@@ -225,7 +335,9 @@ static void words_json(const Hk__Pb__Status *s, json_t *o)
                  {"capture_attached", s->capture_attached},
                  {"config_equal", s->config_equal},
                  {"frozen", s->applying_frozen},
-                 {"take_over_known", s->take_over_known}};
+                 {"take_over_known", s->take_over_known},
+                 {"learnt_known", s->learnt_known},
+                 {"rate_known", s->rate_known}};
     size_t i;
 
     for (i = 0; i < HK_ARRAY_SIZE(words); i++)
@@ -272,6 +384,19 @@ static void numbers_json(const Hk__Pb__Status *s, json_t *o)
              {"out_of_window", s->out_of_window},
              {"other_session", s->other_session},
              {"control_bad", s->control_bad},
+             {"local_bad", s->local_bad},
+             {"strangers", s->strangers},
+             {"lag_bytes", s->lag_bytes},
+             {"lag_ns", s->lag_ns},
+             {"journal_held", s->journal_held},
+             {"learnt_age_ns", s->learnt_age_ns},
+             {"contact_lost_ns", s->contact_lost_ns},
+             {"stopped_since_ns", s->stopped_since_ns},
+             {"fenced_before_ns", s->fenced_before_ns},
+             {"rate_produced", s->rate_produced},
+             {"rate_acked", s->rate_acked},
+             {"rate_durable", s->rate_durable},
+             {"rate_applied", s->rate_applied},
              {"alarms", s->alarms}};
     size_t i;
 

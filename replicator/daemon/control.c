@@ -156,6 +156,14 @@ static void ask_status(struct hk_control *c)
     hk_node_post(c->node);
 }
 
+static void client_bad(struct hk_control *c, const struct hk_client *client, const char *what)
+{
+    c->local_bad++;
+    hk_notice_add(c, "HKE7011W", 0, 0, 0, NULL,
+                  "a local request of uid %u could not be understood (%s); nothing was changed",
+                  client->uid, what);
+}
+
 static void client_read(struct hk_control *c, struct hk_client *client)
 {
     enum hk_rpc_fault fault;
@@ -169,6 +177,8 @@ static void client_read(struct hk_control *c, struct hk_client *client)
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
+        if (client->stage == HK_CLIENT_READING && client->in.bytes)
+            client_bad(c, client, "truncated");
         client_close(client);
         return;
     }
@@ -180,9 +190,7 @@ static void client_read(struct hk_control *c, struct hk_client *client)
         return;
     client->request = fault == HK_RPC_OK ? hk_rpc_request_unpack(body, bytes) : NULL;
     if (!client->request) {
-        hk_notice_add(c, "HKE7011W", 0, 0, 0, NULL,
-                      "a local request of uid %u could not be understood (%s); nothing was changed",
-                      client->uid, fault == HK_RPC_OVERSIZED ? "oversized" : "malformed");
+        client_bad(c, client, fault == HK_RPC_OVERSIZED ? "oversized" : "malformed");
         client_close(client);
         return;
     }
@@ -206,6 +214,7 @@ static void status_arrived(struct hk_control *c)
 
     c->asked = false;
     hk_notice_bad_frames(c);
+    hk_report_watch(c);
     for (i = 0; i < HK_CLIENTS_MAX; i++)
         if (c->client[i].fd >= 0 && c->client[i].stage == HK_CLIENT_ASKING) {
             c->client[i].stage = HK_CLIENT_WAITING;
@@ -286,6 +295,23 @@ static void peer_connect(struct hk_control *c)
         peer_close(c);
 }
 
+/* Counted each time, said once a minute: it is somebody else who sets the pace. */
+static void stranger(struct hk_control *c, const struct sockaddr_in *from)
+{
+    char host[INET_ADDRSTRLEN] = "?";
+    uint64_t now = hk_clock_mono_ns();
+
+    c->strangers++;
+    if (c->stranger_ns && now - c->stranger_ns < 60000000000)
+        return;
+    inet_ntop(AF_INET, &from->sin_addr, host, sizeof(host));
+    hk_notice_add(c, "HKE7015W", 0, 0, 0, NULL,
+                  "a control connection from %s, which is not the other site's address, was closed "
+                  "unread (%llu so far)",
+                  host, (unsigned long long)c->strangers);
+    c->stranger_ns = now;
+}
+
 /* A new connection takes the place of the old: after a link cut the old one is half open. */
 static void peer_accept(struct hk_control *c)
 {
@@ -298,7 +324,7 @@ static void peer_accept(struct hk_control *c)
         return;
     address_of(c->conf->site[c->local->peer_index].control, &other);
     if (from.sin_addr.s_addr != other.sin_addr.s_addr) {
-        c->peer_bad++;
+        stranger(c, &from);
         close(fd); /* nothing is told to strangers */
         return;
     }
@@ -480,12 +506,15 @@ static void timers(struct hk_control *c)
             continue;
         if (client->stage == HK_CLIENT_ASKING)
             ask_status(c);
-        if (now - client->since_ns > HK_REQUEST_TIMEOUT_MS * 1000000ull)
+        if (now - client->since_ns >
+            (client->stage == HK_CLIENT_READING ? HK_READING_MS : HK_REQUEST_TIMEOUT_MS) *
+                1000000ull)
             client_close(client);
     }
     hk_verbs_fence_poll(c);
     if (now >= c->count_ns) {
         c->count_ns = now + HK_COUNT_MS * 1000000ull;
+        hk_events_sync(c->events);
         ask_status(c);
     }
 }

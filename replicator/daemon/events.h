@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event log: what happened, numbered without holes, kept in memory for `events` and appended to
- * <state-dir>/events.log (one JSON object a line), so that numbers go on after a restart. Control
- * thread only; the reactor never writes a file of its own (replicator/ARCHITECTURE.md, "Reclaim").
+ * The event log: what happened, numbered without holes, appended to <state-dir>/events.log (one JSON
+ * object a line), so that numbers go on after a restart. The newest are kept in memory too; older
+ * ones are read back from the file. A line that can't be written (disk full) is written later, as
+ * long as it is in memory. Control thread only; the reactor never writes a file of its own
+ * (replicator/ARCHITECTURE.md, "Reclaim").
  */
 #ifndef HK_DAEMON_EVENTS_H
 #define HK_DAEMON_EVENTS_H
@@ -25,14 +27,20 @@ struct hk_event_entry {
 
 struct hk_events;
 
-/* -errno of opening or reading the file; a damaged last line is cut off and said on stderr. */
+/*
+ * -errno of opening or reading the file. A torn last line is cut off, damaged ones before it stay
+ * and are passed over; both are said on stderr, the numbers of the latter are not used again.
+ */
 int hk_events_open(const char *state_dir, const char *group, struct hk_events **ret_events);
 void hk_events_close(struct hk_events *e);
-/* Numbers, stamps and stores the entry; a log that can't be written is said on stderr once. */
+/* Numbers, stamps and stores the entry; a log that can't be written is said on stderr. */
 void hk_events_add(struct hk_events *e, struct hk_event_entry *entry);
 uint64_t hk_events_next(const struct hk_events *e);
-/* The entry with this number if it is still in memory. */
-const struct hk_event_entry *hk_events_get(const struct hk_events *e, uint64_t number);
+/* The entry with this number, from memory or from the file; NULL: it was damaged. Valid until the
+ * next call. */
+const struct hk_event_entry *hk_events_get(struct hk_events *e, uint64_t number);
+/* Puts what was written since the last call on stable storage. */
+void hk_events_sync(struct hk_events *e);
 uint64_t hk_events_oldest(const struct hk_events *e);
 
 #endif

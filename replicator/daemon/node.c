@@ -217,7 +217,11 @@ static void act(struct hk_node *n)
     case HK_ACT_BIND_PEER: hk_node_primary_action(n, &n->action); break;
     case HK_ACT_CONTROL_OUT: tell_action(n, HK_FROM_NODE_CONTROL); break;
     case HK_ACT_CONTROL_CLOSE: tell_action(n, HK_FROM_NODE_CONTROL_CLOSE); break;
-    case HK_ACT_NOTIFY: tell_action(n, HK_FROM_NODE_NOTIFY); break;
+    case HK_ACT_NOTIFY:
+        if (n->action.notify.id == HK_NOTE_PROMOTED)
+            hk_node_standby_let_go(n); /* before anybody is told that they may be written */
+        tell_action(n, HK_FROM_NODE_NOTIFY);
+        break;
     case HK_ACT_VERB_DONE: tell_action(n, HK_FROM_NODE_VERB_DONE); break;
     case HK_ACT_FATAL:
         tell_action(n, HK_FROM_NODE_FATAL);

@@ -45,6 +45,8 @@ void hk_node_told(struct hk_node *n);
 
 /* Standby: memory, files, window. 0 or 1 with error text. */
 int hk_node_standby_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES]);
+/* Promoted: the replicas and the primary's metadata belong to this site's capture side now. */
+void hk_node_standby_let_go(struct hk_node *n);
 
 /* Primary: the capture client and ring reader. */
 int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES]);

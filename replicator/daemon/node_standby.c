@@ -95,6 +95,42 @@ static int open_meta(struct hk_node *n, const char *path, bool create, uint32_t 
     return bind_file(n, file, fd, NULL, error);
 }
 
+/* Promoted in an earlier life: a capture side may hold the replicas, and nothing here needs them. */
+static bool was_promoted(const char *path)
+{
+    uint8_t *slots = malloc(2 * HK_SUPER_BYTES);
+    struct hk_super *super = malloc(sizeof(*super));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool promoted = false;
+
+    if (fd >= 0 && slots && super &&
+        pread(fd, slots, 2 * HK_SUPER_BYTES, 0) == 2 * HK_SUPER_BYTES &&
+        hk_super_pick(slots, slots + HK_SUPER_BYTES, super, NULL) == 0)
+        promoted = super->role == HK_ROLE_STANDBY && (super->flags & HK_SF_PROMOTED);
+    if (fd >= 0)
+        close(fd);
+    free(super);
+    free(slots);
+    return promoted;
+}
+
+void hk_node_standby_let_go(struct hk_node *n)
+{
+    uint32_t i;
+
+    hk_uring_disk_release(n->disk, HK_FILE_PRIMARY_MD);
+    for (i = 0; i < n->conf->volume_count; i++)
+        hk_uring_disk_release(n->disk, HK_FILE_VOLUME0 + i);
+}
+
+static int open_what_is_replicated(struct hk_node *n, char *error)
+{
+    if (was_promoted(n->local->standby.metadata))
+        return 0;
+    return open_meta(n, n->local->standby.primary_metadata, true, HK_FILE_PRIMARY_MD, error) ||
+           open_replicas(n, error);
+}
+
 int hk_node_standby_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
 {
     struct hk_uring_disk_cfg cfg = {0};
@@ -106,8 +142,7 @@ int hk_node_standby_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
     if (hk_uring_disk_create(n->reactor, &cfg, &n->disk, &err))
         return failed(error, "HKE8003E", &err);
     if (open_meta(n, n->local->standby.metadata, false, HK_FILE_SUPER, error) ||
-        open_meta(n, n->local->standby.primary_metadata, true, HK_FILE_PRIMARY_MD, error) ||
-        open_journal(n, error) || open_replicas(n, error))
+        open_journal(n, error) || open_what_is_replicated(n, error))
         return 1;
     if (hk_memory_arena(n->local->standby.window_bytes, &n->window, NULL, &err))
         return failed(error, "HKE8002E", &err);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "replicator/daemon/control.h"
+#include "replicator/io/clock.h"
 #include "replicator/store/journal.h"
 
 void hk_notice_add(struct hk_control *c, const char *id, uint32_t epoch, uint64_t lsn,
@@ -17,6 +18,8 @@ void hk_notice_add(struct hk_control *c, const char *id, uint32_t epoch, uint64_
     memset(&e, 0, sizeof(e));
     snprintf(e.id, sizeof(e.id), "%s", id);
     e.epoch = epoch;
+    if (!epoch && c->status.group.super.history.count)
+        e.epoch = hk_history_last(&c->status.group.super.history)->ordinal;
     e.lsn = lsn;
     e.op_id = op_id;
     if (change)
@@ -83,12 +86,36 @@ static void recovered(struct hk_control *c, const struct hk_from_node *m)
                       (unsigned long long)a[0]);
 }
 
+/* The primary tries again for ever: the same answer is said once, then counted for a while. */
+static void refused(struct hk_control *c, const struct hk_from_node *m)
+{
+    const uint64_t *a = m->action.notify.arg;
+    struct hk_repeat *r = &c->refusal;
+    uint64_t now = hk_clock_mono_ns();
+    char often[64] = "";
+
+    if (r->said_ns && r->reason == a[0] && r->detail[0] == a[1] && r->detail[1] == a[2]) {
+        r->count++;
+        if (now - r->said_ns < HK_REPEAT_MS * 1000000ull)
+            return;
+        snprintf(often, sizeof(often), "; %llu times since this was said last",
+                 (unsigned long long)r->count);
+    }
+    *r = (struct hk_repeat){.reason = a[0], .detail = {a[1], a[2]}, .said_ns = now};
+    hk_notice_add(c, hk_notice_refusal_id(a[0]), m->epoch, m->lsn, 0, NULL,
+                  "a session with site %s was refused: %s (%#llx, %#llx); nothing was changed at "
+                  "either site%s",
+                  c->conf->site[c->local->peer_index].name, hk_refusal_text((enum hk_refusal)a[0]),
+                  (unsigned long long)a[1], (unsigned long long)a[2], often);
+}
+
 static void session_notes(struct hk_control *c, const struct hk_from_node *m)
 {
     const uint64_t *a = m->action.notify.arg;
 
     switch (m->action.notify.id) {
     case HK_NOTE_SESSION_UP:
+        c->refusal = (struct hk_repeat){0};
         hk_notice_add(c, "HKE2010I", m->epoch, m->lsn, 0, NULL,
                       "session %#llx with site %s stands; the link is NOT ENCRYPTED "
                       "(lab-unencrypted)",
@@ -100,14 +127,7 @@ static void session_notes(struct hk_control *c, const struct hk_from_node *m)
                       c->conf->site[c->local->peer_index].name,
                       a[0] ? hk_refusal_text((enum hk_refusal)a[0]) : "the connection was lost");
         break;
-    case HK_NOTE_REFUSED:
-        hk_notice_add(
-            c, hk_notice_refusal_id(a[0]), m->epoch, m->lsn, 0, NULL,
-            "a session with site %s was refused: %s (%#llx, %#llx); nothing was changed at "
-            "either site",
-            c->conf->site[c->local->peer_index].name, hk_refusal_text((enum hk_refusal)a[0]),
-            (unsigned long long)a[1], (unsigned long long)a[2]);
-        break;
+    case HK_NOTE_REFUSED: refused(c, m); break;
     case HK_NOTE_CONTACT_LOST:
         hk_notice_add(c, "HKE2041E", m->epoch, m->lsn, 0, NULL,
                       "all paths to site %s are silent for longer than %llu ms",
@@ -245,7 +265,11 @@ void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *befor
     switch ((enum hk_group_state)after->state.state) {
     case HK_STATE_PACING:
         hk_notice_add(c, "HKE3010W", 0, lsn, 0, NULL,
-                      "the ring is full: writes wait for the link; nothing is lost");
+                      "writes wait: %s; what was acknowledged is not lost",
+                      after->state.held > 0 && c->conf->on_link_loss == HK_LINK_LOSS_BLOCK
+                          ? "the standby does not answer, and on-link-loss = block"
+                          : "the ring is full, the link or the standby is slower than the "
+                            "application");
         break;
     case HK_STATE_BLOCKED:
         hk_notice_add(c, "HKE3011E", 0, lsn, 0, NULL,

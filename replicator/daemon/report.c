@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "replicator/core/lag.h"
 #include "replicator/daemon/control.h"
 
 static const char *state_word(uint32_t state)
@@ -24,21 +25,117 @@ static const char *state_word(uint32_t state)
     return "unknown";
 }
 
-const char *hk_report_state(const struct hk_control *c)
+uint64_t hk_report_contact_lost(const struct hk_control *c)
 {
     const struct hk_group_status *g = &c->status.group;
 
-    if (g->role == HK_ROLE_PRIMARY && c->status.capture.ever)
-        return c->status.capture.attached ? state_word(c->status.capture.state.state) : "detached";
-    if (g->promoted)
-        return "promoted";
-    return state_word(g->state);
+    if (g->contact || !g->contact_ns || g->contact_ns > c->status.now_mono_ns)
+        return 0;
+    return c->status.now_real_ns - (c->status.now_mono_ns - g->contact_ns);
 }
 
-/* A string that lives in *s; "" when the room is used up. */
-static char *keep(struct hk_status_text *s, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-static char *keep(struct hk_status_text *s, const char *fmt, ...)
+const char *hk_report_state(const struct hk_control *c)
+{
+    const struct hk_group_status *g = &c->status.group;
+    uint32_t state = g->state;
+
+    if (g->promoted)
+        return "promoted";
+    if (g->super.flags & HK_SF_PROMOTING)
+        return "promoting";
+    if (g->role == HK_ROLE_PRIMARY && c->status.capture.ever) {
+        if (!c->status.capture.attached)
+            return "detached";
+        state = c->status.capture.state.state;
+    }
+    /* Nobody writes, so the capture side has not noticed; or the last word of a silent primary. */
+    if (!g->contact && (state == HK_STATE_REPLICATING ||
+                        (g->role == HK_ROLE_STANDBY && g->ready && state != HK_STATE_INITIAL)))
+        return "no-contact";
+    return state_word(state);
+}
+
+uint64_t hk_report_stopped_since(const struct hk_control *c)
+{
+    const struct hk_group_status *g = &c->status.group;
+    const struct hk_capture_view *v = &c->status.capture;
+    uint64_t lost = hk_report_contact_lost(c);
+
+    if (g->role != HK_ROLE_PRIMARY || !v->attached || g->on_link_loss != HK_LINK_LOSS_BLOCK)
+        return 0;
+    if (v->state.state != HK_STATE_BLOCKED &&
+        !(v->state.state == HK_STATE_PACING && v->state.held > 0 && !g->contact))
+        return 0;
+    return lost && lost < v->state.since_ns ? lost : v->state.since_ns;
+}
+
+enum hk_loss_class hk_report_class(const struct hk_control *c)
+{
+    const struct hk_group_status *g = &c->status.group;
+
+    /* The group supposes a fence at this moment; without a command there will be none. */
+    if (!g->promoted && g->loss_class == HK_LOSS_ZERO_IF_FENCED && !*c->local->fence_command)
+        return HK_LOSS_UNKNOWN;
+    return g->loss_class;
+}
+
+/* Log bytes a second between two looks; the hole between two epochs is no log. */
+static uint64_t rate(const struct hk_history *h, struct hk_lsn from, struct hk_lsn to, uint64_t ns)
+{
+    return to.v > from.v ? hk_lag_bytes(h, from.v, to.v) * 1000 / (ns / 1000000) : 0;
+}
+
+static void watch_rates(struct hk_control *c)
+{
+    const struct hk_group_status *g = &c->status.group;
+    struct hk_watch *w = &c->watch;
+    uint64_t now = c->status.now_mono_ns, passed = now - w->mono_ns;
+    bool before = w->mono_ns && w->mark.produced.v && w->mark.applied.v;
+
+    if (w->mono_ns && passed < 900000000)
+        return;
+    w->known = before && passed < 10000000000 && g->super.history.count > 0;
+    if (w->known) {
+        w->produced_s = rate(&g->super.history, w->mark.produced, g->mark.produced, passed);
+        w->acked_s = rate(&g->super.history, w->mark.acked, g->mark.acked, passed);
+        w->durable_s = rate(&g->super.history, w->mark.durable, g->mark.durable, passed);
+        w->applied_s = rate(&g->super.history, w->mark.applied, g->mark.applied, passed);
+    }
+    w->mono_ns = now;
+    w->mark = g->mark;
+}
+
+void hk_report_watch(struct hk_control *c)
+{
+    struct hk_watch *w = &c->watch;
+    char verdict[40];
+
+    watch_rates(c);
+    snprintf(verdict, sizeof(verdict), "%s%s", hk_report_state(c),
+             c->status.group.in_sync ? ", in sync" : "");
+    if (!strcmp(verdict, w->verdict))
+        return;
+    memcpy(w->verdict, verdict, sizeof(w->verdict));
+    w->since_ns = c->status.now_real_ns;
+}
+
+/* Since when the verdict holds: never earlier than it is known to. */
+static uint64_t state_since(const struct hk_control *c)
+{
+    const struct hk_group_status *g = &c->status.group;
+    const struct hk_capture_view *v = &c->status.capture;
+    uint64_t lost = hk_report_contact_lost(c);
+
+    if (g->promoted || (g->super.flags & HK_SF_PROMOTING))
+        return g->super.promote_time_ns;
+    if (!strcmp(hk_report_state(c), "no-contact"))
+        return lost ? lost : c->watch.since_ns;
+    if (g->role == HK_ROLE_PRIMARY && v->attached && v->state.state != HK_STATE_REPLICATING)
+        return v->state.since_ns;
+    return hk_max_u64(c->watch.since_ns, g->role == HK_ROLE_PRIMARY ? v->state.since_ns : 0);
+}
+
+char *hk_report_keep(struct hk_status_text *s, const char *fmt, ...)
 {
     char *at = s->text + s->used;
     size_t room = sizeof(s->text) - s->used;
@@ -59,11 +156,11 @@ static char *keep_uuid(struct hk_status_text *s, const struct hk_uuid *u)
     char text[HK_UUID_TEXT];
 
     hk_uuid_format(u, text);
-    return keep(s, "%s", text);
+    return hk_report_keep(s, "%s", text);
 }
 
 /* Lists are built one after the other in s->list. */
-static void list_add(struct hk_status_text *s, char *text)
+void hk_report_list(struct hk_status_text *s, char *text)
 {
     if (s->list_used < HK_ARRAY_SIZE(s->list))
         s->list[s->list_used++] = text;
@@ -78,105 +175,19 @@ static void flag_list(struct hk_control *c, struct hk_status_text *s)
     if (g->role == HK_ROLE_PRIMARY && c->status.capture.ever)
         flags |= c->status.capture.state.super_flags;
     if (flags & HK_SF_FULL_COMPARE)
-        list_add(s, keep(s, "full-compare-required"));
+        hk_report_list(s, hk_report_keep(s, "full-compare-required"));
     if (flags & HK_SF_NOT_PROMOTABLE)
-        list_add(s, keep(s, "not-promotable"));
+        hk_report_list(s, hk_report_keep(s, "not-promotable"));
     if (flags & HK_SF_ORIGIN_FAILED)
-        list_add(s, keep(s, "origin-failed"));
+        hk_report_list(s, hk_report_keep(s, "origin-failed"));
     if (c->conf->lab_unencrypted)
-        list_add(s, keep(s, "link-not-encrypted"));
+        hk_report_list(s, hk_report_keep(s, "link-not-encrypted"));
     if (g->frozen)
-        list_add(s, keep(s, "frozen"));
+        hk_report_list(s, hk_report_keep(s, "frozen"));
     if (g->role == HK_ROLE_STANDBY && !g->ready)
-        list_add(s, keep(s, "recovering"));
+        hk_report_list(s, hk_report_keep(s, "recovering"));
     s->m.flags = s->list + from;
     s->m.n_flags = s->list_used - from;
-}
-
-/* CAUSE, NEXT and DO: only when it is not green. */
-static void primary_advice(struct hk_control *c, struct hk_status_text *s)
-{
-    const struct hk_group_status *g = &c->status.group;
-    const struct hk_capture_view *v = &c->status.capture;
-    const char *peer = c->conf->site[c->local->peer_index].name;
-    const char *here = c->conf->site[c->local->site_index].name;
-    size_t from = s->list_used;
-
-    if (!v->attached)
-        list_add(s, keep(s,
-                         "HKE3002W the capture side is not there: no volume of this group is "
-                         "served, or its socket %s can't be reached",
-                         c->local->capture.socket));
-    if (v->state.super_flags & HK_SF_FULL_COMPARE)
-        list_add(s,
-                 keep(s, "HKE3030E writes are not captured any more; a full compare is required"));
-    if (g->session != HK_SESSION_UP && g->last_refusal)
-        list_add(s, keep(s, "%s refused by or to %s: %s", hk_notice_refusal_id(g->last_refusal),
-                         peer, hk_refusal_text(g->last_refusal)));
-    else if (!g->contact)
-        list_add(s, keep(s, "HKE2041E all paths to %s are silent", peer));
-    if (v->attached && v->state.state == HK_STATE_BLOCKED)
-        list_add(s, keep(s, "HKE3011E APPLICATION I/O STOPPED BY POLICY"));
-    s->m.cause = s->list + from;
-    s->m.n_cause = s->list_used - from;
-    from = s->list_used;
-    if (s->m.n_cause) {
-        if (v->state.super_flags & HK_SF_FULL_COMPARE)
-            list_add(s, keep(s, "the standby stays consistent at what is durable; new writes are "
-                                "only here. The application is NOT stopped."));
-        else if (g->on_link_loss == HK_LINK_LOSS_BLOCK)
-            list_add(s, keep(s, "writes wait for the standby, without bound (on-link-loss block); "
-                                "nothing is lost"));
-        else
-            list_add(s, keep(s, "the ring takes writes until it is full, then a full compare is "
-                                "required. The application is NOT stopped."));
-    }
-    s->m.next = s->list + from;
-    s->m.n_next = s->list_used - from;
-    from = s->list_used;
-    if (s->m.n_cause) {
-        if (v->state.super_flags & HK_SF_FULL_COMPARE)
-            list_add(s, keep(s, "1 keep the standby as it is  2 make the volumes equal, then "
-                                "`hikae create-md --assume-equal` at both sites"));
-        else
-            list_add(s, keep(s,
-                             "1 check the line and hikaed at %s  2 do NOT fail over unless %s is "
-                             "lost  3 after repair: nothing, it resumes by itself",
-                             peer, here));
-    }
-    s->m.do_ = s->list + from;
-    s->m.n_do_ = s->list_used - from;
-}
-
-static void standby_advice(struct hk_control *c, struct hk_status_text *s)
-{
-    const struct hk_group_status *g = &c->status.group;
-    const char *peer = c->conf->site[c->local->peer_index].name;
-    size_t from = s->list_used;
-
-    if (g->promoted)
-        return;
-    if (!g->ready)
-        list_add(s, keep(s, "HKE4013I recovery of the journal is running"));
-    if (g->super.flags & HK_SF_NOT_PROMOTABLE)
-        list_add(s, keep(s, "HKE4023E a replica could not be written"));
-    if (g->ready && !g->contact)
-        list_add(s, keep(s, "HKE2041E all paths to %s are silent", peer));
-    s->m.cause = s->list + from;
-    s->m.n_cause = s->list_used - from;
-    from = s->list_used;
-    if (s->m.n_cause && g->ready)
-        list_add(s, keep(s, "this standby keeps its last consistent state and waits for %s", peer));
-    s->m.next = s->list + from;
-    s->m.n_next = s->list_used - from;
-    from = s->list_used;
-    if (s->m.n_cause && g->ready)
-        list_add(s, keep(s,
-                         "1 find out whether %s is lost or only the line  2 only if it is lost: "
-                         "`hikae failover %s`",
-                         peer, c->conf->name));
-    s->m.do_ = s->list + from;
-    s->m.n_do_ = s->list_used - from;
 }
 
 static void path_list(struct hk_control *c, struct hk_status_text *s)
@@ -200,27 +211,35 @@ static void path_list(struct hk_control *c, struct hk_status_text *s)
         memcpy(s->bad[i], c->status.bad[i], sizeof(s->bad[i]));
         p->n_bad = HK_FRAME_FAULTS;
         p->bad = s->bad[i];
-        p->backend = keep(s, "%s", c->status.link_text[i]);
+        p->backend = hk_report_keep(s, "%s", c->status.link_text[i]);
         s->path_ptr[i] = p;
     }
     s->m.n_path = i;
     s->m.path = s->path_ptr;
 }
 
-static void volume_list(struct hk_control *c, struct hk_status_text *s)
+static const char *volume_state(const struct hk_control *c)
 {
     const struct hk_group_status *g = &c->status.group;
+
+    if (g->promoted)
+        return "promoted";
+    if (g->super.flags & HK_SF_FULL_COMPARE)
+        return "may differ";
+    if (!g->contact)
+        return g->role == HK_ROLE_STANDBY ? "as of last contact" : "standby unknown";
+    return g->mark.durable.v == g->mark.produced.v ? "equal" : "following";
+}
+
+static void volume_list(struct hk_control *c, struct hk_status_text *s)
+{
     uint32_t i;
 
     for (i = 0; i < c->conf->volume_count; i++) {
         hk__pb__volume_status__init(&s->volume[i]);
         s->volume[i].name = (char *)(uintptr_t)c->conf->volume[i].name;
         s->volume[i].bytes = c->conf->volume[i].bytes;
-        s->volume[i].state =
-            keep(s, "%s",
-                 g->super.flags & HK_SF_FULL_COMPARE                     ? "may differ"
-                 : g->mark.durable.v == g->mark.produced.v && g->contact ? "equal"
-                                                                         : "following");
+        s->volume[i].state = hk_report_keep(s, "%s", volume_state(c));
         s->volume_ptr[i] = &s->volume[i];
     }
     s->m.n_volume = i;
@@ -235,60 +254,90 @@ static void fill_identity(struct hk_control *c, struct hk_status_text *s)
 
     gethostname(host, sizeof(host) - 1);
     s->m.schema = 1;
-    s->m.group = keep(s, "%s", c->conf->name);
+    s->m.group = hk_report_keep(s, "%s", c->conf->name);
     s->m.group_id = keep_uuid(s, &c->conf->id);
-    s->m.site = keep(s, "%s", c->local->site);
-    s->m.host = keep(s, "%s", host);
-    s->m.peer_site = keep(s, "%s", c->conf->site[c->local->peer_index].name);
-    s->m.role = keep(s, "%s", g->role == HK_ROLE_PRIMARY ? "primary" : "standby");
-    s->m.state = keep(s, "%s", hk_report_state(c));
-    s->m.mode = keep(s, "%s",
-                     c->conf->mode == HK_MODE_SYNC       ? "sync"
-                     : c->conf->mode == HK_MODE_SEMISYNC ? "semisync"
-                                                         : "async");
+    s->m.site = hk_report_keep(s, "%s", c->local->site);
+    s->m.host = hk_report_keep(s, "%s", host);
+    s->m.peer_site = hk_report_keep(s, "%s", c->conf->site[c->local->peer_index].name);
+    s->m.role = hk_report_keep(s, "%s", g->role == HK_ROLE_PRIMARY ? "primary" : "standby");
+    s->m.state = hk_report_keep(s, "%s", hk_report_state(c));
+    s->m.mode = hk_report_keep(s, "%s",
+                               c->conf->mode == HK_MODE_SYNC       ? "sync"
+                               : c->conf->mode == HK_MODE_SEMISYNC ? "semisync"
+                                                                   : "async");
     s->m.on_link_loss =
-        keep(s, "%s", c->conf->on_link_loss == HK_LINK_LOSS_BLOCK ? "block" : "continue");
-    s->m.session = keep(s, "%s",
-                        g->session == HK_SESSION_UP         ? "up"
-                        : g->session == HK_SESSION_GREETING ? "greeting"
-                                                            : "down");
+        hk_report_keep(s, "%s", c->conf->on_link_loss == HK_LINK_LOSS_BLOCK ? "block" : "continue");
+    s->m.session = hk_report_keep(s, "%s",
+                                  g->session == HK_SESSION_UP         ? "up"
+                                  : g->session == HK_SESSION_GREETING ? "greeting"
+                                                                      : "down");
     s->m.session_id = g->session_id;
     if (last) {
         s->m.epoch = last->ordinal;
         s->m.epoch_id = keep_uuid(s, &last->id);
     }
-    s->m.last_refusal = keep(s, "%s", g->last_refusal ? hk_refusal_text(g->last_refusal) : "");
+    s->m.last_refusal =
+        hk_report_keep(s, "%s", g->last_refusal ? hk_refusal_text(g->last_refusal) : "");
     s->m.config_equal = g->session == HK_SESSION_UP;
+    s->m.config = hk_report_keep(s, "%s",
+                                 s->m.config_equal                     ? "equal"
+                                 : g->last_refusal == HK_REFUSE_CONFIG ? "differs"
+                                                                       : "unknown");
     s->m.promoted = g->promoted;
-    s->m.loss_class = keep(s, "%s", hk_loss_class_text(g->loss_class));
+    s->m.loss_class = hk_report_keep(s, "%s", hk_loss_class_text(hk_report_class(c)));
 }
 
-static void fill_numbers(struct hk_control *c, struct hk_status_text *s)
+static void fill_positions(struct hk_control *c, struct hk_status_text *s)
 {
     const struct hk_group_status *g = &c->status.group;
-    const struct hk_capture_view *v = &c->status.capture;
+    const struct hk_watch *w = &c->watch;
 
-    s->m.in_sync = g->in_sync;
-    s->m.ready = g->ready;
     s->m.produced = g->mark.produced.v;
     s->m.sent = g->mark.sent.v;
     s->m.acked = g->mark.acked.v;
     s->m.durable = g->mark.durable.v;
     s->m.applied = g->mark.applied.v;
     s->m.ceiling = g->ceiling.v;
+    s->m.rate_known = w->known;
+    s->m.rate_produced = w->produced_s;
+    s->m.rate_acked = w->acked_s;
+    s->m.rate_durable = w->durable_s;
+    s->m.rate_applied = w->applied_s;
     s->m.lose_known = g->lose_known;
     s->m.lose_bytes = g->lose_bytes;
     s->m.lose_ns = g->lose_ns;
+    s->m.lag_bytes = g->lag_bytes;
+    s->m.lag_ns = g->lag_ns;
     s->m.take_over_bytes = g->apply_lag_bytes;
-    s->m.take_over_known = g->apply_rate_bytes_s > 0 || g->apply_lag_bytes == 0;
+    s->m.take_over_known =
+        g->mark.applied.v > 0 && (g->apply_rate_bytes_s > 0 || g->apply_lag_bytes == 0);
     if (g->apply_rate_bytes_s)
         s->m.take_over_ns = g->apply_lag_bytes * 1000 / (g->apply_rate_bytes_s / 1000000 + 1);
-    s->m.state_since_ns = v->state.since_ns;
+}
+
+static void fill_times(struct hk_control *c, struct hk_status_text *s)
+{
+    const struct hk_group_status *g = &c->status.group;
+
+    s->m.state_since_ns = state_since(c);
     s->m.now_ns = c->status.now_real_ns;
     s->m.contact = g->contact;
     s->m.contact_age_ns = g->contact_ns ? c->status.now_mono_ns - g->contact_ns : 0;
     s->m.contact_real_ns = g->contact_real_ns;
     s->m.contact_timeout_ns = c->conf->contact_timeout_ns;
+    s->m.contact_lost_ns = hk_report_contact_lost(c);
+    s->m.stopped_since_ns = hk_report_stopped_since(c);
+    s->m.learnt_known = g->contact_ns != 0;
+    s->m.learnt_age_ns = s->m.contact_age_ns;
+    if (hk_report_class(c) == HK_LOSS_ZERO_IF_FENCED && g->contact_real_ns)
+        s->m.fenced_before_ns = g->contact_real_ns + g->super.contact_timeout_ns;
+}
+
+static void fill_buffers(struct hk_control *c, struct hk_status_text *s)
+{
+    const struct hk_group_status *g = &c->status.group;
+    const struct hk_capture_view *v = &c->status.capture;
+
     s->m.ring_used = v->state.payload_used;
     s->m.ring_total = v->state.payload_total;
     s->m.waiting = v->state.waiting;
@@ -299,8 +348,9 @@ static void fill_numbers(struct hk_control *c, struct hk_status_text *s)
     s->m.origin_errors = v->state.origin_errors;
     s->m.capture_attached = v->attached;
     s->m.journal_used = g->journal_used;
+    s->m.journal_held = g->journal_held;
     s->m.journal_total = g->journal_total;
-    s->m.freeze_name = keep(s, "%s", g->freeze_name);
+    s->m.freeze_name = hk_report_keep(s, "%s", g->freeze_name);
     s->m.freeze_lsn = g->freeze_lsn.v;
     s->m.freeze_time_ns = g->super.freeze_time_ns;
     s->m.applying_frozen = g->frozen;
@@ -308,6 +358,8 @@ static void fill_numbers(struct hk_control *c, struct hk_status_text *s)
     s->m.out_of_window = g->data_out_of_window;
     s->m.other_session = g->frames_other_session;
     s->m.control_bad = g->control_bad + c->peer_bad;
+    s->m.local_bad = c->local_bad;
+    s->m.strangers = c->strangers;
     s->m.peer_flags = g->super_flags_peer;
 }
 
@@ -316,13 +368,14 @@ void hk_report_status(struct hk_control *c, struct hk_status_text *s)
     memset(s, 0, sizeof(*s));
     hk__pb__status__init(&s->m);
     fill_identity(c, s);
-    fill_numbers(c, s);
+    s->m.in_sync = c->status.group.in_sync;
+    s->m.ready = c->status.group.ready;
+    fill_positions(c, s);
+    fill_times(c, s);
+    fill_buffers(c, s);
     flag_list(c, s);
     path_list(c, s);
     volume_list(c, s);
-    if (c->status.group.role == HK_ROLE_PRIMARY)
-        primary_advice(c, s);
-    else
-        standby_advice(c, s);
+    hk_advice(c, s);
     s->m.alarms = (uint32_t)s->m.n_cause;
 }

@@ -6,25 +6,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "proto/hash.h"
 #include "replicator/daemon/control.h"
 #include "replicator/io/clock.h"
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_REFUSED = 2, EXIT_APPROVAL = 3, EXIT_UNKNOWN = 4 };
-
-static void say(struct hk_control *c, struct hk_client *client, int exit_code, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static void say(struct hk_control *c, struct hk_client *client, int exit_code, const char *fmt, ...)
+void hk_verb_say(struct hk_control *c, struct hk_client *client, int exit_code, const char *fmt,
+                 ...)
 {
     Hk__Pb__Reply reply;
     char text[HK_EVENT_TEXT_BYTES], *lines = text;
@@ -49,7 +43,7 @@ static void verb_status(struct hk_control *c, struct hk_client *client)
     Hk__Pb__Reply reply;
 
     if (!s) {
-        say(c, client, EXIT_FAILED, "HKE8002E out of memory; try again");
+        hk_verb_say(c, client, HK_VERB_EXIT_FAILED, "HKE8002E out of memory; try again");
         return;
     }
     hk_report_status(c, s);
@@ -63,6 +57,7 @@ enum { EVENTS_IN_REPLY = 64 };
 
 static void verb_events(struct hk_control *c, struct hk_client *client)
 {
+    static struct hk_event_entry entry[EVENTS_IN_REPLY]; /* control thread only */
     Hk__Pb__Event event[EVENTS_IN_REPLY], *ptr[EVENTS_IN_REPLY];
     char op[EVENTS_IN_REPLY][24];
     uint64_t n = hk_max_u64(client->request->since, hk_events_oldest(c->events));
@@ -71,10 +66,11 @@ static void verb_events(struct hk_control *c, struct hk_client *client)
 
     hk__pb__reply__init(&reply);
     for (; n < hk_events_next(c->events) && used < EVENTS_IN_REPLY; n++) {
-        const struct hk_event_entry *e = hk_events_get(c->events, n);
+        const struct hk_event_entry *found = hk_events_get(c->events, n), *e = &entry[used];
 
-        if (!e)
+        if (!found)
             continue;
+        entry[used] = *found;
         hk__pb__event__init(&event[used]);
         event[used].number = e->number;
         event[used].time_ns = e->time_ns;
@@ -83,6 +79,7 @@ static void verb_events(struct hk_control *c, struct hk_client *client)
         event[used].group = (char *)(uintptr_t)c->conf->name;
         event[used].epoch = e->epoch;
         event[used].lsn = e->lsn;
+        event[used].change = (char *)(uintptr_t)e->change;
         snprintf(op[used], sizeof(op[used]), "%016" PRIx64, e->op_id);
         if (e->op_id)
             event[used].operation = op[used];
@@ -126,7 +123,8 @@ static void verb_images(struct hk_control *c, struct hk_client *client)
 
     hk__pb__reply__init(&reply);
     if (c->status.group.role == HK_ROLE_PRIMARY) {
-        say(c, client, EXIT_REFUSED, "HKE5010W images are kept at the standby: ask there");
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED,
+                    "HKE5010W images are kept at the standby: ask there");
         return;
     }
     if (c->status.group.frozen) {
@@ -144,9 +142,11 @@ static bool image_stands(struct hk_control *c, struct hk_client *client)
     const char *name = client->request->name;
 
     if (g->role == HK_ROLE_PRIMARY)
-        say(c, client, EXIT_REFUSED, "HKE5010W images are kept at the standby: ask there");
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED,
+                    "HKE5010W images are kept at the standby: ask there");
     else if (!g->frozen || strcmp(g->freeze_name, name))
-        say(c, client, EXIT_REFUSED,
+        hk_verb_say(
+            c, client, HK_VERB_EXIT_REFUSED,
             "HKE5011E image %s does not stand (any more): it was never frozen here, or it was "
             "ended; "
             "see `hikae images` and `hikae events`; what was read of it must not be used",
@@ -186,14 +186,15 @@ static void verb_image_open(struct hk_control *c, struct hk_client *client)
         if (!strcmp(c->conf->volume[v].name, client->request->volume))
             break;
     if (v == c->conf->volume_count) {
-        say(c, client, EXIT_REFUSED, "HKE5012E group %s has no volume \"%s\"", c->conf->name,
-            client->request->volume);
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED, "HKE5012E group %s has no volume \"%s\"",
+                    c->conf->name, client->request->volume);
         return;
     }
     fd = open(c->local->standby.replica[v], O_RDONLY | O_CLOEXEC | O_DIRECT);
     if (fd < 0) {
-        say(c, client, EXIT_FAILED, "HKE5013E %s: the replica can't be opened for reading: %s",
-            c->local->standby.replica[v], strerror(errno));
+        hk_verb_say(c, client, HK_VERB_EXIT_FAILED,
+                    "HKE5013E %s: the replica can't be opened for reading: %s",
+                    c->local->standby.replica[v], strerror(errno));
         return;
     }
     hk__pb__reply__init(&reply);
@@ -220,7 +221,7 @@ static void plan_id_of(const struct hk_control *c, const Hk__Pb__Request *r, cha
     snprintf(ret_id, 20, "%016" PRIx64, hk_xxh64(facts, strlen(facts), 3));
 }
 
-static bool plan_first(struct hk_control *c, struct hk_client *client, const char *effects)
+bool hk_verb_plan(struct hk_control *c, struct hk_client *client, const char *effects)
 {
     const Hk__Pb__Request *r = client->request;
     char id[20], text[HK_EVENT_TEXT_BYTES], *lines = text;
@@ -237,7 +238,8 @@ static bool plan_first(struct hk_control *c, struct hk_client *client, const cha
         return true;
     }
     if (*r->plan_id && strcmp(r->plan_id, id)) {
-        say(c, client, EXIT_REFUSED,
+        hk_verb_say(
+            c, client, HK_VERB_EXIT_REFUSED,
             "HKE1020E plan %s no longer holds: the group's state has changed since (now %s); "
             "nothing "
             "was done, plan anew",
@@ -247,39 +249,110 @@ static bool plan_first(struct hk_control *c, struct hk_client *client, const cha
     return false;
 }
 
-static bool op_pending(const struct hk_control *c, const char *verb)
+/* What was ordered, until it is done: the client may be gone by then. */
+struct hk_order *hk_order_of(struct hk_control *c, uint64_t op_id)
 {
     uint32_t i;
 
-    for (i = 0; i < HK_CLIENTS_MAX; i++)
-        if (c->client[i].fd >= 0 && c->client[i].op_id && c->client[i].request &&
-            !strcmp(c->client[i].request->verb, verb))
+    for (i = 0; i < HK_ARRAY_SIZE(c->order); i++)
+        if (op_id && c->order[i].op_id == op_id)
+            return &c->order[i];
+    return NULL;
+}
+
+bool hk_order_failover(const struct hk_control *c)
+{
+    uint32_t i;
+
+    for (i = 0; i < HK_ARRAY_SIZE(c->order); i++)
+        if (c->order[i].op_id && c->order[i].kind == HK_VERB_FAILOVER)
             return true;
     return false;
 }
 
-static void post(struct hk_control *c, struct hk_client *client, enum hk_verb_kind kind,
-                 uint32_t fence)
+struct hk_client *hk_order_client(struct hk_control *c, uint64_t op_id)
+{
+    uint32_t i;
+
+    for (i = 0; i < HK_CLIENTS_MAX; i++)
+        if (op_id && c->client[i].fd >= 0 && c->client[i].op_id == op_id &&
+            c->client[i].stage == HK_CLIENT_WAITING)
+            return &c->client[i];
+    return NULL;
+}
+
+/* Begins an operation: its start entry. NULL: the client has been told why not. */
+struct hk_order *hk_order_begin(struct hk_control *c, struct hk_client *client,
+                                enum hk_verb_kind kind)
 {
     const Hk__Pb__Request *r = client->request;
+    uint64_t op_id = r->op_id ? r->op_id : ++c->next_op;
+    struct hk_order *o = NULL;
+    uint32_t i;
+
+    if (hk_order_of(c, op_id)) {
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED,
+                    "HKE1027W operation %016" PRIx64 " is under way already", op_id);
+        return NULL;
+    }
+    for (i = 0; i < HK_ARRAY_SIZE(c->order) && !o; i++)
+        o = c->order[i].op_id ? NULL : &c->order[i];
+    if (!o) {
+        hk_verb_say(c, client, HK_VERB_EXIT_FAILED,
+                    "HKE8005E the daemon is too busy to take the order; try again");
+        return NULL;
+    }
+    memset(o, 0, sizeof(*o));
+    client->op_id = o->op_id = op_id;
+    o->kind = kind;
+    snprintf(o->verb, sizeof(o->verb), "%s", r->verb);
+    snprintf(o->name, sizeof(o->name), "%s", r->name);
+    snprintf(o->change, sizeof(o->change), "%s", r->change_ref);
+    o->yes = r->yes;
+    hk_notice_add(c, "HKE1021I", 0, 0, op_id, o->change,
+                  "operation %016" PRIx64 ": %s%s%s asked for by uid %u", op_id, o->verb,
+                  *o->name ? " " : "", o->name, client->uid);
+    return o;
+}
+
+/* Its end entry, and the order is forgotten. */
+void hk_order_end(struct hk_control *c, struct hk_order *o, uint64_t lsn, const char *why)
+{
+    hk_notice_add(c, why ? "HKE1026W" : "HKE1025I", 0, lsn, o->op_id, o->change,
+                  "operation %016" PRIx64 ": %s%s%s %s%s", o->op_id, o->verb, *o->name ? " " : "",
+                  o->name, why ? "was refused or failed: " : "is done", why ? why : "");
+    o->op_id = 0;
+}
+
+void hk_order_post(struct hk_control *c, struct hk_order *o, enum hk_verb_fence fence)
+{
+    struct hk_client *client = hk_order_client(c, o->op_id);
     struct hk_verb verb;
     struct hk_now now;
 
     memset(&verb, 0, sizeof(verb));
-    client->op_id = r->op_id ? r->op_id : ++c->next_op;
-    verb.kind = kind;
-    verb.op_id = client->op_id;
-    snprintf(verb.name, sizeof(verb.name), "%s", r->name);
+    verb.kind = o->kind;
+    verb.op_id = o->op_id;
+    snprintf(verb.name, sizeof(verb.name), "%s", o->name);
     verb.fence = fence;
     hk_clock_now(&now);
     verb.fence_time_ns = now.real_ns;
     if (getrandom(&verb.new_epoch, sizeof(verb.new_epoch), 0) != (ssize_t)sizeof(verb.new_epoch))
         abort();
-    hk_notice_add(c, "HKE1021I", 0, 0, client->op_id, r->change_ref,
-                  "operation %016" PRIx64 ": %s %s asked for by uid %u", client->op_id, r->verb,
-                  r->name, client->uid);
-    if (!hk_control_post_verb(c, &verb))
-        say(c, client, EXIT_FAILED, "HKE8005E the daemon is too busy to take the order; try again");
+    if (hk_control_post_verb(c, &verb))
+        return;
+    hk_order_end(c, o, 0, "the daemon is too busy to take the order");
+    if (client)
+        hk_verb_say(c, client, HK_VERB_EXIT_FAILED,
+                    "HKE8005E the daemon is too busy to take the order; try again");
+}
+
+static void order(struct hk_control *c, struct hk_client *client, enum hk_verb_kind kind)
+{
+    struct hk_order *o = hk_order_begin(c, client, kind);
+
+    if (o)
+        hk_order_post(c, o, HK_FENCE_NONE);
 }
 
 static void verb_freeze(struct hk_control *c, struct hk_client *client)
@@ -288,113 +361,22 @@ static void verb_freeze(struct hk_control *c, struct hk_client *client)
 
     snprintf(name, sizeof(name), "%s", client->request->name);
     if (strlen(client->request->name) >= HK_NAME_BYTES || !hk_mark_name_ok(name))
-        say(c, client, EXIT_REFUSED,
+        hk_verb_say(
+            c, client, HK_VERB_EXIT_REFUSED,
             "HKE5014E \"%.80s\" is no name for an image: 1 to 63 of letters, digits, '.', '_', '-'",
             client->request->name);
-    else if (!plan_first(
+    else if (!hk_verb_plan(
                  c, client,
                  "a mark is set in the log; the standby's applier stops exactly there until "
                  "the image is released; replication goes on"))
-        post(c, client, HK_VERB_FREEZE, 0);
+        order(c, client, HK_VERB_FREEZE);
 }
 
 static void verb_freeze_end(struct hk_control *c, struct hk_client *client)
 {
     if (image_stands(c, client) &&
-        !plan_first(c, client, "the frozen image ends; the standby's applier goes on"))
-        post(c, client, HK_VERB_FREEZE_END, 0);
-}
-
-/* The fence hook: its end is waited for in the loop; failover goes on with its result. */
-static void fence_start(struct hk_control *c, struct hk_client *client)
-{
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        sigset_t none;
-
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        execl("/bin/sh", "sh", "-c", c->local->fence_command, (char *)NULL);
-        _exit(127);
-    }
-    if (pid < 0) {
-        say(c, client, EXIT_FAILED, "HKE6003E the fence command can't be started: %s",
-            strerror(errno));
-        return;
-    }
-    c->fence.pid = pid;
-    c->fence.deadline_ns = hk_clock_mono_ns() + HK_FENCE_TIMEOUT_MS * 1000000ull;
-    c->fence.client = (uint32_t)(client - c->client);
-}
-
-static void verb_failover(struct hk_control *c, struct hk_client *client)
-{
-    const struct hk_group_status *g = &c->status.group;
-    char effects[600];
-
-    if (g->role == HK_ROLE_PRIMARY) {
-        say(c, client, EXIT_REFUSED, "HKE6004W this site is the primary already");
-        return;
-    }
-    snprintf(effects, sizeof(effects),
-             "standby %s becomes primary at LSN %#" PRIx64 "; loss: %s; %" PRIu64
-             " bytes are still to be applied; older epochs are refused from then on%s",
-             c->local->site, g->mark.durable.v, hk_loss_class_text(g->loss_class),
-             g->apply_lag_bytes, g->frozen ? "; the frozen image ends" : "");
-    if (plan_first(c, client, effects))
-        return;
-    if (g->contact && !client->request->yes) {
-        say(c, client, EXIT_APPROVAL,
-            "HKE6005W the primary at %s is alive and in contact: a failover now makes two writable "
-            "sides unless it is stopped first; repeat with --yes if that is certain",
-            c->conf->site[c->local->peer_index].name);
-        return;
-    }
-    if (c->fence.pid || op_pending(c, "failover")) {
-        say(c, client, EXIT_REFUSED, "HKE6006W a failover is under way already");
-        return;
-    }
-    if (*c->local->fence_command)
-        fence_start(c, client);
-    else
-        post(c, client, HK_VERB_FAILOVER, HK_FENCE_NONE);
-}
-
-void hk_verbs_fence_poll(struct hk_control *c)
-{
-    struct hk_client *client = &c->client[c->fence.client];
-    int status = 0;
-    pid_t r;
-
-    if (!c->fence.pid)
-        return;
-    r = waitpid(c->fence.pid, &status, WNOHANG);
-    if (r == 0 && hk_clock_mono_ns() < c->fence.deadline_ns)
-        return;
-    if (r == 0) {
-        kill(c->fence.pid, SIGKILL);
-        waitpid(c->fence.pid, &status, 0);
-        status = -1;
-    }
-    c->fence.pid = 0;
-    if (client->fd < 0 || !client->request)
-        return;
-    if (status == 0) {
-        hk_notice_add(c, "HKE6007I", 0, 0, client->request->op_id, client->request->change_ref,
-                      "the fence command succeeded");
-        post(c, client, HK_VERB_FAILOVER, HK_FENCE_OK);
-    } else {
-        hk_notice_add(c, "HKE6003E", 0, 0, client->request->op_id, client->request->change_ref,
-                      "the fence command failed (status %d): the old primary may still be writing",
-                      status);
-        if (client->request->yes)
-            post(c, client, HK_VERB_FAILOVER, HK_FENCE_FAILED);
-        else
-            say(c, client, EXIT_APPROVAL,
-                "HKE6003E the fence command failed; nothing was changed; repeat with --yes to "
-                "promote without a fence");
-    }
+        !hk_verb_plan(c, client, "the frozen image ends; the standby's applier goes on"))
+        order(c, client, HK_VERB_FREEZE_END);
 }
 
 /* ---- the table ---- */
@@ -405,7 +387,7 @@ static const struct {
 } verbs[] = {
     {"status", verb_status},         {"events", verb_events},           {"images", verb_images},
     {"image-open", verb_image_open}, {"image-check", verb_image_check}, {"freeze", verb_freeze},
-    {"freeze-end", verb_freeze_end}, {"failover", verb_failover},
+    {"freeze-end", verb_freeze_end}, {"failover", hk_verb_failover},
 };
 
 void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
@@ -414,7 +396,8 @@ void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
     size_t i;
 
     if (r->version != 1) {
-        say(c, client, EXIT_FAILED,
+        hk_verb_say(
+            c, client, HK_VERB_EXIT_FAILED,
             "HKE1022E the command speaks version %u of the control dialogue, this daemon version "
             "1; "
             "use the tools of one release",
@@ -422,8 +405,8 @@ void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
         return;
     }
     if (*r->group && strcmp(r->group, c->conf->name)) {
-        say(c, client, EXIT_FAILED, "HKE1023E this daemon serves group %s, not \"%.80s\"",
-            c->conf->name, r->group);
+        hk_verb_say(c, client, HK_VERB_EXIT_FAILED,
+                    "HKE1023E this daemon serves group %s, not \"%.80s\"", c->conf->name, r->group);
         return;
     }
     for (i = 0; i < HK_ARRAY_SIZE(verbs); i++)
@@ -431,54 +414,82 @@ void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
             verbs[i].handle(c, client);
             return;
         }
-    say(c, client, EXIT_FAILED, "HKE1024E this daemon knows no verb \"%.80s\"", r->verb);
+    hk_verb_say(c, client, HK_VERB_EXIT_FAILED, "HKE1024E this daemon knows no verb \"%.80s\"",
+                r->verb);
 }
 
-/* The id under which a verb's refusal is said. */
-static const char *refusal_id(const struct hk_client *client, const struct hk_action *a)
-{
-    if (client && client->request && !strcmp(client->request->verb, "freeze") &&
-        a->verb_done.error == -EBUSY)
-        return "HKE5015W";
-    if (client && client->request && !strcmp(client->request->verb, "failover"))
-        return "HKE6008E";
-    return "HKE1026W";
-}
+/* ---- done ---- */
 
-static const char *why_not(const struct hk_action *a)
+static const struct {
+    enum hk_verb_kind kind;
+    int error;
+    const char *id, *why;
+} refusals[] = {
+    {HK_VERB_FREEZE, -EBUSY, "HKE5015W",
+     "a freeze stands or is being made: see `hikae images` at the standby, release that one first"},
+    {HK_VERB_FREEZE, -ENOTCONN, "HKE1026W",
+     "there is no session with the other site, and a mark would not reach the standby"},
+    {HK_VERB_FREEZE, -ECANCELED, "HKE5004W",
+     "it was reached and ended at once: see `hikae events` at the standby"},
+    {HK_VERB_FREEZE, -ETIMEDOUT, "HKE1026W",
+     "the mark is set, but was not durable at the standby within 60 s; look there before "
+     "repeating"},
+    {HK_VERB_FREEZE, -ESHUTDOWN, "HKE1026W",
+     "writes are not captured now: there is no log to mark"},
+    {HK_VERB_FREEZE, -EROFS, "HKE1026W", "this site was promoted: there is no standby to freeze"},
+    {HK_VERB_FREEZE, -EAGAIN, "HKE1026W", "recovery is still running"},
+    {HK_VERB_FREEZE, -EIO, "HKE1026W", "a replica could not be written, see HKE4023E"},
+    {HK_VERB_FREEZE_END, -ENOENT, "HKE5011E", "no freeze of this name stands"},
+    {HK_VERB_FREEZE_END, -EBUSY, "HKE1026W", "it is being ended already"},
+    {HK_VERB_FREEZE_END, -EAGAIN, "HKE1026W", "recovery is still running"},
+    {HK_VERB_FAILOVER, -EAGAIN, "HKE6008E", "recovery of the journal is still running; try again"},
+    {HK_VERB_FAILOVER, -EBUSY, "HKE6006W", "a failover is under way already"},
+    {HK_VERB_FAILOVER, -EIO, "HKE6008E", "a replica could not be written, see HKE4023E"},
+    {HK_VERB_FAILOVER, -ENODATA, "HKE6008E",
+     "it never met a primary: there is nothing to take over"},
+    {HK_VERB_FAILOVER, -ENOSPC, "HKE6008E", "the group's history is full of epochs"},
+};
+
+static const char *refusal(const struct hk_order *o, const struct hk_action *a, const char **ret_id)
 {
+    int error = a->verb_done.error;
+    size_t i;
+
+    *ret_id = o->kind == HK_VERB_FAILOVER ? "HKE6008E" : "HKE1026W";
+    for (i = 0; i < HK_ARRAY_SIZE(refusals); i++)
+        if (refusals[i].kind == o->kind && refusals[i].error == error) {
+            *ret_id = refusals[i].id;
+            return refusals[i].why;
+        }
     if (a->verb_done.reason)
         return hk_refusal_text((enum hk_refusal)a->verb_done.reason);
-    return strerror(a->verb_done.error < 0 ? -a->verb_done.error : a->verb_done.error);
+    return strerror(error < 0 ? -error : error);
 }
 
 void hk_verbs_done(struct hk_control *c, const struct hk_action *a)
 {
-    struct hk_client *client = NULL;
+    struct hk_client *client = hk_order_client(c, a->verb_done.op_id);
+    struct hk_order *o = hk_order_of(c, a->verb_done.op_id), was;
+    const char *why = NULL, *id = NULL;
     Hk__Pb__Reply reply;
-    uint32_t i;
 
-    for (i = 0; i < HK_CLIENTS_MAX; i++)
-        if (c->client[i].fd >= 0 && c->client[i].op_id == a->verb_done.op_id)
-            client = &c->client[i];
-    hk_notice_add(c, a->verb_done.error ? "HKE1026W" : "HKE1025I", 0, a->verb_done.arg[0],
-                  a->verb_done.op_id, NULL, "operation %016" PRIx64 " %s%s", a->verb_done.op_id,
-                  a->verb_done.error ? "was refused or failed: " : "is done",
-                  a->verb_done.error ? why_not(a) : "");
-    if (!client || !client->request || client->stage != HK_CLIENT_WAITING)
+    if (!o)
+        return; /* the daemon's own: its end */
+    if (a->verb_done.error)
+        why = refusal(o, a, &id);
+    was = *o;
+    hk_order_end(c, o, a->verb_done.arg[0], why);
+    if (!client)
         return;
-    if (a->verb_done.error) {
-        say(c, client, EXIT_REFUSED, "%s %s was refused or failed: %s; see `hikae events`",
-            refusal_id(client, a), client->request->verb, why_not(a));
+    if (why) {
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED, "%s %s%s%s was refused or failed: %s", id,
+                    was.verb, *was.name ? " " : "", was.name, why);
         return;
     }
     hk__pb__reply__init(&reply);
     reply.op_id = a->verb_done.op_id;
-    if (!strcmp(client->request->verb, "failover")) {
-        reply.position = a->verb_done.arg[0];
-        reply.loss_class = (char *)(uintptr_t)hk_loss_class_text((uint32_t)a->verb_done.arg[1]);
-        reply.took_ns = a->verb_done.arg[2];
-        reply.t0_ns = a->verb_done.arg[3];
+    if (was.kind == HK_VERB_FAILOVER) {
+        hk_failover_reply(c, a->verb_done.arg, &reply);
     } else {
         reply.mark_lsn = a->verb_done.arg[0];
         reply.mark_end = a->verb_done.arg[1];

@@ -469,6 +469,14 @@ int hk_uring_disk_bind(struct hk_uring_disk *d, uint32_t file, int fd, const cha
     return 0;
 }
 
+void hk_uring_disk_release(struct hk_uring_disk *d, uint32_t file)
+{
+    if (file >= d->files_max || d->files[file].fd < 0)
+        return;
+    close(d->files[file].fd);
+    d->files[file].fd = -1;
+}
+
 const char *hk_uring_disk_name(const struct hk_uring_disk *d, uint32_t file)
 {
     return file < d->files_max ? d->files[file].name : "";

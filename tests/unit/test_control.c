@@ -246,9 +246,13 @@ static void events_are_numbered_without_holes(void **state)
     for (i = 0; i < HK_EVENTS_KEPT + 10; i++)
         hk_events_add(events, &e);
     assert_true(hk_events_next(events) == HK_EVENTS_KEPT + 11);
-    assert_true(hk_events_oldest(events) == 11);
-    assert_null(hk_events_get(events, 10));
-    assert_non_null(hk_events_get(events, 11));
+    /* Also those that memory has forgotten. */
+    assert_true(hk_events_oldest(events) == 1);
+    assert_null(hk_events_get(events, 0));
+    assert_true(hk_events_get(events, 10)->number == 10);
+    assert_string_equal(hk_events_get(events, 1)->text, e.text);
+    assert_true(hk_events_get(events, 11)->number == 11);
+    assert_null(hk_events_get(events, HK_EVENTS_KEPT + 11));
     hk_events_close(events);
     f = fopen(path, "a");
     assert_non_null(f);
@@ -262,6 +266,16 @@ static void events_are_numbered_without_holes(void **state)
     hk_events_close(events);
     assert_int_equal(hk_events_open(dir, "core", &events), 0);
     assert_true(hk_events_next(events) == HK_EVENTS_KEPT + 12);
+    hk_events_close(events);
+    /* A line damaged in the middle costs that line, neither those behind it nor its number. */
+    f = fopen(path, "r+");
+    assert_non_null(f);
+    fputs("xxxx", f);
+    fclose(f);
+    assert_int_equal(hk_events_open(dir, "core", &events), 0);
+    assert_true(hk_events_next(events) == HK_EVENTS_KEPT + 12);
+    assert_null(hk_events_get(events, 1));
+    assert_true(hk_events_get(events, 2)->number == 2);
     hk_events_close(events);
     unlink(path);
     rmdir(dir);
