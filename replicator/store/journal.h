@@ -137,7 +137,7 @@ struct hk_journal_reader {
     uint32_t segment;                 /* which the buffer holds a piece of; UINT32_MAX none */
     uint64_t segment_first;           /* its first LSN then, to notice recycling */
     uint64_t offset, bytes;           /* piece of the file in the buffer */
-    uint64_t batch_offset, batch_lsn; /* where the batch given last starts */
+    uint64_t batch_offset, batch_lsn; /* a batch start in it: given last, or looked for */
     int error;
     bool busy;
 };

@@ -83,8 +83,12 @@ static const uint8_t *in_buffer(const struct hk_journal_reader *r, uint64_t offs
     return r->buffer + (offset - r->offset);
 }
 
+/*
+ * Reads on from the batch that starts at `lsn` and `offset`. That start is remembered: from the
+ * nearest checkpoint it may lie further away than a buffer reaches, and would never be found again.
+ */
 static int submit_read(struct hk_journal *j, struct hk_journal_reader *r, uint32_t segment,
-                       uint64_t offset)
+                       uint64_t lsn, uint64_t offset)
 {
     uint64_t end = readable_end(j, segment);
     uint32_t index = 0;
@@ -98,7 +102,8 @@ static int submit_read(struct hk_journal *j, struct hk_journal_reader *r, uint32
     r->segment_first = j->segment[segment].first_lsn;
     r->offset = offset;
     r->bytes = hk_min_u64(HK_JOURNAL_READ_BYTES, end - offset);
-    r->batch_lsn = 0;
+    r->batch_lsn = lsn;
+    r->batch_offset = offset;
     r->op = (struct hk_diskop){.kind = HK_DISK_READ,
                                .file = HK_FILE_SEGMENT0 + segment,
                                .offset = offset,
@@ -169,7 +174,7 @@ int hk_journal_read(struct hk_journal *j, struct hk_journal_reader *r, uint64_t 
         uint64_t bytes;
 
         if (!h)
-            return submit_read(j, r, segment, offset);
+            return submit_read(j, r, segment, at, offset);
         if (hk_batch_header_check(h, &j->segment[segment].epoch_id, at) != HK_SEGMENT_OK)
             return -EUCLEAN;
         bytes = hk_batch_file_bytes(h->first_lsn, h->bytes);
@@ -177,7 +182,7 @@ int hk_journal_read(struct hk_journal *j, struct hk_journal_reader *r, uint64_t 
             return -EUCLEAN;
         if (lsn < at + h->bytes) {
             if (!in_buffer(r, offset, bytes))
-                return submit_read(j, r, segment, offset);
+                return submit_read(j, r, segment, at, offset);
             return give(r, h, offset, lsn);
         }
         at += h->bytes;

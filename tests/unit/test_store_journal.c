@@ -196,6 +196,30 @@ static void test_read_anywhere(void **state)
     rig_free(&r);
 }
 
+/* The largest batch, begun between two known positions: found again however the buffer lies. */
+static void test_read_large_behind_small(void **state)
+{
+    struct rig r;
+    int reads = 0, result;
+
+    rig_init(&r, 8, 12 << 20);
+    store_log_free(&r.log);
+    store_log_init(&r.log, 8, 16 << 20, 8 << 20);
+    r.applied = r.log.base;
+    rig_recover(&r);
+    rig_produce(&r, 6 << 20);
+    assert_int_equal(rig_append_wait(&r, 20000), 0);
+    assert_int_equal(rig_append_wait(&r, HK_BATCH_BYTES_MAX), 0);
+    rig_drain(&r);
+    for (uint64_t lsn = r.log.base; lsn < hk_journal_durable(&r.journal); lsn = r.reader.end) {
+        while ((result = hk_journal_read(&r.journal, &r.reader, lsn)) == -EINPROGRESS &&
+               ++reads < 9)
+            rig_step(&r);
+        assert_int_equal(result, 0);
+    }
+    rig_free(&r);
+}
+
 /* --- Verdicts --- */
 
 enum { BATCHES = 5 };
@@ -753,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_full_and_recycled),
         cmocka_unit_test(test_retention_prefers),
         cmocka_unit_test(test_read_anywhere),
+        cmocka_unit_test(test_read_large_behind_small),
         cmocka_unit_test(test_damage_below_the_stamp),
         cmocka_unit_test(test_damage_beyond_the_stamp),
         cmocka_unit_test(test_hole),
