@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replicator/store/apply.h"
 
+#include "proto/bug.h"
 #include "replicator/store/line.h"
 
 #include <errno.h>
@@ -464,6 +465,10 @@ void hk_apply_disk_done(struct hk_apply *a, struct hk_diskop *op)
     a->op[op->tag].busy = false;
     a->op_busy_count--;
     /* A write or flush that failed is final: what it carried is never written again (I11). */
+    if (HK_BUG(flush_retried) && op->result != 0 && op->kind == HK_DISK_FLUSH) {
+        submit(a, &a->op[op->tag]);
+        return;
+    }
     if (op->result != 0)
         replica_failed(a, op);
     if (a->state == HK_APPLY_WRITING) {
@@ -471,7 +476,7 @@ void hk_apply_disk_done(struct hk_apply *a, struct hk_diskop *op)
         if (a->op_busy_count > 0)
             return;
         a->state = HK_APPLY_FLUSHING;
-        a->volumes_to_flush = a->volumes_touched;
+        a->volumes_to_flush = HK_BUG(apply_unflushed) ? 0 : a->volumes_touched;
     }
     if (a->state == HK_APPLY_FLUSHING) {
         flush_volumes(a);
