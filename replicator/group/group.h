@@ -183,6 +183,7 @@ enum hk_freeze_end {
     HK_FREEZE_JOURNAL_FULL, /* the journal passed 80 % */
     HK_FREEZE_RTO_BOUND,    /* durable − applied hit its bound */
     HK_FREEZE_FAILOVER,
+    HK_FREEZE_IN_DOUBT, /* a superblock slot was damaged: it may have said that the freeze had ended */
 };
 
 struct hk_action {

@@ -128,6 +128,7 @@ struct hk_standby {
     uint64_t mode_ticket;       /* superblock write that stores mode[0]; 0: not asked for */
     uint64_t mode_unsure_until; /* recovered log above applied may hold mode records: till here */
     bool journal_full;
+    bool log_in_doubt; /* "torn or corrupt, can't tell", and no primary met since */
 
     /* apply */
     uint64_t applied_ticket, applied_put; /* superblock write that carries this `applied` */

@@ -22,21 +22,44 @@ static const struct hk_epoch *new_epoch(const struct hk_group *g)
     return hk_history_last(&hk_standby_super(g)->history);
 }
 
+/*
+ * Was the fence in force before t0 + T? It is dated by the wall clock, which may have been set since:
+ * so it is carried over to the monotonic clock twice, by what the wall clock said at t0 and by what it
+ * says now, and both must be in time. A fence from before t0 contradicts the contact at t0.
+ */
+static bool fenced_in_time(const struct hk_group *g, uint64_t fence_ns, uint64_t timeout_ns)
+{
+    const struct hk_standby *s = g->standby;
+    uint64_t stored = hk_super_store_durable(&s->super)->contact_time_ns;
+    uint64_t ago_ns;
+
+    if (s->t0.mono_ns == 0)
+        return stored != 0 && fence_ns >= stored && fence_ns < stored + timeout_ns;
+    if (fence_ns < s->t0.real_ns || fence_ns >= s->t0.real_ns + timeout_ns ||
+        fence_ns > g->now.real_ns)
+        return false;
+    ago_ns = g->now.real_ns - fence_ns;
+    return ago_ns <= g->now.mono_ns && g->now.mono_ns - ago_ns < s->t0.mono_ns + timeout_ns;
+}
+
 /* SPEC.md §9: never better than what is proven (I18). */
 enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_verb *v)
 {
     const struct hk_standby *s = g->standby;
     const struct hk_super *super = hk_super_store_durable(&s->super);
-    uint64_t t0 = s->t0.mono_ns ? s->t0.real_ns : super->contact_time_ns;
+    uint32_t flags = super->flags | hk_standby_super(g)->flags;
 
-    if (super->mode != HK_MODE_SYNC || (hk_standby_super(g)->flags & HK_SF_FULL_COMPARE))
+    if (super->mode != HK_MODE_SYNC || (flags & HK_SF_FULL_COMPARE))
+        return HK_LOSS_UNKNOWN;
+    /* What is gone of metadata or journal may have been relied on. */
+    if ((flags & HK_SF_IN_DOUBT) || s->log_in_doubt)
         return HK_LOSS_UNKNOWN;
     /* Recovered log that was not read yet may hold the record that ended mode sync. */
     if (s->applied < s->mode_unsure_until)
         return HK_LOSS_UNKNOWN;
     if (super->on_link_loss == HK_LINK_LOSS_BLOCK)
         return HK_LOSS_ZERO_PROVEN;
-    if (t0 != 0 && v->fence == HK_FENCE_OK && v->fence_time_ns < t0 + super->contact_timeout_ns)
+    if (v->fence == HK_FENCE_OK && fenced_in_time(g, v->fence_time_ns, super->contact_timeout_ns))
         return HK_LOSS_ZERO_IF_FENCED;
     return HK_LOSS_UNKNOWN;
 }
@@ -134,7 +157,8 @@ static void begin_epoch(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
     struct hk_super *super = hk_standby_super(g);
-    uint64_t position = s->reported;
+    /* An epoch that was adopted, but of which nothing came, ends where it begins. */
+    uint64_t position = hk_max_u64(s->reported, new_epoch(g)->first_lsn);
     uint64_t ceiling = hk_max_u64(super->ceiling, s->told_ceiling);
     uint64_t first = hk_round_up(hk_max_u64(position, ceiling), HK_CEILING_STEP_BYTES);
     enum hk_loss_class class = hk_promote_class(g, &s->failover);
@@ -178,6 +202,10 @@ static void drain(struct hk_group *g)
     if (s->stage != HK_STAGE_READY || s->barrier != HK_BARRIER_NONE ||
         s->apply.state != HK_APPLY_IDLE || !hk_apply_quiet(&s->apply))
         return;
+    /* Stored, too: from the primary's superblock on its capture side may write the replica, and a
+     * daemon that starts again must not redo older log over that. */
+    if (s->applied < hk_apply_flushed(&s->apply))
+        return;
     /* An empty log ends where it begins: there may be nothing to apply at all. */
     hk_line_seek(&hk_standby_super(g)->history, hk_apply_flushed(&s->apply), &next);
     if (next < hk_standby_super(g)->promote_lsn)
@@ -202,6 +230,7 @@ static void fill_primary(const struct hk_super *standby, const struct hk_epoch *
     ret->degraded_time_ns = standby->promote_time_ns;
     ret->degraded_lsn = epoch->first_lsn;
     ret->contact_time_ns = 0;
+    ret->peer_replica_id = (struct hk_uuid){{0}}; /* the old primary is no standby of ours */
     ret->loss_class = HK_LOSS_NONE;
     ret->promote_lsn = ret->promote_time_ns = 0;
 }

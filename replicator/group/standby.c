@@ -129,6 +129,19 @@ static bool super_is_ours(const struct hk_group *g, const struct hk_super *super
 
 /* ---- from start to ready ---- */
 
+/*
+ * The newest superblock may be gone. What it may have said about loss is unknown until a primary is
+ * met; and an image it had released must not be called frozen.
+ */
+static void newer_facts_may_be_gone(struct hk_group *g)
+{
+    hk_standby_super(g)->flags |= HK_SF_IN_DOUBT;
+    if (hk_standby_super(g)->flags & HK_SF_FROZEN)
+        hk_freeze_end(g, HK_FREEZE_IN_DOUBT, 0);
+    else
+        hk_standby_put(g);
+}
+
 static void super_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -162,6 +175,8 @@ static void super_step(struct hk_group *g)
         s->stage = HK_STAGE_PROMOTED;
         return;
     }
+    if (s->super.in_doubt)
+        newer_facts_may_be_gone(g);
     s->journal.cfg.replica_id = super->replica_id;
     hk_journal_recover(&s->journal, &super->history, super->applied);
     s->stage = HK_STAGE_JOURNAL;
@@ -189,6 +204,7 @@ static void journal_step(struct hk_group *g)
                     s->journal.result.lost_bytes, NULL);
     hk_receiver_rebase(&s->receiver, end);
     s->reported = end;
+    s->log_in_doubt = s->journal.result.verdict == HK_JOURNAL_TORN;
     hk_journal_retain(&s->journal, super->applied > g->cfg.journal_retain_bytes
                                        ? super->applied - g->cfg.journal_retain_bytes
                                        : 0);

@@ -153,6 +153,10 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     s->history_before = super->history;
     change = s->verdict.adopt || !hk_uuid_equal(&super->peer_replica_id, &h->replica_id);
     super->peer_replica_id = h->replica_id;
+    /* It requires no full compare, and nothing is missing that it had been told is durable. */
+    change = change || (super->flags & HK_SF_IN_DOUBT);
+    super->flags &= ~(uint32_t)HK_SF_IN_DOUBT;
+    s->log_in_doubt = false;
     s->told_ceiling = hk_max_u64(s->told_ceiling, h->ceiling);
     s->hello = *h;
     s->hello_pending = true;

@@ -64,13 +64,30 @@ static void fail(struct hk_super_store *s, int error)
     s->error = error;
 }
 
+/*
+ * The first write ever goes to slot 1. If it was cut off, slot 0 is as blank as it was made and slot
+ * 1 holds a piece: nothing was ever stored here, or slot 0 would hold something.
+ */
+static bool first_write_was_torn(const struct hk_super_store *s)
+{
+    uint8_t any = 0;
+
+    for (size_t i = 0; i < HK_SUPER_BYTES; i++)
+        any |= s->slot[0][i];
+    return any == 0;
+}
+
 /* Both slots are read and flushed: choose. */
 static void pick(struct hk_super_store *s)
 {
     int r = hk_super_pick(s->slot[0], s->slot[1], s->durable, s->fault);
 
+    if (r == -EUCLEAN && first_write_was_torn(s))
+        r = -ENODATA;
+
     switch (r) {
     case 0:
+        s->in_doubt = hk_super_in_doubt(s->slot[0], s->slot[1]);
         s->sequence = s->durable->sequence;
         *s->live = *s->durable;
         s->state = HK_SUPER_STORE_READY;

@@ -27,7 +27,8 @@
 enum hk_super_store_state {
     HK_SUPER_STORE_NEW = 0, /* init was called */
     HK_SUPER_STORE_READING,
-    HK_SUPER_STORE_BLANK,   /* both slots all zeroes: no metadata was ever created here */
+    HK_SUPER_STORE_BLANK,   /* no metadata was ever created here: both slots all zeroes, or only a
+                               piece of the very first write */
     HK_SUPER_STORE_INVALID, /* no valid slot, and not blank: never written to by us */
     HK_SUPER_STORE_READY,
     HK_SUPER_STORE_FAILED, /* final */
@@ -37,6 +38,7 @@ struct hk_super_store {
     enum hk_super_store_state state;
     int error;                    /* FAILED: -errno */
     enum hk_super_fault fault[2]; /* what start() found in each slot; READY, INVALID */
+    bool in_doubt; /* READY: the slot beside is damaged, newer facts may be gone (SPEC.md §6.2) */
     /* private */
     struct hk_disk *disk;
     uint32_t file;
