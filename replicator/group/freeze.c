@@ -243,6 +243,7 @@ static void freeze_ended(struct hk_group *g)
     struct hk_standby *s = g->standby;
 
     s->freeze_ending = false;
+    hk_receiver_ack_now(&s->receiver);
     hk_group_notify(g, HK_NOTE_FREEZE_ENDED, s->freeze_end_why, 0, 0, s->freeze_end_name);
     if (s->freeze_end_op)
         hk_group_verb_done(g, s->freeze_end_op, 0, s->freeze_end_why, NULL);

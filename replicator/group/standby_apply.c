@@ -141,6 +141,7 @@ static void barrier_is_stored(struct hk_group *g)
     applied_is_stored(g, end);
     if ((super->flags & HK_SF_FROZEN) && super->freeze_lsn == end) {
         s->barrier = HK_BARRIER_FROZEN;
+        hk_receiver_ack_now(&s->receiver);
         hk_group_notify(g, HK_NOTE_FROZEN, end, 0, 0, super->freeze_name);
         hk_freeze_reached(g, end, super->freeze_name);
         return;

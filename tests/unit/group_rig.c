@@ -68,6 +68,7 @@ struct rig *rig_new(uint64_t seed)
     queue_init(&r->to_primary);
     r->source = (struct hk_source){gather, time_at};
     r->insert_now = true;
+    r->apply_lag_bytes_max = 64 << 20;
     r->capture_state = HK_STATE_REPLICATING;
     rig_format(r);
     return r;
@@ -171,7 +172,7 @@ void rig_start_standby(struct rig *r)
     c.segment_bytes = RIG_SEGMENT_BYTES;
     c.segment_count = RIG_SEGMENTS;
     c.apply_bytes = 4 << 20;
-    c.apply_lag_bytes_max = 64 << 20;
+    c.apply_lag_bytes_max = r->apply_lag_bytes_max;
     memset(r->window, 0xee, RIG_WINDOW_BYTES);
     r->s = start(r, &c, &r->memory[1]);
 }
@@ -411,9 +412,15 @@ static bool disk_step(struct rig *r)
 
     if (r->disk_stuck || !r->s)
         return false;
+    if (r->disk_steps_left == 1)
+        return false;
     e.disk = memdisk_step(&r->disk);
     if (!e.disk)
         return false;
+    if (r->disk_steps_left)
+        r->disk_steps_left--;
+    if (r->fail_file && e.disk->file == r->fail_file)
+        e.disk->result = -EIO;
     event(r, true, &e);
     return true;
 }

@@ -66,7 +66,10 @@ struct rig {
     bool control_up, control_off;   /* off: no connection can be made */
     unsigned loss;                  /* percent */
     bool cut;
-    bool disk_stuck; /* nothing completes */
+    bool disk_stuck;          /* nothing completes */
+    unsigned disk_steps_left; /* so many completions more, then it is stuck; 0: no limit */
+    uint32_t fail_file;       /* ops on this file fail, 0: none */
+    uint64_t apply_lag_bytes_max;
     struct rig_note note[RIG_NOTES];
     uint32_t notes;
     /* what came of verbs and to the capture side, last ones */
