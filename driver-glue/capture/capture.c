@@ -116,6 +116,16 @@ static void init_producer(struct hk_capture *c, const struct hk_epoch *epoch)
     __atomic_store_n(&p->epoch_ordinal, epoch->ordinal, __ATOMIC_RELEASE);
 }
 
+/*
+ * A promoted side that has not met a standby since: who ordered the promotion consented to run
+ * without one, so `block`, which protects a standby's copy, has nothing to forbid.
+ */
+static bool alone_by_order(const struct hk_capture *c)
+{
+    return hk_history_last(&c->super.history)->reason == HK_EPOCH_PROMOTE &&
+           hk_uuid_is_nil(&c->super.peer_replica_id);
+}
+
 static void init_policy(struct hk_capture *c, const struct hk_now *now)
 {
     const struct hk_epoch *epoch = hk_history_last(&c->super.history);
@@ -127,11 +137,12 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
     c->stage = HK_SYNC_WAITING;
     if (c->want.flags & HK_SF_FULL_COMPARE) {
         /* Under `block` nothing is acknowledged that the standby lacks: then not even this. */
-        c->barred = hk_policy_waits(c) && c->on_link_loss == HK_LINK_LOSS_BLOCK;
+        c->barred =
+            hk_policy_waits(c) && c->on_link_loss == HK_LINK_LOSS_BLOCK && !alone_by_order(c);
         c->passing = !c->barred;
         /* The standby may have been in contact a moment ago and counts on T; clocks that may have
          * been set don't tell how long ago an earlier life degraded, so each life waits. */
-        c->pass_held = c->passing && hk_policy_waits(c);
+        c->pass_held = c->passing && hk_policy_waits(c) && !alone_by_order(c);
         c->pass_from_ns = now->mono_ns + c->contact_timeout_ns;
         if (c->passing && hk_policy_waits(c) && !(c->want.flags & HK_SF_DEGRADED)) {
             c->want.degraded_time_ns = now->real_ns;

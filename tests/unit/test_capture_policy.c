@@ -481,6 +481,43 @@ static void test_lost_ring_bars_under_block(void **state)
     rig_free(&r);
 }
 
+/* A promotion is the order to run without a standby: `block` does not bar its new primary. */
+static void test_promoted_is_not_barred(void **state)
+{
+    struct hk_uuid peer = rig_uuid(7);
+    struct rig r;
+    struct hk_op op = rig_write(0, 0, 4096);
+    struct hk_uuid id = rig_uuid(0x55);
+    const struct hk_epoch *last;
+    int bound;
+
+    for (bound = 0; bound < 2; bound++) {
+        op = rig_write(0, 0, 4096);
+        rig_start(&r);
+        r.cfg.on_link_loss = HK_LINK_LOSS_BLOCK;
+        /* As promote.c writes it: the old group's mode and policy, a new epoch, no peer. */
+        last = hk_history_last(&r.super.history);
+        assert_int_equal(hk_history_append(&r.super.history, &id,
+                                           last->first_lsn + HK_CEILING_STEP_BYTES, last->first_lsn,
+                                           HK_EPOCH_PROMOTE, 1),
+                         0);
+        r.super.ceiling = hk_history_last(&r.super.history)->first_lsn;
+        r.super.flags = HK_SF_DEGRADED | HK_SF_FULL_COMPARE;
+        r.super.mode = HK_MODE_SYNC;
+        r.super.on_link_loss = HK_LINK_LOSS_BLOCK;
+        r.super.contact_timeout_ns = RIG_SECOND;
+        r.super.peer_replica_id = bound ? peer : (struct hk_uuid){{0}};
+        hk_super_encode(&r.super, r.metadata + HK_SUPER_BYTES);
+        assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
+        rig_meta(&r);
+        assert_int_equal(rig_status(&r).barred, bound);
+        assert_int_equal(hk_capture_serving(r.c), !bound);
+        assert_int_equal(rig_begin(&r, &op), bound ? HK_WAIT : HK_SUBMIT);
+        assert_true(r.super.flags & HK_SF_FULL_COMPARE);
+        rig_free(&r);
+    }
+}
+
 static void test_weaker_mode_waits_for_the_standby(void **state)
 {
     struct rig r;
@@ -535,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_metadata_dead_at_start),
         cmocka_unit_test(test_lost_ring_passes),
         cmocka_unit_test(test_lost_ring_bars_under_block),
+        cmocka_unit_test(test_promoted_is_not_barred),
         cmocka_unit_test(test_weaker_mode_waits_for_the_standby),
     };
 
