@@ -14,9 +14,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { WRITE_PIECE_BYTES = 4 << 20 };
+enum { WRITE_PIECE_BYTES = 4 << 20, LOCK_TRIES = 100 };
 
 static const char temp_suffix[] = ".new";
 static const char segment_suffix[] = ".seg";
@@ -28,10 +29,22 @@ static bool ends_with(const char *s, const char *suffix)
     return a > b && strcmp(s + a - b, suffix) == 0;
 }
 
+/*
+ * A process that was killed may have left requests with the kernel. They hold the file, and with it
+ * the lock, until they have ended: so whoever has the lock knows that nothing older will be written
+ * behind his back. They end soon, or the storage is in trouble.
+ */
 static int lock_file(int fd, const char *path, struct hk_io_error *err)
 {
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-        return 0;
+    const struct timespec pause = {.tv_nsec = 10000000};
+
+    for (unsigned i = 0; i < LOCK_TRIES; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return 0;
+        if (errno != EWOULDBLOCK)
+            break;
+        nanosleep(&pause, NULL);
+    }
     if (errno == EWOULDBLOCK)
         return hk_io_fail(err, -EBUSY,
                           "%s is in use by another process: stop that one first "
@@ -221,6 +234,7 @@ static int open_segment(struct segment_dir *s, const char *name, struct hk_io_er
 {
     struct hk_segment_file *f = &s->files[s->found];
     struct stat st;
+    int ret;
 
     if (s->found == s->count)
         return hk_io_fail(err, -E2BIG,
@@ -232,6 +246,9 @@ static int open_segment(struct segment_dir *s, const char *name, struct hk_io_er
         return hk_io_fail(err, -errno, "cannot open %s/%s: %s", s->path, name, strerror(errno));
     snprintf(f->name, sizeof(f->name), "%s", name);
     s->found++; /* from here it is closed with the others */
+    ret = lock_file(f->fd, name, err);
+    if (ret < 0)
+        return ret;
     if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode))
         return hk_io_fail(err, -EINVAL, "%s/%s is no regular file", s->path, name);
     if ((uint64_t)st.st_size != s->bytes)
@@ -298,6 +315,9 @@ static int create_segments(struct segment_dir *s, const struct hk_disk_progress 
                               strerror(-ret));
         s->found++;
         base += s->bytes;
+        ret = lock_file(f->fd, f->name, err);
+        if (ret < 0)
+            return ret;
     }
     return 0;
 }

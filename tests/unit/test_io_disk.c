@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -539,6 +540,35 @@ static void test_open_segments(void **state)
     assert_int_equal(hk_disk_open_segments("/nowhere", PAGE, 4, NULL, &dir_fd, s, &err), -ENOENT);
 }
 
+static void *let_go(void *fd)
+{
+    usleep(200000);
+    close(*(int *)fd);
+    return NULL;
+}
+
+/*
+ * A killed daemon's write may still be with the kernel, which holds the file as this test does here.
+ * A journal is not recovered, and not written, while such a write may come down behind it.
+ */
+static void test_segments_still_written(void **state)
+{
+    struct fixture *f = *state;
+    struct hk_segment_file s[2];
+    struct hk_io_error err = {0};
+    pthread_t thread;
+    int dir_fd, late;
+
+    assert_int_equal(hk_disk_open_segments(f->dir, FILE_BYTES, 2, NULL, &dir_fd, s, &err), 0);
+    late = dup(s[1].fd);
+    close_segments(dir_fd, s, 2);
+    assert_int_equal(hk_disk_open_segments(f->dir, FILE_BYTES, 2, NULL, &dir_fd, s, &err), -EBUSY);
+    assert_int_equal(pthread_create(&thread, NULL, let_go, &late), 0);
+    assert_int_equal(hk_disk_open_segments(f->dir, FILE_BYTES, 2, NULL, &dir_fd, s, &err), 0);
+    pthread_join(thread, NULL);
+    close_segments(dir_fd, s, 2);
+}
+
 static void test_segments_need_room(void **state)
 {
     struct fixture *f = *state;
@@ -564,6 +594,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_open_volume, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_meta, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_segments, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_segments_still_written, setup, teardown),
         cmocka_unit_test_setup_teardown(test_segments_need_room, setup, teardown),
         /* Last: it leaves the process in a mount namespace of its own. */
         cmocka_unit_test_setup_teardown(test_punch_by_writing, setup, teardown),
