@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "replicator/daemon/node_private.h"
@@ -125,9 +126,12 @@ void hk_node_standby_let_go(struct hk_node *n)
 
 static int open_what_is_replicated(struct hk_node *n, char *error)
 {
+    const char *path = n->local->standby.primary_metadata;
+    struct stat st;
+
     if (was_promoted(n->local->standby.metadata))
         return 0;
-    return open_meta(n, n->local->standby.primary_metadata, true, HK_FILE_PRIMARY_MD, error) ||
+    return open_meta(n, path, stat(path, &st) != 0 && errno == ENOENT, HK_FILE_PRIMARY_MD, error) ||
            open_replicas(n, error);
 }
 
