@@ -98,7 +98,6 @@ static void tell_state(struct sim *s)
     m.durable = st->durable;
     m.produced = st->produced;
     m.in_sync = st->in_sync;
-    m.contact_ns = s->cap.contact_ns;
     m.super = st->super;
     fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_STATE, &m,
               sizeof(m));
@@ -178,7 +177,7 @@ static void origin_done(struct sim *s, struct sim_io *io)
     }
     op->in_origin = false;
     if (io->result)
-        s->origin_suspect = true;
+        s->origin_suspect = s->origin_failed = true;
     check_origin_written(s, op, io->result);
     step = hk_capture_written(s->cap.c, &op->op, io->result, &now);
     ref_scan(s);
@@ -329,7 +328,6 @@ static void on_attach(struct sim *s, uint32_t conn)
     m.durable = st->durable;
     m.produced = st->produced;
     m.in_sync = st->in_sync;
-    m.contact_ns = s->cap.contact_ns;
     m.super = st->super;
     sim_trace(s, "attached, lease %llu tail %llu at %llu", m.lease, m.tail, m.tail_lsn.v);
     fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_ATTACHED, &m,
@@ -349,8 +347,6 @@ static void on_report(struct sim *s, const struct ipc_msg *m)
               ULL(m->released.v), ULL(m->acked.v), ULL(m->durable.v));
     if (rc == 0 && m->released.v > s->cap.released)
         s->cap.released = m->released.v;
-    if (rc == 0 && m->contact_ns > s->cap.contact_ns)
-        s->cap.contact_ns = m->contact_ns;
     if (s->now - s->cap.told_ns > s->o.contact_ns / 8)
         s->cap.state_dirty = true;
 }
@@ -453,7 +449,7 @@ static void redo_written(struct sim *s, struct sim_io *io)
     struct hk_now now = sim_clock(s, 0);
 
     if (io->result)
-        s->origin_suspect = true;
+        s->origin_suspect = s->origin_failed = true;
     hk_capture_redo_done(s->cap.c, io->result, &now);
     cap_pump(s);
     if (s->cap.proc.up)
@@ -471,6 +467,7 @@ static void fill_cfg(struct sim *s, struct hk_capture_cfg *c)
     for (int v = 0; v < SIM_VOLUMES; v++)
         c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
     c->ceiling_step_bytes = s->o.ceiling_step;
+    c->super_in_doubt = hk_super_in_doubt(s->md.cur, s->md.cur + HK_SUPER_BYTES);
 }
 
 static void new_ring(struct sim *s)
@@ -531,7 +528,6 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     s->cap.proc.started_ns = s->now;
     s->cap.proc.timer_at = 0;
     s->cap.meta_busy = s->cap.serving = s->cap.sink = s->cap.stopping = false;
-    s->cap.contact_ns = 0;
     s->cap.in_flight = 0;
     s->cap.ops.next = s->cap.ops.prev = &s->cap.ops;
     sim_trace(s, "capt starts, ring %llu (1 new, 2 old), flags %llx", start, super->flags, 0);
@@ -608,13 +604,23 @@ static void stop_flushed(struct sim *s, struct sim_io *io)
     struct hk_now now = sim_clock(s, 0);
 
     if (io->result) {
-        s->origin_suspect = true;
-        s->cap.stop_error = io->result;
+        s->origin_suspect = s->origin_failed = true;
+        s->cap.flush_result = io->result;
     }
     if (++s->cap.stop_flushed < SIM_VOLUMES)
         return;
-    hk_capture_origins_flushed(s->cap.c, s->cap.stop_error, &now);
-    stop_poll(s, 0, NULL);
+    hk_capture_origins_flushed(s->cap.c, s->cap.flush_result, &now);
+    cap_pump(s);
+}
+
+static void flush_origins(struct sim *s)
+{
+    s->cap.flushing = true;
+    s->cap.stop_flushed = 0;
+    s->cap.flush_result = 0;
+    for (int v = 0; v < SIM_VOLUMES; v++)
+        sim_io_submit(s, &s->cap.proc, &s->origin[v], HK_DISK_FLUSH, 0, 0, NULL, 0, stop_flushed,
+                      NULL, 0);
 }
 
 static void stop_reboot(struct sim *s)
@@ -629,6 +635,7 @@ static void stop_reboot(struct sim *s)
         sim_trace(s, "stop clean at %llu", now->clean_lsn, 0, 0);
         sim_struck(s, F_CLEAN_STOP);
         cap_power(s);
+        check_clean_origin(s);
         sim_at(s, s->now + 200 * NS_MS, NULL, rep_start, 0, NULL);
         sim_at(s, s->now + 100 * NS_MS, NULL, cap_start, 0, NULL);
         return;
@@ -640,40 +647,24 @@ static void stop_reboot(struct sim *s)
 static void stop_poll(struct sim *s, uint64_t a, void *p)
 {
     struct hk_now now = sim_clock(s, 0);
+    bool stopped;
 
     (void)a;
     (void)p;
-    if (s->cap.in_flight) {
-        if (s->now - s->cap.stop_since > 20 * NS_S) { /* the admin loses patience */
-            cap_kill(s);
-            return;
-        }
-        sim_at(s, s->now + 2 * NS_MS, &s->cap.proc, stop_poll, 0, NULL);
+    if (s->now - s->cap.stop_since > 20 * NS_S) { /* the admin loses patience */
+        cap_kill(s);
         return;
     }
-    if (s->cap.stop_flushed == 0) {
-        for (int v = 0; v < SIM_VOLUMES; v++)
-            sim_io_submit(s, &s->cap.proc, &s->origin[v], HK_DISK_FLUSH, 0, 0, NULL, 0,
-                          stop_flushed, NULL, 0);
-        return;
-    }
-    if (!hk_capture_stop(s->cap.c, &now) || s->cap.meta_busy) {
-        if (s->now - s->cap.stop_since > 20 * NS_S) {
-            cap_kill(s);
-            return;
-        }
-        cap_pump(s);
-        if (s->cap.proc.up)
-            sim_at(s, s->now + 2 * NS_MS, &s->cap.proc, stop_poll, 0, NULL);
-        return;
-    }
+    stopped = hk_capture_stop(s->cap.c, &now);
+    if (!stopped && s->cap.in_flight == 0 && !s->cap.flushing)
+        flush_origins(s);
     cap_pump(s);
     if (!s->cap.proc.up)
         return;
-    if (s->cap.meta_busy)
-        sim_at(s, s->now + NS_MS, &s->cap.proc, stop_poll, 0, NULL);
-    else
+    if (stopped && !s->cap.meta_busy)
         stop_reboot(s);
+    else
+        sim_at(s, s->now + 2 * NS_MS, &s->cap.proc, stop_poll, 0, NULL);
 }
 
 void cap_clean_stop(struct sim *s)

@@ -152,6 +152,13 @@ void check_after_redo(struct sim *s)
     ref_check_image(s, "I7", s->origin, false, s->ref.next_lsn);
 }
 
+/* Stopped clean, then without power: the origin must be what the log says, to the last byte. */
+void check_clean_origin(struct sim *s)
+{
+    if (s->cap.flush_result == 0 && !s->cap.uncaptured && !s->origin_failed)
+        ref_check_image(s, "I12", s->origin, true, s->ref.next_lsn);
+}
+
 void check_capture_started(struct sim *s, enum hk_start start, const struct hk_super *super)
 {
     struct hk_capture_status *st = &s->cap.status;

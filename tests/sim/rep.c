@@ -114,6 +114,18 @@ static struct hk_lsn produced_now(struct hk_source *source)
     return HK_LSN(lsn);
 }
 
+/* The producer's page is memory: it can be looked at whether or not its writer lives. */
+static bool look(struct hk_source *source, struct hk_source_view *ret)
+{
+    struct sim *s = HK_CONTAINER_OF(source, struct sim, rep.source);
+    const struct hk_ring_producer *p = cap_producer(s);
+
+    if (!s->rep.attached || !s->cap.ring_there)
+        return false;
+    *ret = (struct hk_source_view){p->contact_ns, p->state, HK_LSN(p->next_lsn)};
+    return true;
+}
+
 /* ---- actions ---- */
 
 static void to_capture(struct sim *s, uint32_t kind, struct ipc_msg *m)
@@ -307,7 +319,6 @@ static void capture_event(struct sim *s, const struct ipc_msg *m, bool attached)
         e.capture.durable = m->durable;
         e.capture.produced = HK_LSN(s->rep.read_lsn);
         e.capture.state = m->state;
-        e.capture.contact_ns = m->contact_ns;
         e.capture.super = &m->super;
     }
     rep_event(s, &e);
@@ -423,7 +434,7 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     s->rep.proc.timer_at = 0;
     s->rep.attached = s->rep.attaching = s->rep.want_room = false;
     memset(&s->rep.ring_id, 0, sizeof(s->rep.ring_id));
-    s->rep.source = (struct hk_source){gather, time_at, produced_now};
+    s->rep.source = (struct hk_source){gather, time_at, produced_now, look};
     fill_cfg(s, &cfg);
     if (s->rep.memory_bytes == 0) {
         s->rep.memory_bytes = hk_group_bytes(&cfg);

@@ -266,7 +266,8 @@ struct sim_cap {
     uint32_t in_flight, last_state, stop_flushed;
     int stop_error; /* of their flush before a clean stop */
     uint64_t told_ns, stop_since, redo_lsn;
-    uint64_t contact_ns; /* newest of a report that this life has taken */
+    bool flushing;
+    int flush_result;
     struct hk_redo redo;
     struct hk_capture_status status;
     struct hk_super super_read;
@@ -365,6 +366,7 @@ struct sim {
     bool primary_gone;  /* it does not come back */
     uint64_t primary_gone_ns;
     bool origin_suspect;  /* an origin error happened: checks of its content are off */
+    bool origin_failed;   /* an origin operation returned an error */
     bool standby_suspect; /* budget: a fault voided what the standby's disks had promised */
     bool stood_still;     /* a component fail-stopped for good */
     bool st_eio;          /* the standby's disks returned an error */
@@ -563,6 +565,7 @@ void check_origin_submit(struct sim *s, const struct sim_op *op);
 void check_origin_written(struct sim *s, const struct sim_op *op, int result);
 void check_redo(struct sim *s, const struct hk_redo *r);
 void check_after_redo(struct sim *s);
+void check_clean_origin(struct sim *s);
 void check_capture_started(struct sim *s, enum hk_start start, const struct hk_super *super);
 void check_completed(struct sim *s, struct sim_op *op, int result);
 void check_report(struct sim *s, const struct ipc_msg *m);
