@@ -22,7 +22,7 @@ enum {
     HK_GROUP_ACTIONS_SAY = 32,      /* … and these of what the other site made us say */
     HK_GROUP_MODES = 16,            /* mode records received whose meaning is not stored yet */
     HK_GROUP_SEEN = 32,             /* reports whose contact the capture side has not echoed yet */
-    HK_GROUP_APPLY_STEPS = 4,       /* pieces of apply work in one go */
+    HK_GROUP_APPLY_STEPS = 2,       /* pieces of apply work at one event; none at a frame */
     HK_GROUP_BATCHES_EAGER = 2,     /* journal batches begun whatever their size … */
     HK_GROUP_BATCH_BYTES = 1 << 19, /* … beyond them only from this size on */
     HK_GROUP_JOURNAL_PERCENT = 80,  /* a freeze ends when the journal is that full */
@@ -135,7 +135,9 @@ struct hk_standby {
     uint64_t applied;                     /* durably stored */
     enum hk_barrier barrier;
     uint64_t barrier_ticket;
-    bool apply_more; /* work is left for the next call */
+    bool apply_more;          /* work is left for the next call */
+    unsigned apply_budget;    /* pieces of work that this event may still do */
+    uint64_t apply_looked_to; /* durable when it was last looked for work */
     bool replica_failed;
     struct hk_lag_rate apply_rate;
 

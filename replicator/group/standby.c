@@ -351,6 +351,7 @@ void hk_standby_event(struct hk_group *g, const struct hk_event *e)
 {
     struct hk_standby *s = g->standby;
 
+    s->apply_budget = e->type == HK_EV_FRAME_IN ? 0 : HK_GROUP_APPLY_STEPS;
     switch (e->type) {
     case HK_EV_FRAME_IN: hk_standby_frame(g, &e->frame.header, e->frame.body); break;
     case HK_EV_DISK_DONE: disk_done(g, e->disk); break;

@@ -190,12 +190,33 @@ static void store_applied(struct hk_group *g)
     s->applied_ticket = hk_standby_put(g);
 }
 
-void hk_standby_apply_step(struct hk_group *g)
+/*
+ * Copying and hashing takes a while, and a frame that waits behind it waits for its ack. So frames
+ * only note that there is work; it is done at other events, a bounded piece each time.
+ */
+static void run(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
     bool more = true;
 
-    s->apply_more = false;
+    if (s->barrier != HK_BARRIER_NONE || hk_standby_frozen(g)) {
+        s->apply_more = false;
+        return;
+    }
+    if (s->apply_budget == 0) {
+        s->apply_more = s->apply_more || s->apply_looked_to < s->reported;
+        return;
+    }
+    for (; more && s->apply_budget > 0; s->apply_budget--)
+        more = hk_apply_run(&s->apply, s->reported, hk_receiver_intact_from(&s->receiver));
+    s->apply_looked_to = s->reported;
+    s->apply_more = more;
+}
+
+void hk_standby_apply_step(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
     if (s->replica_failed)
         return;
     if (s->barrier == HK_BARRIER_STORING && hk_standby_stored(g, s->barrier_ticket))
@@ -203,11 +224,7 @@ void hk_standby_apply_step(struct hk_group *g)
     store_applied(g);
     if (s->barrier == HK_BARRIER_NONE && s->apply.state == HK_APPLY_BARRIER && !s->applied_ticket)
         take_barrier(g);
-    if (s->barrier == HK_BARRIER_NONE && !hk_standby_frozen(g)) {
-        for (int i = 0; more && i < HK_GROUP_APPLY_STEPS; i++)
-            more = hk_apply_run(&s->apply, s->reported, hk_receiver_intact_from(&s->receiver));
-        s->apply_more = more;
-    }
+    run(g);
     store_applied(g);
     if (s->apply.state == HK_APPLY_REPLICA_FAILED)
         replica_failed(g);

@@ -25,6 +25,7 @@ void hk_standby_mode_seen(struct hk_group *g, uint64_t end, const struct hk_mode
 void hk_standby_received(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
+    uint64_t before = s->receiver.acked;
     struct hk_received rec;
 
     while (s->mode_count < HK_GROUP_MODES && hk_receiver_next_record(&s->receiver, &rec)) {
@@ -36,6 +37,9 @@ void hk_standby_received(struct hk_group *g)
                          sizeof(struct hk_mode_change));
         s->mode_count++;
     }
+    /* In semisync somebody's write waits for just this. */
+    if (s->receiver.acked > before && hk_standby_super(g)->mode == HK_MODE_SEMISYNC)
+        hk_receiver_ack_now(&s->receiver);
     if (s->receiver.fault == HK_RECORD_OK)
         return;
     hk_group_notify(g, HK_NOTE_BAD_RECORD, s->receiver.fault_lsn, s->receiver.fault, 0, NULL);
@@ -85,7 +89,7 @@ static void append(struct hk_group *g)
         int err;
 
         if (s->receiver.acked <= end || applier_is_too_far(g, end) ||
-            !worth_a_batch(g, s->receiver.acked - end))
+            !worth_a_batch(g, s->receiver.acked - end) || !hk_journal_takes(&s->journal))
             return;
         to = hk_receiver_boundary(&s->receiver, end, end + hk_journal_batch_bytes_max(&s->journal));
         err = hk_journal_append(&s->journal, end, to - end);

@@ -38,9 +38,9 @@ static void fill_paths(const struct hk_group *g, struct hk_group_status *st)
 
 static bool clean(uint32_t super_flags)
 {
-    return !(super_flags & (HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED |
-                            HK_SF_NOT_PROMOTABLE | HK_SF_PROMOTED | HK_SF_PROMOTING |
-                            HK_SF_IN_DOUBT));
+    return !(super_flags &
+             (HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED | HK_SF_NOT_PROMOTABLE |
+              HK_SF_PROMOTED | HK_SF_PROMOTING | HK_SF_IN_DOUBT));
 }
 
 static uint32_t state_now(const struct hk_group *g)

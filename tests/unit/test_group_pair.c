@@ -309,6 +309,31 @@ static void a_mode_is_stored_before_it_is_reported(void **state)
     rig_free(r);
 }
 
+static bool all_acked(struct rig *r)
+{
+    return r->reported_acked == r->log.next;
+}
+
+/* In semisync a write waits for the ack of its record: it leaves at once, not after a delay. */
+static void semisync_is_acknowledged_at_once(void **state)
+{
+    struct rig *r = begin(36, HK_MODE_SEMISYNC, HK_LINK_LOSS_CONTINUE);
+    uint64_t begun;
+
+    (void)state;
+    rig_write(r, 5);
+    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    rig_run(r, 50 * RIG_MS);
+    r->disk_stuck = true;
+    begun = r->now.mono_ns;
+    logmaker_write(&r->log, 0, 0, 512, &r->rnd);
+    rig_produced(r);
+    assert_true(rig_until(r, all_acked, 100 * RIG_MS));
+    assert_true(r->now.mono_ns - begun < 2 * RIG_MS + RIG_MS / 10); /* the line, there and back */
+    assert_true(r->reported_durable < r->log.next);
+    rig_free(r);
+}
+
 static void bad_record_ends_the_session(void **state)
 {
     struct rig *r = begin(9, HK_MODE_ASYNC, HK_LINK_LOSS_CONTINUE);
@@ -454,6 +479,7 @@ int main(void)
         cmocka_unit_test(a_stall_does_not_move_t0),
         cmocka_unit_test(seen_means_capture_knows),
         cmocka_unit_test(a_mode_is_stored_before_it_is_reported),
+        cmocka_unit_test(semisync_is_acknowledged_at_once),
         cmocka_unit_test(bad_record_ends_the_session),
         cmocka_unit_test(refusals),
         cmocka_unit_test(behind_is_written_down),
