@@ -11,13 +11,13 @@
 #include "replicator/core/handshake.h" /* enum hk_refusal, hk_hello, hk_welcome */
 
 enum hk_ctl_type {
-    HK_CTL_HELLO = 1,   /* primary → standby */
-    HK_CTL_WELCOME,     /* standby → primary: the session exists from here on */
-    HK_CTL_REFUSED,     /* either way, then the connection ends */
-    HK_CTL_FREEZE,      /* standby → primary: an operator at the standby asks for a mark */
-    HK_CTL_FREEZE_REPLY,/* primary → standby: LSN of the mark or an error */
-    HK_CTL_NOTICE,      /* either way: a notice worth showing at the other site too */
-    HK_CTL_BYE,         /* orderly end, with the reason */
+    HK_CTL_HELLO = 1,    /* primary → standby */
+    HK_CTL_WELCOME,      /* standby → primary: the session exists from here on */
+    HK_CTL_REFUSED,      /* either way, then the connection ends */
+    HK_CTL_FREEZE,       /* standby → primary: an operator at the standby asks for a mark */
+    HK_CTL_FREEZE_REPLY, /* primary → standby: LSN of the mark or an error */
+    HK_CTL_NOTICE,       /* either way: a notice worth showing at the other site too */
+    HK_CTL_BYE,          /* orderly end, with the reason */
 };
 
 struct hk_ctl {
@@ -26,8 +26,8 @@ struct hk_ctl {
         struct hk_hello hello;
         struct hk_welcome welcome;
         struct {
-            uint32_t reason;        /* enum hk_refusal */
-            uint64_t detail[2];     /* e.g. the LSNs that contradict each other */
+            uint32_t reason;    /* enum hk_refusal */
+            uint64_t detail[2]; /* e.g. the LSNs that contradict each other */
         } refused;
         struct {
             uint64_t op_id;
@@ -40,11 +40,11 @@ struct hk_ctl {
             uint64_t lsn, end;
         } freeze_reply;
         struct {
-            uint32_t id;            /* enum hk_notice_id */
+            uint32_t id; /* enum hk_notice_id */
             uint64_t arg[4];
         } notice;
         struct {
-            uint32_t reason;        /* enum hk_refusal */
+            uint32_t reason; /* enum hk_refusal */
         } bye;
     };
 };

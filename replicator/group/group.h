@@ -161,7 +161,7 @@ enum hk_notice_id {
     HK_NOTE_REFUSED,        /* arg0 enum hk_refusal, arg1.. detail */
     HK_NOTE_CONTACT_LOST,   /* arg0 monotonic ns of the last contact */
     HK_NOTE_CONTACT_BACK,
-    HK_NOTE_RECOVERED, /* journal: arg0 end LSN (CORRUPT: where), arg1 enum hk_journal_verdict, arg2 bytes */
+    HK_NOTE_RECOVERED, /* journal: arg0 end LSN (CORRUPT: where), arg1 its verdict, arg2 bytes */
     HK_NOTE_JOURNAL_FULL,
     HK_NOTE_JOURNAL_ROOM,
     HK_NOTE_JOURNAL_FAILED,    /* arg0 -errno */
