@@ -440,8 +440,10 @@ void hk_node_free(struct hk_node *n)
     /* After a fatal error requests may still be in flight: the process ends, the kernel cleans. */
     if (n->disk && hk_uring_disk_in_flight(n->disk) == 0)
         hk_uring_disk_free(n->disk);
-    if (n->reactor && !n->failed)
+    if (n->reactor && !n->failed) {
+        hk_reactor_remove(n->reactor, &n->poller);
         hk_reactor_free(n->reactor);
+    }
     if (!n->failed) {
         hk_memory_arena_free(&n->arena);
         hk_memory_arena_free(&n->window);
