@@ -224,14 +224,42 @@ static void status_arrived(struct hk_control *c)
 
 /* ---- the other site ---- */
 
-static void tell_node(struct hk_control *c, enum hk_to_node_kind kind)
+static bool post(struct hk_control *c, enum hk_to_node_kind kind)
 {
     struct hk_to_node *m = hk_node_space(c->node);
 
     if (!m)
-        return;
+        return false;
     m->kind = kind;
     hk_node_post(c->node);
+    return true;
+}
+
+/* What the node must hear is owed until its queue takes it: a connection nobody knows of would
+ * stand unused for ever, and a stop would not be one. */
+static void pay_node(struct hk_control *c)
+{
+    if (c->owe_stop)
+        c->owe_stop = !post(c, HK_TO_NODE_STOP);
+    if (c->owe_down)
+        c->owe_down = !post(c, HK_TO_NODE_CONTROL_DOWN);
+    if (c->owe_up && !c->owe_down)
+        c->owe_up = !post(c, HK_TO_NODE_CONTROL_UP);
+}
+
+static void tell_up(struct hk_control *c)
+{
+    c->owe_up = true;
+    pay_node(c);
+}
+
+static void tell_down(struct hk_control *c)
+{
+    if (c->owe_up)
+        c->owe_up = false; /* it never heard of this one */
+    else
+        c->owe_down = true;
+    pay_node(c);
 }
 
 static void peer_close(struct hk_control *c)
@@ -246,7 +274,7 @@ static void peer_close(struct hk_control *c)
     c->peer_out_bytes = 0;
     c->peer_retry_ns = hk_clock_mono_ns() + HK_PEER_RETRY_MS * 1000000ull;
     if (told)
-        tell_node(c, HK_TO_NODE_CONTROL_DOWN);
+        tell_down(c);
 }
 
 static void peer_up(struct hk_control *c)
@@ -260,7 +288,7 @@ static void peer_up(struct hk_control *c)
     setsockopt(c->peer, IPPROTO_TCP, TCP_KEEPINTVL, &one, sizeof(one));
     c->peer_connecting = false;
     rewatch(c, c->peer, TAG_PEER, EPOLLIN);
-    tell_node(c, HK_TO_NODE_CONTROL_UP);
+    tell_up(c);
 }
 
 static int address_of(const char *text, struct sockaddr_in *ret)
@@ -347,16 +375,41 @@ static void peer_bad(struct hk_control *c, const char *what, const char *id)
     peer_close(c);
 }
 
-static void peer_read(struct hk_control *c)
+/* Whole messages go to the node, as many as it takes; the rest when it has room again. */
+static void peer_take(struct hk_control *c)
 {
     enum hk_rpc_fault fault;
     struct hk_to_node *m;
     const uint8_t *body;
+    size_t bytes;
+
+    if (c->peer < 0 || c->owe_up || c->owe_down)
+        return;
+    while ((fault = hk_rpc_peek(&c->peer_in, &body, &bytes)) == HK_RPC_OK) {
+        m = hk_node_space(c->node);
+        if (!m)
+            return;
+        m->kind = HK_TO_NODE_CONTROL;
+        if (hk_rpc_ctl_decode(body, bytes, &m->control)) {
+            peer_bad(c, "malformed", "HKE7013W");
+            return;
+        }
+        hk_node_post(c->node);
+        hk_rpc_drop(&c->peer_in);
+    }
+    if (fault == HK_RPC_OVERSIZED)
+        peer_bad(c, "oversized", "HKE7012W");
+}
+
+static void peer_read(struct hk_control *c)
+{
     uint8_t *space;
-    size_t room, bytes;
+    size_t room;
     ssize_t n;
 
     space = hk_rpc_space(&c->peer_in, &room);
+    if (room == 0)
+        return; /* until the node takes what is here */
     n = read(c->peer, space, room);
     if (n < 0 && errno == EAGAIN)
         return;
@@ -368,20 +421,7 @@ static void peer_read(struct hk_control *c)
         return;
     }
     c->peer_in.bytes += (size_t)n;
-    while ((fault = hk_rpc_peek(&c->peer_in, &body, &bytes)) == HK_RPC_OK) {
-        m = hk_node_space(c->node);
-        if (!m)
-            return; /* the node is busy: the rest is read when more comes */
-        m->kind = HK_TO_NODE_CONTROL;
-        if (hk_rpc_ctl_decode(body, bytes, &m->control)) {
-            peer_bad(c, "malformed", "HKE7013W");
-            return;
-        }
-        hk_node_post(c->node);
-        hk_rpc_drop(&c->peer_in);
-    }
-    if (fault == HK_RPC_OVERSIZED)
-        peer_bad(c, "oversized", "HKE7012W");
+    peer_take(c);
 }
 
 static void peer_flush(struct hk_control *c)
@@ -497,6 +537,9 @@ static void timers(struct hk_control *c)
     uint64_t now = hk_clock_mono_ns();
     uint32_t i;
 
+    pay_node(c);
+    if (c->peer >= 0 && !c->peer_connecting && c->peer_in.bytes)
+        peer_take(c);
     if (c->local->primary && c->peer < 0 && now >= c->peer_retry_ns)
         peer_connect(c);
     for (i = 0; i < HK_CLIENTS_MAX; i++) {
@@ -522,7 +565,10 @@ static void timers(struct hk_control *c)
 static void dispatch(struct hk_control *c, const struct epoll_event *e)
 {
     switch (e->data.u32) {
-    case TAG_SIGNAL: tell_node(c, HK_TO_NODE_STOP); break;
+    case TAG_SIGNAL:
+        c->owe_stop = true;
+        pay_node(c);
+        break;
     case TAG_NODE: node_event(c); break;
     case TAG_LISTENER: client_accept(c); break;
     case TAG_PEER_LISTENER: peer_accept(c); break;

@@ -76,6 +76,7 @@ struct hk_control {
     int peer; /* -1: none */
     bool peer_connecting;
     uint64_t peer_retry_ns;
+    bool owe_up, owe_down, owe_stop; /* the node has not been told yet */
     struct hk_rpc_in peer_in;
     uint8_t peer_out[1 << 18];
     size_t peer_out_bytes;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "replicator/daemon/node_private.h"
@@ -17,10 +18,17 @@ void hk_node_event(struct hk_node *n, const struct hk_event *e)
 
 /* ---- to the control thread ---- */
 
+/*
+ * What the control thread can ask again, or what only a log misses, leaves room for what somebody
+ * waits for: no such thing is taken on without room for it (run_actions, poll_control).
+ */
 struct hk_from_node *hk_node_tell(struct hk_node *n, enum hk_from_node_kind kind)
 {
-    struct hk_from_node *m = hk_queue_space(&n->out);
+    bool may_be_lost = kind == HK_FROM_NODE_NOTIFY || kind == HK_FROM_NODE_CAPTURE;
+    struct hk_from_node *m = NULL;
 
+    if (hk_queue_room(&n->out) > (may_be_lost ? HK_NODE_OUT_RESERVE : 0))
+        m = hk_queue_space(&n->out);
     if (m) {
         m->kind = kind;
         m->epoch = 0;
@@ -116,7 +124,7 @@ static uint32_t poll_control(struct hk_node *n)
     struct hk_to_node *m;
     uint32_t work = 0;
 
-    while ((m = hk_queue_peek(&n->in))) {
+    while (hk_queue_room(&n->out) > 0 && (m = hk_queue_peek(&n->in))) {
         take_message(n, m);
         hk_queue_take(&n->in);
         work++;
@@ -245,7 +253,7 @@ static uint32_t run_actions(struct hk_node *n, const struct hk_now *now)
 {
     uint32_t work = 0, i;
 
-    while (!n->failed && work < HK_NODE_ACTIONS_MAX &&
+    while (!n->failed && work < HK_NODE_ACTIONS_MAX && hk_queue_room(&n->out) > 0 &&
            hk_group_next(n->group, now, can_send(n), &n->action)) {
         act(n);
         work++;
@@ -398,7 +406,7 @@ int hk_node_create(const struct hk_group_conf *group, const struct hk_local_conf
     n->local = local;
     n->out_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (n->out_fd < 0 || hk_queue_init(&n->in, 64, sizeof(struct hk_to_node)) ||
-        hk_queue_init(&n->out, 256, sizeof(struct hk_from_node))) {
+        hk_queue_init(&n->out, HK_NODE_OUT_SLOTS, sizeof(struct hk_from_node))) {
         snprintf(error, HK_CONFIG_ERROR_BYTES, "HKE8002E out of memory or descriptors");
         goto err_node;
     }
@@ -471,6 +479,7 @@ static void wind_down(struct hk_node *n)
 
 void *hk_node_run(void *node)
 {
+    const struct timespec pause = {.tv_nsec = 10000000};
     struct hk_node *n = node;
 
     hk_memory_seal();
@@ -478,8 +487,10 @@ void *hk_node_run(void *node)
     if (!n->failed)
         wind_down(n);
     hk_memory_unseal();
-    if (hk_node_tell(n, HK_FROM_NODE_STOPPED))
-        hk_node_told(n);
+    /* The control thread ends only on this word. */
+    while (!hk_node_tell(n, HK_FROM_NODE_STOPPED))
+        nanosleep(&pause, NULL);
+    hk_node_told(n);
     return NULL;
 }
 

@@ -13,6 +13,7 @@
 struct hk_node_primary;
 
 enum { HK_NODE_IOV_MAX = 1024, HK_NODE_LINK_BUDGET = 64, HK_NODE_ACTIONS_MAX = 512 };
+enum { HK_NODE_OUT_SLOTS = 256, HK_NODE_OUT_RESERVE = 64 };
 
 struct hk_node {
     const struct hk_group_conf *conf;
@@ -38,8 +39,8 @@ struct hk_node {
 
 /* Gives an event to the group, with the turn's clock. */
 void hk_node_event(struct hk_node *n, const struct hk_event *e);
-/* Space in the queue to the control thread; when it is full the message is lost and counted by
- * the gap it leaves: only used for what the control thread can ask again. NULL: full. */
+/* Space in the queue to the control thread. NULL: full; only what the control thread can ask again,
+ * and notices, may then be dropped. */
 struct hk_from_node *hk_node_tell(struct hk_node *n, enum hk_from_node_kind kind);
 void hk_node_told(struct hk_node *n);
 

@@ -33,6 +33,14 @@ static inline void *hk_queue_space(struct hk_queue *q)
     return q->items + (size_t)(head & (q->slots - 1)) * q->item_bytes;
 }
 
+/* Putter: how many items there is room for, at least. */
+static inline uint32_t hk_queue_room(struct hk_queue *q)
+{
+    uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
+
+    return (uint32_t)(q->slots - (head - atomic_load_explicit(&q->tail, memory_order_acquire)));
+}
+
 static inline void hk_queue_put(struct hk_queue *q)
 {
     uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);

@@ -215,6 +215,7 @@ static void the_queue_keeps_order(void **state)
         if (unit_random(&seed) & 1) {
             item = hk_queue_space(&q);
             assert_int_equal(item == NULL, put - taken == 4);
+            assert_int_equal(hk_queue_room(&q), 4 - (put - taken));
             if (item) {
                 *item = put++;
                 hk_queue_put(&q);
