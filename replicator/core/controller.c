@@ -33,11 +33,23 @@ void hk_controller_init(struct hk_controller *c, uint64_t rate_max_bytes_s, uint
 static void refill(struct hk_controller *c, uint64_t now_ns)
 {
     uint64_t dt = now_ns > c->token_ns ? now_ns - c->token_ns : 0;
-    unsigned __int128 add = (unsigned __int128)c->rate_bytes_s * dt + c->token_fraction;
-    uint64_t whole = (uint64_t)(add / NS_PER_S);
+    unsigned __int128 add;
+    uint64_t whole;
 
-    c->token_ns = hk_max_u64(now_ns, c->token_ns);
-    c->token_fraction = (uint64_t)(add % NS_PER_S);
+    /* Every frame of a burst asks at the same time, and wide divisions are slow. */
+    if (dt == 0) {
+        c->tokens = hk_min_u64(c->tokens, bucket_bytes(c));
+        return;
+    }
+    add = (unsigned __int128)c->rate_bytes_s * dt + c->token_fraction;
+    if (add <= UINT64_MAX) {
+        whole = (uint64_t)add / NS_PER_S;
+        c->token_fraction = (uint64_t)add % NS_PER_S;
+    } else {
+        whole = (uint64_t)(add / NS_PER_S);
+        c->token_fraction = (uint64_t)(add % NS_PER_S);
+    }
+    c->token_ns = now_ns;
     c->tokens = hk_min_u64(c->tokens + hk_min_u64(whole, UINT32_MAX), bucket_bytes(c));
 }
 
