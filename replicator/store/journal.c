@@ -324,6 +324,15 @@ static void submit_batch(struct hk_journal *j, uint64_t first, uint64_t bytes)
     j->cfg.disk->submit(j->cfg.disk, &slot->op);
 }
 
+bool hk_journal_takes(const struct hk_journal *j)
+{
+    if (j->state != HK_JOURNAL_RUNNING)
+        return true; /* the append says why not */
+    if (j->want_segment)
+        return j->slot_count == 0 && j->taking == HK_JOURNAL_OPEN;
+    return j->slot_count < HK_JOURNAL_INFLIGHT && j->taking != HK_JOURNAL_HEADER;
+}
+
 int hk_journal_append(struct hk_journal *j, uint64_t first_lsn, uint64_t bytes)
 {
     if (j->state == HK_JOURNAL_FAILED)

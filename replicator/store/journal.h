@@ -209,6 +209,8 @@ uint64_t hk_journal_batch_bytes_max(const struct hk_journal *j);
  * -ENOSPC (no segment can be recycled until `applied` moves); or error when FAILED.
  */
 int hk_journal_append(struct hk_journal *j, uint64_t first_lsn, uint64_t bytes);
+/* false: hk_journal_append would certainly say -EAGAIN, whatever the batch; not worth preparing. */
+bool hk_journal_takes(const struct hk_journal *j);
 
 uint64_t hk_journal_end(const struct hk_journal *j);     /* appended so far */
 uint64_t hk_journal_durable(const struct hk_journal *j); /* all below may be reported */
