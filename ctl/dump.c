@@ -148,6 +148,11 @@ static const char *super_fault_id(enum hk_super_fault f)
     return "HKE7034E";
 }
 
+static bool blank(const uint8_t *p, size_t bytes)
+{
+    return p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0;
+}
+
 static int dump_super(struct dump *d)
 {
     struct hk_super s;
@@ -170,7 +175,13 @@ static int dump_super(struct dump *d)
                            super_fault_id(fault[0] == HK_SUPER_BAD_MAGIC ? fault[1] : fault[0]),
                            d->path, hk_super_fault_text(fault[0]), hk_super_fault_text(fault[1]));
     json_object_set_new(d->root, "super", super_json(&s));
-    return HK_EXIT_DONE;
+    for (i = 0; i < 2; i++)
+        if (fault[i] != HK_SUPER_OK && !blank(d->bytes + i * HK_SUPER_BYTES, HK_SUPER_BYTES))
+            r = hk_complain(HK_EXIT_REFUSED,
+                            "%s metadata %s: slot %d: %s; the other slot is valid and counts, as "
+                            "after a power cut in the middle of a write",
+                            super_fault_id(fault[i]), d->path, i, hk_super_fault_text(fault[i]));
+    return r;
 }
 
 /* ---- segments ---- */
@@ -234,7 +245,8 @@ static uint64_t dump_records(const struct dump *d, const struct hk_batch_header 
     return n;
 }
 
-static json_t *batch_json(const struct dump *d, const struct hk_batch_header *h, uint64_t at)
+static json_t *batch_json(const struct dump *d, const struct hk_batch_header *h, uint64_t at,
+                          const char **ret_fault)
 {
     json_t *o = json_object(), *records = json_array();
     const char *fault = NULL;
@@ -246,6 +258,8 @@ static json_t *batch_json(const struct dump *d, const struct hk_batch_header *h,
     dump_records(d, h, d->bytes + at + HK_BATCH_HEADER_BYTES, records, &fault);
     set_text(o, "verdict", fault ? fault : "ok");
     json_object_set_new(o, "records", records);
+    if (fault)
+        *ret_fault = fault;
     return o;
 }
 
@@ -263,14 +277,63 @@ static const char *segment_fault_id(enum hk_segment_fault f)
     return "HKE7025E";
 }
 
+/* What follows the last sound batch: nothing, an older life of the file, or damage. */
+static int segment_end(const struct dump *d, const struct hk_segment_header *h, uint64_t at,
+                       enum hk_segment_fault f)
+{
+    if (d->size < h->segment_bytes)
+        return hk_complain(HK_EXIT_REFUSED,
+                           "HKE7021E segment %s: truncated: %" PRIu64 " of %" PRIu64 " bytes",
+                           d->path, d->size, h->segment_bytes);
+    if (f == HK_SEGMENT_OK || f == HK_SEGMENT_BAD_MAGIC || f == HK_SEGMENT_FOREIGN)
+        return HK_EXIT_DONE;
+    return hk_complain(HK_EXIT_REFUSED,
+                       "%s segment %s: offset %" PRIu64
+                       ": %s; torn in a crash or corrupt, it can't "
+                       "be told from this file alone; what precedes it is sound",
+                       segment_fault_id(f), d->path, at, hk_segment_fault_text(f));
+}
+
+static int dump_batches(struct dump *d, const struct hk_segment_header *h, json_t *batches)
+{
+    uint64_t at = HK_SEGMENT_HEADER_BYTES, next = h->first_lsn;
+    enum hk_segment_fault f = HK_SEGMENT_OK;
+    const char *bad = NULL;
+    struct hk_batch_header b;
+
+    while (at + HK_BATCH_HEADER_BYTES <= d->size) {
+        memcpy(&b, d->bytes + at, sizeof(b));
+        f = hk_batch_header_check(&b, &h->epoch_id, next);
+        if (f == HK_SEGMENT_OK &&
+            hk_batch_page_bytes(b.first_lsn, b.bytes) > d->size - at - HK_BATCH_HEADER_BYTES)
+            f = HK_SEGMENT_BAD_FIELD;
+        if (f != HK_SEGMENT_OK)
+            break;
+        json_array_append_new(batches, batch_json(d, &b, at, &bad));
+        if (bad)
+            break;
+        next = b.first_lsn + b.bytes;
+        at += HK_BATCH_HEADER_BYTES + hk_batch_page_bytes(b.first_lsn, b.bytes);
+    }
+    set_number(d->root, "end_lsn", next);
+    if (bad)
+        return hk_complain(HK_EXIT_REFUSED,
+                           "HKE7024E segment %s: a record of the batch at offset %" PRIu64
+                           " is damaged: %s; what precedes it is sound",
+                           d->path, at, bad);
+    return segment_end(d, h, at, f);
+}
+
 static int dump_segment(struct dump *d)
 {
     struct hk_segment_header h;
-    struct hk_batch_header b;
     json_t *batches = json_array();
-    uint64_t at = HK_SEGMENT_HEADER_BYTES, next;
     enum hk_segment_fault f;
 
+    if (d->size < sizeof(h))
+        return hk_complain(HK_EXIT_REFUSED,
+                           "HKE7021E segment %s: truncated: %" PRIu64 " bytes hold no header",
+                           d->path, d->size);
     memcpy(&h, d->bytes, sizeof(h));
     f = hk_segment_header_check(&h);
     set_text(d->root, "structure", "segment");
@@ -284,22 +347,7 @@ static int dump_segment(struct dump *d)
     set_uuid(d->root, "group_id", &h.group_id);
     set_uuid(d->root, "replica_id", &h.replica_id);
     set_number(d->root, "first_lsn", h.first_lsn);
-    next = h.first_lsn;
-    while (at + HK_BATCH_HEADER_BYTES <= d->size) {
-        memcpy(&b, d->bytes + at, sizeof(b));
-        if (hk_batch_header_check(&b, &h.epoch_id, next) != HK_SEGMENT_OK ||
-            hk_batch_page_bytes(b.first_lsn, b.bytes) > d->size - at - HK_BATCH_HEADER_BYTES)
-            break;
-        json_array_append_new(batches, batch_json(d, &b, at));
-        next = b.first_lsn + b.bytes;
-        at += HK_BATCH_HEADER_BYTES + hk_batch_page_bytes(b.first_lsn, b.bytes);
-    }
-    set_number(d->root, "end_lsn", next);
-    if (d->size < h.segment_bytes)
-        return hk_complain(HK_EXIT_REFUSED,
-                           "HKE7021E segment %s: truncated: %" PRIu64 " of %" PRIu64 " bytes",
-                           d->path, d->size, h.segment_bytes);
-    return HK_EXIT_DONE;
+    return dump_batches(d, &h, batches);
 }
 
 /* ---- the ring ---- */
@@ -315,8 +363,9 @@ static int dump_ring(struct dump *d)
     json_object_set_new(d->root, "records", records);
     if (h->version != HK_RING_VERSION || h->total_bytes > d->size ||
         h->hash != hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0) ||
-        h->slots_offset + (uint64_t)h->slot_count * sizeof(struct hk_record) > d->size ||
-        h->slot_count == 0 || (h->slot_count & (h->slot_count - 1)))
+        h->slots_offset > d->size || h->slot_count == 0 ||
+        h->slot_count > (d->size - h->slots_offset) / sizeof(struct hk_record) ||
+        (h->slot_count & (h->slot_count - 1)))
         return hk_complain(HK_EXIT_REFUSED,
                            "HKE1047E %s: the ring's header is damaged or of another "
                            "version",
@@ -383,15 +432,16 @@ static int dump_any(struct dump *d)
 {
     uint64_t magic[2] = {0, 0};
 
+    if (d->size >= 8)
+        memcpy(&magic[0], d->bytes, 8);
+    if (magic[0] == HK_SEGMENT_MAGIC)
+        return dump_segment(d);
     if (d->size < 2 * HK_SUPER_BYTES)
         return hk_complain(HK_EXIT_FAILED,
                            "HKE1048E %s: %" PRIu64 " bytes are too few for any "
                            "structure of Hikae",
                            d->path, d->size);
-    memcpy(&magic[0], d->bytes, 8);
     memcpy(&magic[1], d->bytes + HK_SUPER_BYTES, 8);
-    if (magic[0] == HK_SEGMENT_MAGIC)
-        return dump_segment(d);
     if (magic[0] == HK_RING_MAGIC)
         return dump_ring(d);
     if (magic[0] == HK_SUPER_MAGIC || magic[1] == HK_SUPER_MAGIC)
