@@ -113,10 +113,6 @@ struct hk_event {
             struct hk_lsn released, acked, durable, produced;
             uint32_t state; /* enum hk_group_state as capture sees it */
             const struct hk_super *super;
-            /* Newest contact_ns of a REPORT that the capture side had taken when it said `state`. A
-             * standby is only told "seen" about acks it covers, because the capture side may have
-             * stopped waiting just before. 0: not told; then receipt counts. */
-            uint64_t contact_ns;
         } capture;
         struct {
             struct hk_frame header;
@@ -183,7 +179,7 @@ enum hk_freeze_end {
     HK_FREEZE_JOURNAL_FULL, /* the journal passed 80 % */
     HK_FREEZE_RTO_BOUND,    /* durable − applied hit its bound */
     HK_FREEZE_FAILOVER,
-    HK_FREEZE_IN_DOUBT, /* a superblock slot was damaged: it may have said that the freeze had ended */
+    HK_FREEZE_IN_DOUBT, /* a damaged superblock slot may have said that it had ended */
 };
 
 struct hk_action {

@@ -205,8 +205,6 @@ static void take_echo(struct hk_primary *p, uint64_t contact_ns, uint32_t state)
 {
     uint32_t n = 0;
 
-    if (contact_ns == 0)
-        return;
     p->echoes = true;
     while (n < p->seen_count && p->seen[n].contact_ns <= contact_ns) {
         if (state == HK_STATE_REPLICATING)
@@ -255,7 +253,6 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
         p->sender.produced = p->produced;
         greet(g);
     }
-    take_echo(p, e->capture.contact_ns, p->state);
     p->released = hk_max_u64(p->released, e->capture.released.v);
     p->acked = hk_max_u64(p->acked, e->capture.acked.v);
     p->durable = hk_max_u64(p->durable, e->capture.durable.v);

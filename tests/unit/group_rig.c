@@ -28,6 +28,15 @@ static uint64_t time_at(struct hk_source *source, struct hk_lsn lsn)
     return 0;
 }
 
+static bool look(struct hk_source *source, struct hk_source_view *ret)
+{
+    struct rig *r = HK_CONTAINER_OF(source, struct rig, source);
+
+    *ret = (struct hk_source_view){
+        .contact_ns = r->taken_contact, .state = r->capture_state, .next = HK_LSN(r->log.next)};
+    return true;
+}
+
 static int gather(struct hk_source *source, struct hk_lsn lsn, uint32_t bytes, struct hk_iovec *iov,
                   int max)
 {
@@ -66,7 +75,8 @@ struct rig *rig_new(uint64_t seed)
     r->window = aligned_alloc(4096, RIG_WINDOW_BYTES);
     queue_init(&r->to_standby);
     queue_init(&r->to_primary);
-    r->source = (struct hk_source){gather, time_at};
+    r->source = (struct hk_source){gather, time_at, NULL, look};
+    r->takes_reports = true;
     r->insert_now = true;
     r->apply_lag_bytes_max = 64 << 20;
     r->capture_state = HK_STATE_REPLICATING;
@@ -227,7 +237,6 @@ void rig_capture(struct rig *r, uint32_t state)
     e.capture.produced = HK_LSN(r->produced);
     e.capture.state = state;
     e.capture.super = &r->super;
-    e.capture.contact_ns = r->echo ? r->reported_contact : 0;
     event(r, false, &e);
 }
 
@@ -347,8 +356,8 @@ static void report(struct rig *r, const struct hk_action *a)
     r->reported_acked = hk_max_u64(r->reported_acked, a->report.acked.v);
     r->reported_contact = a->report.contact_ns;
     r->reported_flags = a->report.standby_flags;
-    if (r->echo)
-        rig_capture(r, r->capture_state);
+    if (r->takes_reports)
+        r->taken_contact = a->report.contact_ns;
 }
 
 static void note(struct rig *r, bool at_standby, const struct hk_action *a)

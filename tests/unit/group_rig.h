@@ -60,7 +60,8 @@ struct rig {
     struct hk_super super; /* of the primary */
     uint64_t lease, capture_contact, produced;
     uint32_t capture_state;
-    bool echo; /* the capture side echoes contact at each report */
+    bool takes_reports;     /* the capture side takes the contact in a report … */
+    uint64_t taken_contact; /* … and its page says so */
     struct rig_queue to_standby, to_primary;
     struct rig_controls control[2]; /* to the standby, to the primary */
     bool control_up, control_off;   /* off: no connection can be made */

@@ -266,13 +266,12 @@ static void seen_means_capture_knows(void **state)
     uint64_t t0;
 
     (void)state;
-    r->echo = true;
     rig_write(r, 10);
     assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
     rig_run(r, 500 * RIG_MS);
     rig_status(r, true, &st);
     assert_true(st.in_sync);
-    r->echo = false; /* capture is silent: reports go unanswered */
+    r->takes_reports = false; /* they lie in its socket */
     rig_run(r, 200 * RIG_MS);
     rig_status(r, true, &st);
     t0 = st.contact_real_ns;
