@@ -271,6 +271,16 @@ static void tend_links(struct writer *w)
 
 /* ---- the loop ---- */
 
+/* Operations that the server has not answered, whether or not we have looked at the answers. */
+static unsigned unanswered(const struct writer *w)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < w->depth; i++)
+        n += w->slots[i].used && !w->slots[i].answered;
+    return n;
+}
+
 static void take_command(struct writer *w, char *line)
 {
     if (strncmp(line, "note ", 5) == 0) {
@@ -279,7 +289,7 @@ static void take_command(struct writer *w, char *line)
         snprintf(e.name, sizeof(e.name), "%s", line + 5);
         append(w, e);
         flush_log(w);
-        printf("noted %s in_flight %u\n", e.name, w->in_flight);
+        printf("noted %s in_flight %u\n", e.name, unanswered(w));
     } else if (strncmp(line, "rate ", 5) == 0) {
         w->rate = strtoull(line + 5, NULL, 10);
         w->rate_from_id = w->next_id;
