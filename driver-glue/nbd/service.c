@@ -33,6 +33,9 @@ struct hk_service {
     enum hk_group_state sent_state;
     uint64_t sent_ns;
     unsigned sent_flags;
+    /* Mode, policy and T of the superblock told last. */
+    uint32_t told_mode, told_on_link_loss;
+    uint64_t told_timeout_ns;
 };
 
 static int watch(const struct hk_service *s, int fd)
@@ -113,6 +116,19 @@ static void refuse(struct hk_service *s, const struct peer *p, int error,
     send_out(s, p, HK_IPC_REFUSED);
 }
 
+static bool super_is_told(const struct hk_service *s, const struct hk_super *super)
+{
+    return s->told_mode == super->mode && s->told_on_link_loss == super->on_link_loss &&
+           s->told_timeout_ns == super->contact_timeout_ns;
+}
+
+static void super_told(struct hk_service *s, const struct hk_super *super)
+{
+    s->told_mode = super->mode;
+    s->told_on_link_loss = super->on_link_loss;
+    s->told_timeout_ns = super->contact_timeout_ns;
+}
+
 static int send_attached(struct hk_service *s, const struct peer *p)
 {
     const int fds[3] = {s->e->ring_read_fd, s->e->event_fd, s->e->hint_fd};
@@ -140,6 +156,7 @@ static int send_attached(struct hk_service *s, const struct peer *p)
     m->attached.acked = st.acked.v;
     m->attached.durable = st.durable.v;
     m->attached.super = st.super;
+    super_told(s, &st.super);
     h->cmsg_level = SOL_SOCKET;
     h->cmsg_type = SCM_RIGHTS;
     h->cmsg_len = CMSG_LEN(sizeof(fds));
@@ -339,12 +356,33 @@ static void fill_state(struct hk_service *s, const struct hk_capture_status *st)
     m->state.degraded_lsn = st->super.degraded_lsn;
 }
 
+/*
+ * A weaker mode holds from the moment the standby has stored it: a replicator that went on believing
+ * the stronger one would call it in sync.
+ */
+static void tell_super(struct hk_service *s, const struct hk_super *super)
+{
+    bool told = true;
+
+    if (super_is_told(s, super))
+        return;
+    for (unsigned i = 0; i < PEERS_MAX; i++) {
+        if (s->peer[i].fd < 0 || !s->peer[i].lease)
+            continue;
+        fresh_out(s)->epoch.super = *super;
+        told = send_out(s, &s->peer[i], HK_IPC_EPOCH) == 0 && told;
+    }
+    if (told)
+        super_told(s, super);
+}
+
 /* On change, and each second. Under the engine's lock. */
 static void tell_state(struct hk_service *s, const struct hk_now *now)
 {
     struct hk_capture_status st;
 
     hk_capture_status(s->e->capture, &st);
+    tell_super(s, &st.super);
     fill_state(s, &st);
     if (st.state == s->sent_state && s->out.flags == s->sent_flags && s->sent_ns &&
         now->mono_ns - s->sent_ns < STATE_EVERY_NS)

@@ -23,7 +23,7 @@ enum hk_cap_ipc_type {
     HK_IPC_STATE = 7,  /* c → r: state, flags, watermarks, counters; on change and each second */
     HK_IPC_DETACH = 8, /* r → c: give the lease back in order */
     HK_IPC_STOP = 9,   /* c → r: clean stop is under way: drain, then DETACH */
-    HK_IPC_EPOCH = 10, /* c → r: history changed (super follows) */
+    HK_IPC_EPOCH = 10, /* c → r: history, mode, policy or T changed (super follows) */
     HK_IPC_PEER = 11,  /* r → c: replica id of the standby met, to be bound durably */
 };
 

@@ -211,8 +211,11 @@ static void events(struct consumer *c)
             printf("detached\n");
             fflush(stdout);
             break;
-        case HK_CLIENT_STOP:
         case HK_CLIENT_EPOCH:
+            printf("super mode %u policy %u\n", m->epoch.super.mode, m->epoch.super.on_link_loss);
+            fflush(stdout);
+            break;
+        case HK_CLIENT_STOP:
         case HK_CLIENT_NONE: break;
         }
     }

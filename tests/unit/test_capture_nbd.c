@@ -331,6 +331,32 @@ static void test_consumer_restart(void **state)
     free(l);
 }
 
+/*
+ * Goal: started again as async, it is sync until the standby has stored that; the replicator hears
+ * when it is over, else it would go on calling the group in sync.
+ */
+static void test_weaker_mode_is_told(void **state)
+{
+    struct site s;
+    struct ledger *l = calloc(1, sizeof(*l));
+    struct writer w = {.l = l, .seed = 9};
+
+    make(&s, "sync", "continue", 5000);
+    start_plugin(&s);
+    start_consumer(&s, NULL, NULL);
+    w.h = connect_to(&s, "data");
+    assert_true(work(&w, 20));
+    settle(&w);
+    nbd_close(w.h);
+    end(&s.plugin, SIGKILL);
+    s.mode = "async";
+    conf(&s);
+    start_plugin(&s);
+    assert_true(wait_logged(&s, "consumer.log", "super mode 1 policy 1"));
+    destroy(&s);
+    free(l);
+}
+
 /* Goal: a blocked link, twelve writers of a connection's sixteen threads held: reads are served. */
 static void test_blocked_still_reads(void **state)
 {
@@ -577,6 +603,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_serves),
         cmocka_unit_test(test_kill_nine),
         cmocka_unit_test(test_consumer_restart),
+        cmocka_unit_test(test_weaker_mode_is_told),
         cmocka_unit_test(test_blocked_still_reads),
         cmocka_unit_test(test_degrade_and_return),
         cmocka_unit_test(test_ring_gone),
