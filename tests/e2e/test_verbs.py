@@ -332,7 +332,8 @@ def test_failover_states_no_more_than_proven(cluster_of, stamper_of, fence):
     cluster.start()
     stamper = stamper_of(cluster.uris(), rate=200)
     stamper.wait_progress()
-    t0_at_least = cluster.status(cluster.osaka)['contact_real_ns']
+    t0_at_least = wait_until('a contact that the primary has confirmed', lambda: cluster.status(
+        cluster.osaka)['in_sync'] and cluster.status(cluster.osaka)['contact_real_ns'], 30)
     cluster.kill_site()
     stamper.close()
     if fence == 'late':
