@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replicator/core/sender.h"
 
+#include "proto/bug.h"
+
 #include <errno.h>
 
 size_t hk_sender_memory(const struct hk_sender_cfg *cfg)
@@ -73,7 +75,7 @@ static void queue_lost(struct hk_sender *s, struct hk_sender_path *p)
     while (hk_recovery_next_lost(&p->recovery, &lost)) {
         uint64_t first = hk_max_u64(lost.lsn, s->acked), end = lost.lsn + lost.span;
 
-        if (first < end)
+        if (first < end && !HK_BUG(loss_forgotten))
             hk_ranges_add_cover(&s->lost, first, end);
     }
 }

@@ -8,6 +8,7 @@
  * The verb is done when the standby says that it is frozen (arg[3] = 2); if that takes too
  * long, but the mark is durable there, it is done as well and says so (arg[3] = 1).
  */
+#include "proto/bug.h"
 #include "replicator/group/private.h"
 
 #include <errno.h>
@@ -143,7 +144,8 @@ bool hk_standby_frozen(const struct hk_group *g)
 {
     const struct hk_standby *s = g->standby;
 
-    return s->freeze_ending || (hk_standby_super(g)->flags & HK_SF_FROZEN);
+    return (s->freeze_ending && !HK_BUG(freeze_ends_early)) ||
+           (hk_standby_super(g)->flags & HK_SF_FROZEN);
 }
 
 void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v)

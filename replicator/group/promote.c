@@ -12,6 +12,7 @@
  * From the verb on no session is taken. A daemon killed before EPOCH is durable has promoted
  * nothing; after it, it finishes the promotion by itself when it starts again.
  */
+#include "proto/bug.h"
 #include "replicator/group/private.h"
 #include "replicator/store/line.h"
 
@@ -146,8 +147,9 @@ static void journal_all(struct hk_group *g)
     /* Adopted a moment ago, and no record of it came yet: it is this epoch that ends here. */
     if (hk_standby_epoch_pending(g) && !hk_standby_begin_epoch(g))
         return;
-    if (s->receiver.acked > hk_journal_end(&s->journal) || !hk_journal_idle(&s->journal) ||
-        s->mode_count > 0 || s->reported != hk_journal_durable(&s->journal))
+    if ((s->receiver.acked > hk_journal_end(&s->journal) && !HK_BUG(promotion_forgets_memory)) ||
+        !hk_journal_idle(&s->journal) || s->mode_count > 0 ||
+        s->reported != hk_journal_durable(&s->journal))
         return;
     s->promotion = HK_PROMOTION_EPOCH;
     s->promotion_ticket = 0;
@@ -208,7 +210,7 @@ static void drain(struct hk_group *g)
         return;
     /* An empty log ends where it begins: there may be nothing to apply at all. */
     hk_line_seek(&hk_standby_super(g)->history, hk_apply_flushed(&s->apply), &next);
-    if (next < hk_standby_super(g)->promote_lsn)
+    if (next < hk_standby_super(g)->promote_lsn && !HK_BUG(promotion_undrained))
         return;
     hk_super_store_start(&s->primary_md);
     s->promotion = HK_PROMOTION_PRIMARY_READ;

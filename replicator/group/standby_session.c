@@ -11,6 +11,7 @@
  * when it first said so is durable here. What it acknowledged without us in between is thereby
  * never covered.
  */
+#include "proto/bug.h"
 #include "replicator/group/private.h"
 
 #include <errno.h>
@@ -264,6 +265,10 @@ static void date_contact(struct hk_group *g, uint8_t path, const struct hk_ping 
         s->proof_lsn = UINT64_MAX;
         return;
     }
+    if (HK_BUG(t0_by_receipt)) {
+        s->t0 = (struct hk_contact_time){g->now.mono_ns, g->now.real_ns};
+        return;
+    }
     if (s->proof_lsn == UINT64_MAX)
         s->proof_lsn = ping->produced;
     if (s->reported < s->proof_lsn || ping->ack_seen >= s->receiver.path[path].ack_pn)
@@ -302,7 +307,7 @@ void hk_standby_frame(struct hk_group *g, const struct hk_frame *f, const uint8_
     struct hk_standby *s = g->standby;
     int err;
 
-    if (s->session == 0 || f->session != s->session) {
+    if (s->session == 0 || (f->session != s->session && !HK_BUG(old_session))) {
         g->other_session++;
         return;
     }
