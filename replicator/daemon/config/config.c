@@ -332,9 +332,17 @@ static int open_config(const char *path, config_t *c, char *error)
 int hk_group_conf_read(const char *path, struct hk_group_conf *ret_conf,
                        char error[HK_CONFIG_ERROR_BYTES])
 {
-    static const char *const keys[] = {
-        "name",          "group-id",        "mode",    "on-link-loss", "contact-timeout-ms",
-        "pace-bound-ms", "lab-unencrypted", "volumes", "sites",        NULL};
+    static const char *const keys[] = {"version",
+                                       "name",
+                                       "group-id",
+                                       "mode",
+                                       "on-link-loss",
+                                       "contact-timeout-ms",
+                                       "pace-bound-ms",
+                                       "lab-unencrypted",
+                                       "volumes",
+                                       "sites",
+                                       NULL};
     static const struct word modes[] = {{"async", HK_MODE_ASYNC},
                                         {"semisync", HK_MODE_SEMISYNC},
                                         {"sync", HK_MODE_SYNC},
@@ -519,9 +527,9 @@ static void read_link(struct reader *r, config_setting_t *root, const struct hk_
 int hk_local_conf_read(const char *path, const struct hk_group_conf *group,
                        struct hk_local_conf *ret_conf, char error[HK_CONFIG_ERROR_BYTES])
 {
-    static const char *const keys[] = {"site",   "site-id",       "host-id", "role",
-                                       "socket", "state-dir",     "capture", "standby",
-                                       "link",   "fence-command", NULL};
+    static const char *const keys[] = {"version", "site",   "site-id",       "host-id",
+                                       "role",    "socket", "state-dir",     "capture",
+                                       "standby", "link",   "fence-command", NULL};
     static const struct word roles[] = {{"primary", 1}, {"standby", 2}, {NULL, 0}};
     struct reader r = {path, error, false};
     struct hk_local_conf *l = calloc(1, sizeof(*l));
