@@ -50,9 +50,9 @@ static void set_uuid(json_t *o, const char *key, const struct hk_uuid *u)
 
 static json_t *flag_words(uint32_t flags)
 {
-    static const char *const word[] = {"clean",         "degraded",      "full-compare-required",
-                                       "origin-failed", "promoted",      "promoting",
-                                       "frozen",        "assumed-equal", "not-promotable"};
+    static const char *const word[] = {
+        "clean",     "degraded", "full-compare-required", "origin-failed",  "promoted",
+        "promoting", "frozen",   "assumed-equal",         "not-promotable", "in-doubt"};
     json_t *a = json_array();
     size_t i;
 

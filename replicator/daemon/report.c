@@ -178,6 +178,8 @@ static void flag_list(struct hk_control *c, struct hk_status_text *s)
         hk_report_list(s, hk_report_keep(s, "full-compare-required"));
     if (flags & HK_SF_NOT_PROMOTABLE)
         hk_report_list(s, hk_report_keep(s, "not-promotable"));
+    if (flags & HK_SF_IN_DOUBT)
+        hk_report_list(s, hk_report_keep(s, "in-doubt"));
     if (flags & HK_SF_ORIGIN_FAILED)
         hk_report_list(s, hk_report_keep(s, "origin-failed"));
     if (c->conf->lab_unencrypted)
