@@ -21,6 +21,7 @@ import contextlib
 import json
 import os
 import pathlib
+import resource
 import signal
 import statistics
 import subprocess
@@ -50,11 +51,10 @@ class Case:
         self.larger = larger_is_better
         self.pairs, self.others, self.notes = [], [], []
 
-    def add(self, value, ref, others=0.0, note=''):
+    def add(self, value, ref, others, note):
         self.pairs.append((value, ref))
         self.others.append(others)
-        if note:
-            self.notes.append(note)
+        self.notes.append(note)
 
     def ratios(self):
         return [v / r if self.larger else r / v for v, r in self.pairs]
@@ -71,13 +71,20 @@ class Case:
 
 
 class Meter:
-    """Cores the rest of the machine used while we measured; `ours` in CPU seconds is added by hand."""
+    """How many cores were busy with what is not ours, from now on."""
 
-    def __init__(self):
-        self.busy, self.at = rigs.busy_s(), time.monotonic()
+    def __init__(self, rig):
+        self.rig = rig
+        self.at, self.busy, self.ours = time.monotonic(), rigs.busy_s(), self.own_s()
 
-    def others(self, ours):
-        return max(0.0, (rigs.busy_s() - self.busy - ours) / (time.monotonic() - self.at))
+    def own_s(self):
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (ended.ru_utime + ended.ru_stime + time.process_time()
+                + sum(rigs.cpu_of(p.pid) for p in self.rig.processes))
+
+    def others(self):
+        busy = rigs.busy_s() - self.busy - (self.own_s() - self.ours)
+        return max(0.0, busy / (time.monotonic() - self.at))
 
 
 # ---- capture ----
@@ -85,9 +92,11 @@ class Meter:
 def compare_servers(cases, ours, off, seconds, runs):
     for case, depth in cases:
         for _ in range(runs):
+            meter = Meter(off.rig)
             ref = off.fio(depth, seconds, VOLUME_MIB)
             value = ours.fio(depth, seconds, VOLUME_MIB)
-            case.add(value[0], ref[0], note=f'p50 {value[1]:.0f} us, off {ref[1]:.0f} us')
+            case.add(value[0], ref[0], meter.others(),
+                     f'p50 {value[1]:.0f} us, off {ref[1]:.0f} us')
 
 
 def bench_capture(build, runs, seconds=1.2):
@@ -135,12 +144,12 @@ def pipeline_run(rig, group, backend, seconds, case):
     cpu_ns_per_kib = sum(s['cpu_ns_per_kib'] for s in parts.values())
     cpu_limit = os.cpu_count() * 1024 * 8 / cpu_ns_per_kib
     disk = disk_gbit(rig)
-    before, meter = group.daemon_cpu(), Meter()
+    before, meter = group.daemon_cpu(), Meter(rig)
     g = group.gen(seconds, WRITERS, RECORD_BYTES)
     cpu = [a - b for a, b in zip(group.daemon_cpu(), before)]
     gbit = g['bytes'] * 8 / g['seconds'] / 1e9
     kib = g['bytes'] / 1024
-    case.add(gbit, min(cpu_limit, disk), meter.others(sum(cpu) + g['cpu_seconds']),
+    case.add(gbit, min(cpu_limit, disk), meter.others(),
              f'cpu limit {cpu_limit:.1f}, disk {disk:.1f} Gbit/s; alone '
              + ' '.join(f'{k} {s["cpu_ns_per_kib"]:.0f}' for k, s in parts.items())
              + f' = {cpu_ns_per_kib:.0f} ns/KiB; used: writers {g["cpu_seconds"] * 1e9 / kib:.0f}'
@@ -180,13 +189,15 @@ def bench_sync(build, runs, seconds=1.0):
             flush = flush_us(rig)
             for group in groups:
                 group.start_daemons()
+                meter = Meter(rig)
                 p50[group.name] = group.gen(seconds, 1, 4096)
+                others = meter.others()
                 for d in group.daemons:
                     rig.stop(d, signal.SIGTERM)
             flush = min(flush, flush_us(rig))
             s, a = p50['sync'], p50['async']
-            case.add(s['p50_us'], rtt + flush + a['p50_us'],
-                     note=f'rtt {rtt:.0f} + flush {flush:.0f} + async {a["p50_us"]} us; '
+            case.add(s['p50_us'], rtt + flush + a['p50_us'], others,
+                     f'rtt {rtt:.0f} + flush {flush:.0f} + async {a["p50_us"]} us; '
                      f'sync p99 {s["p99_us"]}, p99.9 {s["p999_us"]} us')
     return [case]
 
@@ -198,7 +209,7 @@ COLUMNS = ('bench', 'case', 'value', 'unit', 'ref_name', 'ref_value', 'ratio', '
 
 
 def show(cases, verbose):
-    rows = [[*(c.row()[k] for k in COLUMNS), f'{max(c.others):.2f}' if any(c.others) else '-']
+    rows = [[*(c.row()[k] for k in COLUMNS), f'{statistics.median(c.others):.2f}']
             for c in cases]
     rows.insert(0, [*COLUMNS, 'others'])
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
