@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replicator/core/session.h"
 
-#include "proto/bug.h"
-
 #include "proto/record.h"
 
 bool hk_hello_ok(const struct hk_hello *h)
@@ -147,7 +145,7 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     why = judge_kinship(me, h, v->detail);
     if (why)
         return why;
-    if ((me->super->flags & (HK_SF_PROMOTED | HK_SF_PROMOTING)) && !HK_BUG(promoted_welcomes))
+    if ((me->super->flags & (HK_SF_PROMOTED | HK_SF_PROMOTING)))
         return HK_REFUSE_PROMOTED;
     why = judge_lease(me, h);
     if (why)

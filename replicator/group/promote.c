@@ -36,9 +36,11 @@ static bool fenced_in_time(const struct hk_group *g, uint64_t fence_ns, uint64_t
 
     if (s->t0.mono_ns == 0)
         return stored != 0 && fence_ns >= stored && fence_ns < stored + timeout_ns;
-    if (fence_ns < s->t0.real_ns || fence_ns >= s->t0.real_ns + timeout_ns ||
-        fence_ns > g->now.real_ns)
+    if (fence_ns < s->t0.real_ns || fence_ns >= s->t0.real_ns + timeout_ns)
         return false;
+    /* Dated by another thread, a moment after this turn's clock was read; or the clock was set. */
+    if (fence_ns > g->now.real_ns)
+        return g->now.mono_ns + (fence_ns - g->now.real_ns) < s->t0.mono_ns + timeout_ns;
     ago_ns = g->now.real_ns - fence_ns;
     return ago_ns <= g->now.mono_ns && g->now.mono_ns - ago_ns < s->t0.mono_ns + timeout_ns;
 }
@@ -147,9 +149,9 @@ static void journal_all(struct hk_group *g)
     /* Adopted a moment ago, and no record of it came yet: it is this epoch that ends here. */
     if (hk_standby_epoch_pending(g) && !hk_standby_begin_epoch(g))
         return;
-    if ((s->receiver.acked > hk_journal_end(&s->journal) && !HK_BUG(promotion_forgets_memory)) ||
-        !hk_journal_idle(&s->journal) || s->mode_count > 0 ||
-        s->reported != hk_journal_durable(&s->journal))
+    if (!HK_BUG(promotion_forgets_memory) &&
+        (s->receiver.acked > hk_journal_end(&s->journal) || !hk_journal_idle(&s->journal) ||
+         s->mode_count > 0 || s->reported != hk_journal_durable(&s->journal)))
         return;
     s->promotion = HK_PROMOTION_EPOCH;
     s->promotion_ticket = 0;
@@ -201,12 +203,13 @@ static void drain(struct hk_group *g)
         answer(g, -EIO);
         return;
     }
-    if (s->stage != HK_STAGE_READY || s->barrier != HK_BARRIER_NONE ||
-        s->apply.state != HK_APPLY_IDLE || !hk_apply_quiet(&s->apply))
+    if (!HK_BUG(promotion_undrained) &&
+        (s->stage != HK_STAGE_READY || s->barrier != HK_BARRIER_NONE ||
+         s->apply.state != HK_APPLY_IDLE || !hk_apply_quiet(&s->apply)))
         return;
     /* Stored, too: from the primary's superblock on its capture side may write the replica, and a
      * daemon that starts again must not redo older log over that. */
-    if (s->applied < hk_apply_flushed(&s->apply))
+    if (s->applied < hk_apply_flushed(&s->apply) && !HK_BUG(promotion_undrained))
         return;
     /* An empty log ends where it begins: there may be nothing to apply at all. */
     hk_line_seek(&hk_standby_super(g)->history, hk_apply_flushed(&s->apply), &next);

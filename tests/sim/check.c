@@ -408,6 +408,9 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
     SIM_CHECK(s, "I11", position >= s->sby.said_durable,
               "promoted at %llu, durable had been reported up to %llu", ULL(position),
               ULL(s->sby.said_durable));
+    SIM_CHECK(s, "I9", position >= s->sby.life_acked,
+              "promoted at %llu, this process had acknowledged %llu", ULL(position),
+              ULL(s->sby.life_acked));
     SIM_CHECK(s, "I9", position >= s->sync_acked_end,
               "promoted at %llu, an op ending at %llu was acknowledged as replicated",
               ULL(position), ULL(s->sync_acked_end));

@@ -107,7 +107,11 @@ static void draw_disks(struct sim_opts *o, struct sim_rng *r)
         static const enum sim_fault kind[] = {F_EIO_JOURNAL, F_EIO_REPLICA, F_EIO_SUPER, F_EIO_MD,
                                               F_EIO_ORIGIN};
 
-        o->ppm[kind[rng_below(r, HK_ARRAY_SIZE(kind))]] = (uint32_t)rng_range(r, 20, 2000);
+        enum sim_fault f = kind[rng_below(r, HK_ARRAY_SIZE(kind))];
+
+        o->ppm[f] = (uint32_t)rng_range(r, 20, 2000);
+        if (f == F_EIO_MD || f == F_EIO_SUPER)
+            o->ppm[f] *= 30; /* few operations go there */
     }
 }
 

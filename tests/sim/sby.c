@@ -57,6 +57,8 @@ static void said(struct sim *s, uint64_t acked, uint64_t durable, uint64_t appli
               ULL(acked), ULL(durable), ULL(applied));
     SIM_CHECK(s, "I18", acked <= s->ref.produced, "acked up to %llu, produced is %llu", ULL(acked),
               ULL(s->ref.produced));
+    if (acked > s->sby.life_acked)
+        s->sby.life_acked = acked;
     if (acked > s->sby.said_acked)
         s->sby.said_acked = acked;
     if (durable > s->sby.said_durable)
@@ -303,6 +305,7 @@ void sby_start(struct sim *s, uint64_t a, void *p)
     s->sby.proc.timer_at = 0;
     s->sby.want_room = false;
     s->sby.failover_op = 0;
+    s->sby.life_acked = 0;
     s->sby.disk.submit = disk_submit;
     check_standby_starts(s);
     if (naive_super(&s->super, false, &s->pmd_super) && (s->pmd_super.flags & HK_SF_PROMOTING))

@@ -297,6 +297,7 @@ struct sim_sby {
     bool want_room, fatal;
     /* claims, kept over restarts: what was said cannot be unsaid */
     uint64_t said_durable, said_applied, said_acked, acks_sent;
+    uint64_t life_acked; /* said by this process: in its memory at least */
     bool frozen;
     uint64_t freeze_lsn;
     char freeze_name[HK_NAME_BYTES];
