@@ -141,8 +141,10 @@ static void survives_a_restart(void **state)
         rig_write(r, 30);
         assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
         rig_kill_standby(r, power);
+        rig_forget_notes(r);
         rig_start_standby(r);
         rig_run(r, 300 * RIG_MS);
+        assert_int_equal(rig_find_note(r, true, HK_NOTE_FROZEN)->arg[0], end); /* said again */
         rig_status(r, true, &st);
         assert_true(st.frozen && st.ready);
         assert_string_equal(st.freeze_name, "keep");
