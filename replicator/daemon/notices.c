@@ -51,8 +51,11 @@ const char *hk_notice_refusal_id(uint64_t reason)
 
 static void freeze_ended(struct hk_control *c, const struct hk_from_node *m)
 {
-    static const char *const why[] = {"", "it was released", "the journal passed 80 %",
-                                      "the backlog hit the RTO bound", "a failover runs",
+    static const char *const why[] = {"",
+                                      "it was released",
+                                      "the journal passed 80 %",
+                                      "the backlog hit the RTO bound",
+                                      "a failover runs",
                                       "a damaged superblock slot may have ended it"};
     uint64_t r = m->action.notify.arg[0];
 

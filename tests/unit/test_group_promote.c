@@ -193,6 +193,20 @@ static void a_clock_that_was_set_proves_nothing(void **state)
     }
 }
 
+/* The fence is dated by another thread: a moment ahead of this one's clock, it still counts. */
+static void a_fence_dated_a_moment_ahead_counts(void **state)
+{
+    struct rig *r = begin(71, HK_MODE_SYNC, HK_LINK_LOSS_CONTINUE);
+
+    (void)state;
+    rig_kill_primary(r);
+    rig_run(r, 100 * RIG_MS);
+    ask(r, HK_FENCE_OK, r->now.real_ns + 5 * RIG_MS);
+    assert_true(rig_until(r, is_done, 5000 * RIG_MS));
+    assert_int_equal(r->verb_done.verb_done.arg[1], HK_LOSS_ZERO_IF_FENCED);
+    rig_free(r);
+}
+
 /* Semisync acknowledged what was only in memory here: it must not be dropped. */
 static void takes_what_was_only_in_memory(void **state)
 {
@@ -349,6 +363,7 @@ int main(void)
         cmocka_unit_test(promotes_what_is_durable),
         cmocka_unit_test(states_no_better_class_than_is_proven),
         cmocka_unit_test(a_clock_that_was_set_proves_nothing),
+        cmocka_unit_test(a_fence_dated_a_moment_ahead_counts),
         cmocka_unit_test(takes_what_was_only_in_memory),
         cmocka_unit_test(ends_a_freeze_first),
         cmocka_unit_test(finishes_after_any_crash),
