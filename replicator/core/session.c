@@ -145,7 +145,7 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     why = judge_kinship(me, h, v->detail);
     if (why)
         return why;
-    if ((me->super->flags & (HK_SF_PROMOTED | HK_SF_PROMOTING)))
+    if (me->super->flags & (HK_SF_PROMOTED | HK_SF_PROMOTING))
         return HK_REFUSE_PROMOTED;
     why = judge_lease(me, h);
     if (why)
