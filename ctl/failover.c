@@ -10,12 +10,12 @@ static void print_json(const Hk__Pb__Reply *r)
     char op[24];
 
     snprintf(op, sizeof(op), "%016" PRIx64, r->op_id);
-    hk_print_json(json_pack("{s:i, s:s, s:b, s:I, s:i, s:s, s:I, s:I, s:I, s:s}", "schema", 1,
-                            "state", "promoted", "already", (int)r->already, "position",
-                            (json_int_t)r->position, "position_epoch", (int)r->position_epoch,
-                            "loss_class", r->loss_class, "took_ns", (json_int_t)r->took_ns, "t0_ns",
-                            (json_int_t)r->t0_ns, "fenced_before_ns",
-                            (json_int_t)r->fenced_before_ns, "operation", r->already ? "" : op));
+    hk_print_json(json_pack(
+        "{s:i, s:s, s:b, s:I, s:i, s:s, s:I, s:I, s:I, s:I, s:s}", "schema", 1, "state", "promoted",
+        "already", (int)r->already, "position", (json_int_t)r->position, "position_epoch",
+        (int)r->position_epoch, "loss_class", r->loss_class, "took_ns", (json_int_t)r->took_ns,
+        "t0_ns", (json_int_t)r->t0_ns, "fenced_before_ns", (json_int_t)r->fenced_before_ns,
+        "torn_bytes", (json_int_t)r->torn_bytes, "operation", r->already ? "" : op));
 }
 
 static void print_words(const Hk__Pb__Reply *r)
@@ -28,6 +28,9 @@ static void print_words(const Hk__Pb__Reply *r)
            hk_loss_text(r->loss_class, r->t0_ns, r->fenced_before_ns, loss));
     if (r->t0_ns)
         printf("  LAST CONTACT   %s\n", hk_moment_text(r->t0_ns, true, t));
+    if (r->torn_bytes)
+        printf("  JOURNAL        torn or corrupt behind it, %" PRIu64 " bytes, can't tell which\n",
+               r->torn_bytes);
     if (!r->already)
         printf("  TOOK           %" PRIu64 ".%03" PRIu64 " s\n", r->took_ns / 1000000000u,
                r->took_ns / 1000000u % 1000);

@@ -80,7 +80,8 @@ struct hk_control {
     struct hk_rpc_in peer_in;
     uint8_t peer_out[1 << 18];
     size_t peer_out_bytes;
-    uint64_t count_ns; /* monotonic: next look at the counters */
+    uint64_t torn_bytes; /* of this life's recovery: torn or corrupt, can't tell */
+    uint64_t count_ns;   /* monotonic: next look at the counters */
     uint64_t bad_said[HK_FRAME_FAULTS];
     uint64_t peer_bad;  /* control messages refused */
     uint64_t local_bad; /* local requests refused */

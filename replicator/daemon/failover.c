@@ -58,6 +58,7 @@ void hk_failover_reply(const struct hk_control *c, const uint64_t arg[4], Hk__Pb
     ret->loss_class = (char *)(uintptr_t)hk_loss_class_text((uint32_t)arg[1]);
     ret->took_ns = arg[2];
     ret->t0_ns = arg[3];
+    ret->torn_bytes = c->torn_bytes;
     if (arg[1] == HK_LOSS_ZERO_IF_FENCED && arg[3])
         ret->fenced_before_ns = arg[3] + g->super.contact_timeout_ns;
     /* The status is of before the promotion, or of after it. */

@@ -77,13 +77,14 @@ static void recovered(struct hk_control *c, const struct hk_from_node *m)
     if (a[1] == HK_JOURNAL_CLEAN)
         hk_notice_add(c, "HKE4010I", m->epoch, a[0], 0, NULL,
                       "journal recovered, clean, up to LSN %#llx", (unsigned long long)a[0]);
-    else if (a[1] == HK_JOURNAL_TORN)
+    else if (a[1] == HK_JOURNAL_TORN) {
+        c->torn_bytes = a[2];
         hk_notice_add(
             c, "HKE4011W", m->epoch, a[0], 0, NULL,
-            "journal recovered up to LSN %#llx; behind it %llu bytes are torn or corrupt, "
-            "it can't be told which; they had never been reported durable",
+            "journal recovered up to LSN %#llx; behind it %llu bytes are torn or corrupt, it can't "
+            "be told which; if they were only torn they had never been reported durable",
             (unsigned long long)a[0], (unsigned long long)a[2]);
-    else
+    } else
         hk_notice_add(c, "HKE4012E", m->epoch, a[0], 0, NULL,
                       "the journal is corrupt at LSN %#llx, below what had been reported durable; "
                       "the daemon stops; keep the files and compare with the primary",

@@ -24,6 +24,7 @@ cleanup() {
     local p
     for p in "${pids[@]}"; do kill -9 "$p" 2>/dev/null; done
     wait 2>/dev/null
+    rm -f "/dev/shm/hikae-demo-$$.ring"
     ip netns del $a 2>/dev/null
     ip netns del $b 2>/dev/null
     if [ $failed -ne 0 ] || [ -n "${HK_DEMO_KEEP:-}" ]; then
@@ -298,5 +299,4 @@ say "  REPLICATED      $((wb / MIB)) MiB over $backend, in sync"
 image_bytes=$(stat -c %s "$work/nightly-data.img")
 say "  IMAGE           $work/nightly-data.img, $image_bytes bytes (HK_DEMO_KEEP=1 keeps it)"
 say "  DURATION        $(($(date +%s) - began)) s"
-rm -f "/dev/shm/hikae-demo-$$.ring"
 say "DEMO OK"
