@@ -73,7 +73,8 @@ struct hk_capture_cfg {
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
     uint64_t ceiling_step_bytes; /* 0: default */
-    /* hk_super_in_doubt() of what `super` was picked from: facts that were relied on may be gone. */
+    /* hk_super_in_doubt() of what `super` was picked from: facts that were relied on may be gone.
+     */
     bool super_in_doubt;
     uint32_t held_max; /* begin fails with -EAGAIN beyond so many waiting; 0: no bound */
 };
@@ -100,7 +101,8 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
  * believed here (degraded, the ceiling) must not be taken back by a power cut. With a new ring and
  * a super that was not stopped cleanly the ring was lost: full compare required, capture passes
  * (SPEC.md §6). The same holds when a superblock slot was damaged, unless the ring that survived
- * knows that nothing newer than `super` was relied on. -EINVAL on a configuration or super that contradicts itself.
+ * knows that nothing newer than `super` was relied on. -EINVAL on a configuration or super that
+ * contradicts itself.
  */
 int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void *ring,
                     enum hk_start start, const struct hk_super *super, const struct hk_now *now);

@@ -357,8 +357,8 @@ static void fill_state(struct hk_service *s, const struct hk_capture_status *st)
 }
 
 /*
- * A weaker mode holds from the moment the standby has stored it: a replicator that went on believing
- * the stronger one would call it in sync.
+ * A weaker mode holds from the moment the standby has stored it: a replicator that went on
+ * believing the stronger one would call it in sync.
  */
 static void tell_super(struct hk_service *s, const struct hk_super *super)
 {

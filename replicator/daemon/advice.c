@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CAUSE, NEXT and DO of the status screen: whenever it is not green, and only then. Each cause begins
- * with its message id; what a person has to do about a refusal is what the message manual says.
+ * CAUSE, NEXT and DO of the status screen: whenever it is not green, and only then. Each cause
+ * begins with its message id; what a person has to do about a refusal is what the message manual
+ * says.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The event log: what happened, numbered without holes, appended to <state-dir>/events.log (one JSON
- * object a line), so that numbers go on after a restart. The newest are kept in memory too; older
- * ones are read back from the file. A line that can't be written (disk full) is written later, as
- * long as it is in memory. Control thread only; the reactor never writes a file of its own
- * (replicator/ARCHITECTURE.md, "Reclaim").
+ * The event log: what happened, numbered without holes, appended to <state-dir>/events.log (one
+ * JSON object a line), so that numbers go on after a restart. The newest are kept in memory too;
+ * older ones are read back from the file. A line that can't be written (disk full) is written
+ * later, as long as it is in memory. Control thread only; the reactor never writes a file of its
+ * own (replicator/ARCHITECTURE.md, "Reclaim").
  */
 #ifndef HK_DAEMON_EVENTS_H
 #define HK_DAEMON_EVENTS_H

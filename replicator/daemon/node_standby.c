@@ -96,7 +96,8 @@ static int open_meta(struct hk_node *n, const char *path, bool create, uint32_t 
     return bind_file(n, file, fd, NULL, error);
 }
 
-/* Promoted in an earlier life: a capture side may hold the replicas, and nothing here needs them. */
+/* Promoted in an earlier life: a capture side may hold the replicas, and nothing here needs them.
+ */
 static bool was_promoted(const char *path)
 {
     uint8_t *slots = malloc(2 * HK_SUPER_BYTES);

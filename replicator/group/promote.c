@@ -24,9 +24,10 @@ static const struct hk_epoch *new_epoch(const struct hk_group *g)
 }
 
 /*
- * Was the fence in force before t0 + T? It is dated by the wall clock, which may have been set since:
- * so it is carried over to the monotonic clock twice, by what the wall clock said at t0 and by what it
- * says now, and both must be in time. A fence from before t0 contradicts the contact at t0.
+ * Was the fence in force before t0 + T? It is dated by the wall clock, which may have been set
+ * since: so it is carried over to the monotonic clock twice, by what the wall clock said at t0 and
+ * by what it says now, and both must be in time. A fence from before t0 contradicts the contact at
+ * t0.
  */
 static bool fenced_in_time(const struct hk_group *g, uint64_t fence_ns, uint64_t timeout_ns)
 {

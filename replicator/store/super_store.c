@@ -65,8 +65,8 @@ static void fail(struct hk_super_store *s, int error)
 }
 
 /*
- * The first write ever goes to slot 1. If it was cut off, slot 0 is as blank as it was made and slot
- * 1 holds a piece: nothing was ever stored here, or slot 0 would hold something.
+ * The first write ever goes to slot 1. If it was cut off, slot 0 is as blank as it was made and
+ * slot 1 holds a piece: nothing was ever stored here, or slot 0 would hold something.
  */
 static bool first_write_was_torn(const struct hk_super_store *s)
 {

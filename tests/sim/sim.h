@@ -7,7 +7,8 @@
  *
  * A run: draw the options (a "swarm" of faults), run the workload under faults, stop the faults,
  * give the system 30 simulated seconds, then demand that everything has converged. What must hold
- * is judged by ref.c and naive.c, which know the formats' layout but share no code with the product.
+ * is judged by ref.c and naive.c, which know the formats' layout but share no code with the
+ * product.
  */
 #ifndef HK_SIM_H
 #define HK_SIM_H

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hk-wire: a bad line. Carries Ethernet frames between two interfaces and loses, duplicates, delays,
- * reorders and corrupts them on the way, seeded, so that no kernel module (netem) is needed.
+ * hk-wire: a bad line. Carries Ethernet frames between two interfaces and loses, duplicates,
+ * delays, reorders and corrupts them on the way, seeded, so that no kernel module (netem) is
+ * needed.
  *
  * One thread, one heap of frames by due time. Frames cross with their virtio header, so checksums
  * left to the hardware and large segments stay what they were; therefore a corrupted UDP payload

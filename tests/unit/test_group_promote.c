@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: a failover promotes exactly what was durable or acknowledged, states no better class than is
- * proven (I18), refuses the old primary afterwards (I13), and is finished by itself after a crash at
- * any point. Method: the rig; the power is cut after each single disk operation of a promotion.
+ * Goal: a failover promotes exactly what was durable or acknowledged, states no better class than
+ * is proven (I18), refuses the old primary afterwards (I13), and is finished by itself after a
+ * crash at any point. Method: the rig; the power is cut after each single disk operation of a
+ * promotion.
  */
 #include "tests/unit/unit.h"
 
@@ -252,7 +253,8 @@ static void ends_a_freeze_first(void **state)
     rig_free(r);
 }
 
-/* The power goes after each disk operation in turn; whoever asks again gets one and the same epoch. */
+/* The power goes after each disk operation in turn; whoever asks again gets one and the same epoch.
+ */
 static void finishes_after_any_crash(void **state)
 {
     unsigned resumed = 0;

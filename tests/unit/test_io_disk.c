@@ -548,8 +548,8 @@ static void *let_go(void *fd)
 }
 
 /*
- * A killed daemon's write may still be with the kernel, which holds the file as this test does here.
- * A journal is not recovered, and not written, while such a write may come down behind it.
+ * A killed daemon's write may still be with the kernel, which holds the file as this test does
+ * here. A journal is not recovered, and not written, while such a write may come down behind it.
  */
 static void test_segments_still_written(void **state)
 {
