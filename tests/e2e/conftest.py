@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the end-to-end tests: a cluster that is always taken down, and its logs on failure."""
+"""Fixtures of the end-to-end tests: a cluster that is always taken down, and its logs on
+failure.
+"""
 import os
 import pathlib
 import random
@@ -29,7 +31,8 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture
 def work(request):
     """A directory outside of tmpfs, removed unless the test failed."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix='hikae-e2e-', dir=os.environ.get('TMPDIR', '/var/tmp')))
+    path = pathlib.Path(tempfile.mkdtemp(prefix='hikae-e2e-',
+                                         dir=os.environ.get('TMPDIR', '/var/tmp')))
     yield path
     report = getattr(request.node, 'report_call', None)
     if report is not None and report.failed:

@@ -2,9 +2,9 @@
 """Two sites on one machine, for the end-to-end tests.
 
 A Cluster is two network namespaces joined by one veth pair, the configuration files, and the real
-daemons: hikaed at both sites and nbdkit with the Hikae plugin at the primary. A Stamper is the client
-(tests/tools/stamp.c). Everything is started with a deadline on each wait, killed by its own pid, dies
-with this process, and the namespaces are deleted whatever happens.
+daemons: hikaed at both sites and nbdkit with the Hikae plugin at the primary. A Stamper is the
+client (tests/tools/stamp.c). Everything is started with a deadline on each wait, killed by its own
+pid, dies with this process, and the namespaces are deleted whatever happens.
 
 Judgement never comes from the product: hk-replay rebuilds images from the standby's journal by the
 text of proto/SPEC.md, hk-check judges images by the client's own record.
@@ -157,7 +157,9 @@ class Cluster:
     # ---- making it ----
 
     def _network(self):
-        """One veth pair; or, with a wire, two pairs and hk-wire between them in a third namespace."""
+        """One veth pair; or, with a wire, two pairs and hk-wire between them in a third
+        namespace.
+        """
         ends = {self.tokyo: f'hk{self.tag}a', self.osaka: f'hk{self.tag}b'}
         run('ip', 'netns', 'add', self.tokyo.ns)
         run('ip', 'netns', 'add', self.osaka.ns)
@@ -214,7 +216,8 @@ class Cluster:
                              for n, _ in self.volumes)
             return f'{key} = ( {rows} );'
 
-        text = (f'site = "{site.name}";\nrole = "{role}";\nsocket = "{self.work}/{site.name}.sock";\n'
+        text = (f'site = "{site.name}";\nrole = "{role}";\n'
+                f'socket = "{self.work}/{site.name}.sock";\n'
                 f'state-dir = "{site.dir}";\n')
         if role == 'primary':
             text += (f'capture = {{ socket = "{self.work}/{site.name}.cap"; ring = "{self.ring}"; '
@@ -224,7 +227,8 @@ class Cluster:
             text += (f'standby = {{ metadata = "{site.dir}/core.md"; '
                      f'primary-metadata = "{site.dir}/core-primary.md"; '
                      f'journal = "{site.dir}/journal"; journal-mib = {self.journal_mib}; '
-                     f'segment-mib = 16; window-mib = 32; apply-mib = 16; {paths("replicas")} }};\n')
+                     f'segment-mib = 16; window-mib = 32; apply-mib = 16; '
+                     f'{paths("replicas")} }};\n')
         impair = ''
         if self.impair:
             rows = ' '.join(f'{k} = {v};' for k, v in self.impair.items())
@@ -300,7 +304,8 @@ class Cluster:
         """Replicating; in sync where the mode can be."""
         if self.mode == 'sync':
             return self.wait_status(self.tokyo, timeout, in_sync=True)
-        return self.wait_status(self.tokyo, timeout, state='replicating', session='up', contact=True)
+        return self.wait_status(self.tokyo, timeout, state='replicating', session='up',
+                                contact=True)
 
     def wait_caught_up(self, timeout=30):
         """Nothing produced that is not applied; only meaningful when nobody writes."""
@@ -382,7 +387,8 @@ class Cluster:
             out.append(f'--- {p.name} ({state}), {p.log}\n{p.tail()}')
         for site in (self.tokyo, self.osaka):
             try:
-                out.append(f'--- status of {site.name}\n{self.hikae(site, "status", check=False).stdout}')
+                out.append(f'--- status of {site.name}\n'
+                           f'{self.hikae(site, "status", check=False).stdout}')
                 out.append(f'--- events of {site.name}\n{self.events(site)[-3000:]}')
             except (OSError, subprocess.SubprocessError, AssertionError) as e:
                 out.append(f'--- status of {site.name}: {e}')
@@ -393,7 +399,8 @@ class Cluster:
         for p in self.processes:
             if p.child is not None and p.child.poll() is not None and p.child.returncode not in (
                     0, -signal.SIGKILL, -signal.SIGTERM):
-                raise AssertionError(f'{p.name} ended by itself with {p.child.returncode}:\n{p.tail()}')
+                raise AssertionError(f'{p.name} ended by itself with {p.child.returncode}:\n'
+                                     f'{p.tail()}')
 
 
 class Stamper:

@@ -2,7 +2,8 @@
 """Bytes from strangers: refused, counted by kind, harmless.
 
 Goal: truncated, oversized, wrong-version and wrong-hash frames and control messages are counted in
-status under a name of their own and hurt nothing: replication goes on, the session stays, nothing dies.
+status under a name of their own and hurt nothing: replication goes on, the session stays, nothing
+dies.
 Method: datagrams and connections from inside the primary's namespace, made by hand from the text of
 proto/SPEC.md §4 and §10, while a client writes.
 """
@@ -27,8 +28,8 @@ def datagram(data, number):
     for at in range(0, len(udp), 1480):
         part = udp[at:at + 1480]
         more = 0x2000 if at + 1480 < len(udp) else 0
-        yield struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(part), number, more | at // 8, 64, 17, 0,
-                          socket.inet_aton(job['source']), socket.inet_aton(job['host'])) + part
+        yield struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(part), number, more | at // 8, 64, 17,
+                          0, socket.inet_aton(job['source']), socket.inet_aton(job['host'])) + part
 
 if job['kind'] == 'udp':
     s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)

@@ -2,9 +2,10 @@
 """The judge itself, end to end, with no Hikae in sight.
 
 Goal: the writer, its record and the checker tell the truth about a real NBD server that is killed.
-Method: nbdkit over plain files is killed with SIGKILL several times while the writer has a full queue
-and reconnects. Files keep what was written before the kill, so every verdict must be CONSISTENT; then
-the images are doctored in ways that lose, tear, age or invent data, and each must be refused.
+Method: nbdkit over plain files is killed with SIGKILL several times while the writer has a full
+queue and reconnects. Files keep what was written before the kill, so every verdict must be
+CONSISTENT; then the images are doctored in ways that lose, tear, age or invent data, and each must
+be refused.
 """
 import os
 import random
@@ -77,7 +78,8 @@ def doctor(work, stamper, images, rng):
             path.write_bytes(image)
             out = judge(stamper.log, [path, images[1]], '--mode', 'sync', expect=1) \
                 if kind != 'swapped' else None
-            if out is None:  # repeating contents may make an exchange legal: it must be noticed mostly
+            # Repeating contents may make an exchange legal: it must be noticed mostly.
+            if out is None:
                 try:
                     judge(stamper.log, [path, images[1]], '--mode', 'sync', expect=1)
                 except AssertionError:

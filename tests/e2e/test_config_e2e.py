@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong before, and beside, a running group: configuration files and on-disk structures.
 
-Goal: a wrong setting is named with its file, line and key, by check-config and by hikaed alike; sites
-that disagree refuse each other and say so; `dump` shows every structure and names its damage by the
-right id, without touching it; a daemon that is not there is told with what to do.
+Goal: a wrong setting is named with its file, line and key, by check-config and by hikaed alike;
+sites that disagree refuse each other and say so; `dump` shows every structure and names its damage
+by the right id, without touching it; a daemon that is not there is told with what to do.
 """
 import json
 import pathlib
@@ -23,7 +23,8 @@ WRONG = [
     ('group', r'mode = "sync";', '', 'HKE1003E', 'mode'),
     ('group', r'contact-timeout-ms = \d+', 'contact-timeout-ms = "soon"', 'HKE1004E',
      'contact-timeout-ms'),
-    ('group', r'contact-timeout-ms = \d+', 'contact-timeout-ms = 1', 'HKE1005E', 'contact-timeout-ms'),
+    ('group', r'contact-timeout-ms = \d+', 'contact-timeout-ms = 1', 'HKE1005E',
+     'contact-timeout-ms'),
     ('group', r'lab-unencrypted = true', 'lab-unencrypted = false', 'HKE1009E', 'lab-unencrypted'),
     ('group', r'name = "wal"', 'name = "data"', 'HKE1007E', 'name'),
     ('group', r'group-id = "[^"]+"', 'group-id = "42"', 'HKE1005E', 'group-id'),
@@ -38,7 +39,9 @@ WRONG = [
 
 
 def test_wrong_files(cluster_of):
-    """Each mistake: one precise line with file, line and key, the same from check-config and hikaed."""
+    """Each mistake: one precise line with file, line and key, the same from check-config and
+    hikaed.
+    """
     cluster = cluster_of(**SMALL)
     for which, old, new, name, key in WRONG:
         group, site = cluster.work / 'wrong-group.conf', cluster.work / 'wrong-site.conf'
@@ -61,12 +64,15 @@ def test_wrong_files(cluster_of):
 
 
 def test_config_differs(cluster_of):
-    """Sites that read different group.conf: refused by both, said by both, healed by the same file."""
+    """Sites that read different group.conf: refused by both, said by both, healed by the same
+    file.
+    """
     cluster = cluster_of(**SMALL)
     good = cluster.group_conf.read_text()
     cluster.start()
     cluster.primary.kill(sig=15)
-    cluster.group_conf.write_text(re.sub(r'contact-timeout-ms = \d+', 'contact-timeout-ms = 1700', good))
+    cluster.group_conf.write_text(re.sub(r'contact-timeout-ms = \d+', 'contact-timeout-ms = 1700',
+                                         good))
     cluster.primary.start()
     for site in (cluster.tokyo, cluster.osaka):
         wait_event(cluster, site, 'HKE2015E')
@@ -93,8 +99,8 @@ def test_daemon_not_there(cluster_of):
     assert cluster.primary.kill(sig=15) == 0, 'an orderly stop is no failure'
     cluster.primary.start()
     cluster.wait_status(cluster.osaka, in_sync=True)
-    second = run('ip', 'netns', 'exec', cluster.osaka.ns, tool('hikaed'), '-g', cluster.group_conf, '-s',
-                 cluster.osaka.conf, check=False, timeout=30)
+    second = run('ip', 'netns', 'exec', cluster.osaka.ns, tool('hikaed'), '-g', cluster.group_conf,
+                 '-s', cluster.osaka.conf, check=False, timeout=30)
     assert second.returncode == 1 and re.search(r'hikaed: HKE\d{4}E', second.stdout), second.stdout
     cluster.wait_status(cluster.osaka, in_sync=True)
     cluster.assert_nobody_died()
@@ -103,7 +109,8 @@ def test_daemon_not_there(cluster_of):
 def dump(path, code, *options):
     before = path.read_bytes()
     r = run(tool('hikae'), 'dump', path, '--json', *options, check=False)
-    assert r.returncode == code, f'dump {path.name}: exit {r.returncode}, expected {code}\n{r.stdout[-800:]}'
+    assert r.returncode == code, (f'dump {path.name}: exit {r.returncode}, expected {code}\n'
+                                  f'{r.stdout[-800:]}')
     assert path.read_bytes() == before
     words = run(tool('hikae'), 'dump', path, check=False)
     assert words.returncode == code
@@ -111,7 +118,8 @@ def dump(path, code, *options):
 
 
 def parsed(out):
-    return json.loads('\n'.join(line for line in out.splitlines() if not line.startswith('hikae: ')))
+    return json.loads('\n'.join(line for line in out.splitlines()
+                                if not line.startswith('hikae: ')))
 
 
 def damaged(path, to, at=None, data=b'', cut=None):
@@ -141,7 +149,8 @@ def test_dump_metadata(stopped):
         d = parsed(dump(path, 0))
         s = d['super']
         assert d['structure'] == 'superblocks' and s['role'] == role and s['group'] == 'core'
-        assert [v['name'] for v in s['volumes']] == ['data', 'wal'] and s['history'][0]['ordinal'] == 1
+        assert ([v['name'] for v in s['volumes']] == ['data', 'wal']
+                and s['history'][0]['ordinal'] == 1)
         if role == 'standby':
             assert s['freeze_name'] == 'n1' and 'frozen' in s['flags']
         newest = (s['sequence'] & 1) * 16384
@@ -179,7 +188,8 @@ def test_dump_segment(stopped):
     inside = at + 4096 + batch['first_lsn'] % 4096 + 2000
     out = dump(damaged(path, to, inside, b'\xa5\x5a\xa5'), 2)
     assert 'HKE7024E' in out and parsed(out)['end_lsn'] == batch['first_lsn']
-    assert 'HKE7024E' in dump(damaged(path, to, last + 4096 + batch['first_lsn'] % 64, b'\xa5' * 4096), 2)
+    assert 'HKE7024E' in dump(damaged(path, to, last + 4096 + batch['first_lsn'] % 64,
+                                      b'\xa5' * 4096), 2)
     assert 'HKE7024E' in dump(damaged(path, to, at + 60, b'\xa5'), 2)
     assert 'HKE7023E' in dump(damaged(path, to, 8, b'\x09'), 2)
     assert 'HKE7024E' in dump(damaged(path, to, 40, b'\x99\x88'), 2)
@@ -205,7 +215,9 @@ def test_dump_ring(stopped):
 
 
 def test_strangers_and_local_garbage(cluster_of):
-    """The local socket and a foreign address: counted in status, named in events, nothing harmed."""
+    """The local socket and a foreign address: counted in status, named in events, nothing
+    harmed.
+    """
     cluster = cluster_of(**SMALL).start()
     path = f'{cluster.work}/osaka.sock'
     kinds = {'oversized': struct.pack('<I', 1 << 30) + b'z' * 64,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A frozen image is the log's prefix at its mark, exactly, while replication goes on (I14).
 
-Method: under load, freeze; restore the image through the product; compare it byte for byte with what
-hk-replay builds up to the mark, and judge it by the client's record: it contains everything that was
-acknowledged before the verb began and nothing that was submitted after it had ended.
+Method: under load, freeze; restore the image through the product; compare it byte for byte with
+what hk-replay builds up to the mark, and judge it by the client's record: it contains everything
+that was acknowledged before the verb began and nothing that was submitted after it had ended.
 """
 import json
 

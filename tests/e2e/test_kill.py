@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """kill -9 of everything, at random moments, under load, in all three modes.
 
-Goal: whatever dies, nothing that was promised is lost and the order of writes is kept, across volumes.
-Method: a client with a full queue writes to both volumes; one process (or the whole primary site) is
-killed with SIGKILL at a random moment; hk-replay rebuilds the standby's image from its journal and
-hk-check judges it by the client's record alone:
+Goal: whatever dies, nothing that was promised is lost and the order of writes is kept, across
+volumes.
+Method: a client with a full queue writes to both volumes; one process (or the whole primary site)
+is killed with SIGKILL at a random moment; hk-replay rebuilds the standby's image from its journal
+and hk-check judges it by the client's record alone:
 
   sync      every write acknowledged before the kill was judged is in the image (and order)
   semisync  the same if the standby lived: what it had in memory it must still have; else order only
   async     order only: some prefix of the log
 
-Every round says how many operations were in flight at the kill; at least 80 % of the rounds must have
-had some. Each mode ends with the loss of the primary site and a promotion, after which replicas,
-journal and origins are judged.
+Every round says how many operations were in flight at the kill; at least 80 % of the rounds must
+have had some. Each mode ends with the loss of the primary site and a promotion, after which
+replicas, journal and origins are judged.
 """
 import time
 

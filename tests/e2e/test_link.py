@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The line between the sites misbehaves.
 
-Goal: a bad line costs time, never data (I15); the client sees no error (I9); what is said about loss is
-never better than the truth (I18). Method: cut and heal the line, swallow everything silently, and let
-the link's own seeded impairment lose, duplicate, reorder and corrupt frames, all under load; then judge
-the standby by hk-replay and hk-check.
+Goal: a bad line costs time, never data (I15); the client sees no error (I9); what is said about
+loss is never better than the truth (I18). Method: cut and heal the line, swallow everything
+silently, and let the link's own seeded impairment lose, duplicate, reorder and corrupt frames, all
+under load; then judge the standby by hk-replay and hk-check.
 """
 import time
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The capture side alone: the NBD plugin without any replicator, killed again and again.
 
-Goal: the device itself keeps its word (I5, I7): what it acknowledged is on the origin after kill -9,
-reads after a restart are legal, and what was published but not written is redone before anything is
-read. Method: mode async without hikaed; the client's record judges the origins, atomically.
+Goal: the device itself keeps its word (I5, I7): what it acknowledged is on the origin after
+kill -9, reads after a restart are legal, and what was published but not written is redone before
+anything is read. Method: mode async without hikaed; the client's record judges the origins,
+atomically.
 """
 import time
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's verbs, as the person at three in the morning uses them.
 
-Goal: every sentence on a screen is true at the moment it is shown, every refusal has its id and exit
-code, and no verb does more than it says. Method: real daemons in two namespaces, small volumes; the
-line is cut by a black hole (nobody is told), sites are killed; what the product says is compared with
-what was done to it.
+Goal: every sentence on a screen is true at the moment it is shown, every refusal has its id and
+exit code, and no verb does more than it says. Method: real daemons in two namespaces, small
+volumes; the line is cut by a black hole (nobody is told), sites are killed; what the product says
+is compared with what was done to it.
 """
 import json
 import os
@@ -24,8 +24,8 @@ STATUS_KEYS = {
     'on_link_loss', 'session', 'epoch_id', 'loss_class', 'last_refusal', 'freeze_name', 'in_sync',
     'ready', 'contact', 'lose_known', 'promoted', 'capture_attached', 'config_equal', 'frozen',
     'take_over_known', 'epoch', 'session_id', 'produced', 'sent', 'acked', 'durable', 'applied',
-    'ceiling', 'lose_bytes', 'lose_ns', 'take_over_bytes', 'take_over_ns', 'state_since_ns', 'now_ns',
-    'contact_age_ns', 'contact_real_ns', 'contact_timeout_ns', 'ring_used', 'ring_total',
+    'ceiling', 'lose_bytes', 'lose_ns', 'take_over_bytes', 'take_over_ns', 'state_since_ns',
+    'now_ns', 'contact_age_ns', 'contact_real_ns', 'contact_timeout_ns', 'ring_used', 'ring_total',
     'journal_used', 'journal_total', 'journal_held', 'waiting', 'held', 'writes', 'bytes',
     'uncaptured', 'origin_errors', 'freeze_lsn', 'freeze_time_ns', 'bad_record', 'out_of_window',
     'other_session', 'control_bad', 'alarms', 'paths', 'volumes', 'flags', 'cause', 'next', 'do',
@@ -93,14 +93,17 @@ def test_status_screen(cluster_of, stamper_of):
     s = cluster.status(cluster.osaka)
     assert s['journal_held'] >= s['journal_used'] and s['journal_held'] > 0
     assert re.search(r'LINKS +a up  rtt [\d.]+ (ms|us)', screen(cluster, cluster.tokyo))
-    assert re.search(r' durable +\S+ +\S+ \w+ +\d+\.\d{3} +- +- +\d+\.\d', screen(cluster, cluster.tokyo))
+    assert re.search(r' durable +\S+ +\S+ \w+ +\d+\.\d{3} +- +- +\d+\.\d',
+                     screen(cluster, cluster.tokyo))
 
     cluster.black_hole()
     s = cluster.wait_status(cluster.osaka, state='no-contact', in_sync=False)
     assert not s['lose_known'] and 0 < s['contact_lost_ns'] < s['now_ns']
     out = screen(cluster, cluster.osaka)
-    assert re.match(r'core  NOT IN SYNC  no contact since \d\d-\d\d \d\d:\d\d:\d\d \(\d+ s\)', out), out
-    assert re.search(r'LOSE NOW UNKNOWN: in sync until \d\d:\d\d:\d\d\.\d{3}, tokyo may have continued',
+    assert re.match(r'core  NOT IN SYNC  no contact since \d\d-\d\d \d\d:\d\d:\d\d \(\d+ s\)',
+                    out), out
+    assert re.search(r'LOSE NOW UNKNOWN: in sync until \d\d:\d\d:\d\d\.\d{3}, '
+                     r'tokyo may have continued',
                      out), out
     assert 'CAUSE     HKE2041E' in out and '`hikae failover core`' in out and '0, proven' in out
     assert re.search(r'produced as tokyo told [\d.]+ (ms|s) ago', out), out
@@ -119,9 +122,9 @@ def test_status_screen(cluster_of, stamper_of):
 
 def test_watch(cluster_of):
     cluster = cluster_of(**SMALL).start()
-    child = subprocess.Popen([tool('hikae'), 'status', '--watch', '--group', str(cluster.group_conf),
-                              '--site', str(cluster.tokyo.conf)], stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, preexec_fn=die_with_parent)
+    child = subprocess.Popen([tool('hikae'), 'status', '--watch', '--group',
+                              str(cluster.group_conf), '--site', str(cluster.tokyo.conf)],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=die_with_parent)
     try:
         verdicts = 0
         for line in child.stdout:
@@ -174,8 +177,8 @@ def test_events(cluster_of):
     before = events(cluster, cluster.osaka)
     follow = subprocess.Popen([tool('hikae'), 'events', '--follow', '--json', '--since',
                                str(before[-1]['number'] + 1), '--group', str(cluster.group_conf),
-                               '--site', str(cluster.osaka.conf)], stdout=subprocess.PIPE, text=True,
-                              preexec_fn=die_with_parent)
+                               '--site', str(cluster.osaka.conf)], stdout=subprocess.PIPE,
+                              text=True, preexec_fn=die_with_parent)
     try:
         ask(cluster, cluster.osaka, 'freeze', 'two', '--change', 'CHG-79')
         line = json.loads(follow.stdout.readline())
@@ -192,7 +195,8 @@ def test_events(cluster_of):
     assert after[:len(before)] == before, 'the past does not change'
     assert [e['number'] for e in after] == list(range(1, len(after) + 1))
     assert events(cluster, cluster.osaka, '--since', '3')[0]['number'] == 3
-    keys = {'schema', 'number', 'time_ns', 'id', 'group', 'epoch', 'lsn', 'operation', 'change', 'text'}
+    keys = {'schema', 'number', 'time_ns', 'id', 'group', 'epoch', 'lsn', 'operation', 'change',
+            'text'}
     assert all(set(e) == keys for e in after)
     # More than memory holds: written as earlier lives would have, read back from the file.
     cluster.standby.kill()
@@ -218,7 +222,9 @@ def lose_primary(cluster, stamper=None):
 
 
 def test_failover_asks_first(cluster_of, stamper_of):
-    """In contact: approval. A plan binds. Lost under block: 0, proven. A second time: nothing new."""
+    """In contact: approval. A plan binds. Lost under block: 0, proven. A second time: nothing
+    new.
+    """
     cluster = cluster_of(mode='sync', policy='block', **SMALL).start()
     stamper = stamper_of(cluster.uris(), rate=200)
     stamper.wait_progress()
@@ -228,11 +234,13 @@ def test_failover_asks_first(cluster_of, stamper_of):
     assert 'IN CONTACT' in plan['effects'] and 'no fence command' in plan['effects']
     stamper.rate(20)
     lose_primary(cluster, stamper)
-    assert 'HKE1020E' in ask(cluster, cluster.osaka, 'failover', '--plan-id', plan['plan_id'], code=2)
+    assert 'HKE1020E' in ask(cluster, cluster.osaka, 'failover', '--plan-id', plan['plan_id'],
+                             code=2)
     assert not cluster.status(cluster.osaka)['promoted']
     plan = ask_json(cluster, cluster.osaka, 'failover', '--plan')
     assert 'loss: 0, proven' in plan['effects'] and 'IN CONTACT' not in plan['effects']
-    done = ask_json(cluster, cluster.osaka, 'failover', '--plan-id', plan['plan_id'], '--change', 'CHG-1')
+    done = ask_json(cluster, cluster.osaka, 'failover', '--plan-id', plan['plan_id'],
+                    '--change', 'CHG-1')
     assert done['loss_class'] == '0, proven' and done['state'] == 'promoted' and not done['already']
     assert done['position_epoch'] == 1 and done['fenced_before_ns'] == 0
     again = ask_json(cluster, cluster.osaka, 'failover')
@@ -265,7 +273,8 @@ def test_old_primary_returns(cluster_of, stamper_of):
     out = screen(cluster, cluster.osaka)
     assert 'HKE2019E the old primary tokyo came back and was refused' in out, out
     tries = cluster.status(cluster.tokyo)['now_ns']
-    wait_until('some more attempts', lambda: cluster.status(cluster.tokyo)['now_ns'] > tries + 2e9, 20)
+    wait_until('some more attempts',
+               lambda: cluster.status(cluster.tokyo)['now_ns'] > tries + 2e9, 20)
     for site in (cluster.tokyo, cluster.osaka):
         assert sum(e['id'] == 'HKE2019E' for e in events(cluster, site)) == 1
 
@@ -324,7 +333,9 @@ def with_fence(cluster, command):
 
 @pytest.mark.parametrize('fence', ['none', 'ok', 'late', 'fails'])
 def test_failover_states_no_more_than_proven(cluster_of, stamper_of, fence):
-    """continue: without a fence unknown since t0; with one in time 0 if it held; a failing one asks."""
+    """continue: without a fence unknown since t0; with one in time 0 if it held; a failing one
+    asks.
+    """
     cluster = cluster_of(mode='sync', policy='continue',
                          contact_timeout_ms=20000 if fence in ('none', 'ok') else 1500, **SMALL)
     if fence != 'none':
@@ -358,7 +369,8 @@ def test_failover_states_no_more_than_proven(cluster_of, stamper_of, fence):
     if fence == 'ok':
         assert done['loss_class'] == '0 if the primary was fenced before t0+T'
         assert done['fenced_before_ns'] == done['t0_ns'] + 20000 * 1000000
-        assert re.search(r'0 if the primary was fenced before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}', out)
+        assert re.search(r'0 if the primary was fenced before '
+                         r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}', out)
         assert wait_event(cluster, cluster.osaka, 'HKE6007I')['change'] == 'CHG-5'
         assert (cluster.work / 'fenced').read_text() == 'x\n', 'once, not again for the second verb'
     else:
@@ -369,17 +381,21 @@ def test_failover_states_no_more_than_proven(cluster_of, stamper_of, fence):
 
 
 def test_promotion_survives_kill(cluster_of):
-    """Killed between the durable epoch and the end: it finishes by itself, and the verb is idempotent."""
-    cluster = cluster_of(mode='sync', policy='block', data_mib=16, wal_mib=8, journal_mib=768).start()
+    """Killed between the durable epoch and the end: it finishes by itself, and the verb is
+    idempotent.
+    """
+    cluster = cluster_of(mode='sync', policy='block', data_mib=16, wal_mib=8,
+                         journal_mib=768).start()
     ask(cluster, cluster.tokyo, 'freeze', 'hold')
     write_some(cluster, mib=192)
     lose_primary(cluster)
     s = cluster.status(cluster.osaka)
     assert s['durable'] - s['applied'] > 150 * MIB
-    verb = subprocess.Popen([tool('hikae'), 'failover', '--group', str(cluster.group_conf), '--site',
-                             str(cluster.osaka.conf)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, preexec_fn=die_with_parent)
-    wait_until('the promotion beginning', lambda: 'HKE6001I' in cluster.standby.tail(5), 20, pause=0.002)
+    verb = subprocess.Popen([tool('hikae'), 'failover', '--group', str(cluster.group_conf),
+                             '--site', str(cluster.osaka.conf)], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, preexec_fn=die_with_parent)
+    wait_until('the promotion beginning', lambda: 'HKE6001I' in cluster.standby.tail(5), 20,
+               pause=0.002)
     cluster.standby.kill()
     out = verb.communicate(timeout=20)[0]
     inside = 'HKE6002I' not in cluster.standby.tail(5)
@@ -399,7 +415,8 @@ def test_promotion_survives_kill(cluster_of):
 def start_restore(cluster, name, to):
     """A restore that is stopped in its middle."""
     child = subprocess.Popen([tool('hikae'), 'restore', name, '--volume', 'data', '--to', str(to),
-                              '--group', str(cluster.group_conf), '--site', str(cluster.osaka.conf)],
+                              '--group', str(cluster.group_conf), '--site',
+                              str(cluster.osaka.conf)],
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                              preexec_fn=die_with_parent)
     wait_until('the restore beginning', to.exists, 20, pause=0.001)
@@ -444,8 +461,8 @@ def test_freeze_refusals_and_forwarding(cluster_of):
         r = ask_json(cluster, cluster.osaka, 'restore', 'n1', '--volume', volume, '--to', str(to))
         assert r['mark_end'] == first['mark_end'] and len(r['xxh3_128']) == 32
         restored.append(to)
-        assert 'HKE5016E' in ask(cluster, cluster.osaka, 'restore', 'n1', '--volume', volume, '--to',
-                                 str(to), code=1), 'an existing file is never overwritten'
+        assert 'HKE5016E' in ask(cluster, cluster.osaka, 'restore', 'n1', '--volume', volume,
+                                 '--to', str(to), code=1), 'an existing file is never overwritten'
     cluster.replay('--to-mark n1', compare=restored, name='n1')
     nowhere = cluster.work / 'nowhere'
     assert 'HKE5012E' in ask(cluster, cluster.osaka, 'restore', 'n1', '--volume', 'nix', '--to',
