@@ -124,7 +124,8 @@ def test_watch(cluster_of):
     cluster = cluster_of(**SMALL).start()
     child = subprocess.Popen([tool('hikae'), 'status', '--watch', '--group',
                               str(cluster.group_conf), '--site', str(cluster.tokyo.conf)],
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=die_with_parent)
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             preexec_fn=die_with_parent)
     try:
         verdicts = 0
         for line in child.stdout:
