@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks run on: two network namespaces, a pair of hikaed, NBD servers, fio, hk-gen.
 
-Everything started here is in `Rig.processes`, killed by its own pid when the rig closes, and dies with
-this process in any case. Namespaces and shared memory are removed. No wait is without a bound.
+Everything started here is in `Rig.processes`, killed by its own pid when the rig closes, and dies
+with this process in any case. Namespaces and shared memory are removed. No wait is unbounded.
 """
 import contextlib
 import ctypes
@@ -69,7 +69,7 @@ def cpu_of(pid):
 
 @contextlib.contextmanager
 def priority():
-    """Whatever else runs on the machine disturbs less: nice, for the session's scheduling group too."""
+    """Whatever else runs here disturbs less: nice, for the session's scheduling group too."""
     group = pathlib.Path('/proc/self/autogroup')
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
@@ -216,7 +216,8 @@ class Group:
         self.group_conf = self.dir / 'group.conf'
         self.conf = [self.dir / f'{s}.conf' for s in self.sites]
         self.ring = f'/dev/shm/hikae-bench-{rig.tag}-{name}.ring'
-        self.images = [f'/dev/shm/hikae-bench-{rig.tag}-{name}.img', self.dir / 'osaka' / 'data.img']
+        self.images = [f'/dev/shm/hikae-bench-{rig.tag}-{name}.img',
+                       self.dir / 'osaka' / 'data.img']
         rig.in_memory += [self.ring, self.images[0]]
         self.capture = self.dir / 'capture.sock'
         # A DPDK port has an address of its own beside the kernel's.
@@ -284,8 +285,8 @@ class Group:
         return nbd
 
     def gen(self, seconds, threads, size, warmup=0.5):
-        out = run('ip', 'netns', 'exec', self.rig.netns[0], self.rig.build.tool('hk-gen'), '--group',
-                  self.group_conf, '--site', self.conf[0], '--threads', threads, '--bytes', size,
+        out = run('ip', 'netns', 'exec', self.rig.netns[0], self.rig.build.tool('hk-gen'),
+                  '--group', self.group_conf, '--site', self.conf[0], '--threads', threads, '--bytes', size,
                   '--seconds', seconds, '--warmup', warmup, timeout=seconds + 75)
         self.rig.check_alive()
         return json.loads(out)

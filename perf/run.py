@@ -4,13 +4,13 @@
 
 usage: run.py [NAME...] [--build DIR] [--record] [--runs N] [--verbose]
 
-  capture    IOPS of 4 KiB random writes by fio through nbdkit with the Hikae plugin, beside the same
-             nbdkit with its own `file` plugin over the same file ("capture off").
-             null: a replicator that only releases; full: both daemons, mode async, DPDK on af_packet
-  pipeline   Gbit/s from the ring to durable at the standby, writes of 128 KiB, mode async, beside the
-             series limit: cores / sum of CPU seconds per byte of the stages alone, or the disk
-  sync       p50 of one writer's 4 KiB writes in mode sync, beside round trip + standby's flush + what
-             the same write costs in mode async; rtt2 and rtt10 need a longer line: not there yet
+  capture    IOPS of 4 KiB random writes by fio through nbdkit with the Hikae plugin, beside nbdkit
+             with its own `file` plugin over the same file ("capture off"). null: a replicator that
+             only releases; full: both daemons, mode async, DPDK on af_packet
+  pipeline   Gbit/s from the ring to durable at the standby, writes of 128 KiB, mode async, beside
+             the series limit: cores / sum of CPU seconds per byte of the stages alone, or the disk
+  sync       p50 of one writer's 4 KiB writes in mode sync, beside round trip + standby's flush +
+             what the same write costs in mode async; rtt2 and rtt10 need a longer line: not there
 
 ratio is value/ref or ref/value, whichever is larger when Hikae is better; spread is (max - min) /
 median of the ratio. `others` is how many cores were busy with something else meanwhile: a figure
@@ -133,7 +133,7 @@ def stages(rig, backend, megabytes=128):
 
 
 def disk_gbit(rig):
-    """The journal's disk alone: durable 1 MiB writes, four at a time, over blocks already written."""
+    """The journal's disk alone: durable 1 MiB writes, four at a time, over written blocks."""
     out = run('fio', '--name=d', f'--filename={rig.work}/disk.test', '--size=256m', '--rw=write',
               '--bs=1m', '--ioengine=io_uring', '--iodepth=4', '--direct=1', '--sync=dsync',
               '--overwrite=1', '--time_based', '--runtime=700ms', '--output-format=json')
