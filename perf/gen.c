@@ -28,6 +28,7 @@
 enum { THREADS_MAX = 64, SAMPLES_MAX = 1 << 20 };
 
 /* The engine says things through nbdkit; here they go to standard error. */
+void nbdkit_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void nbdkit_error(const char *fmt, ...)
 {
     va_list ap;
