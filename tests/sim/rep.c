@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The primary's replicator: hk_group in the primary's role, a reader of the ring, the data link, the
- * control connection and the messages to the capture process. Carries events in and actions out.
+ * The primary's replicator: hk_group in the role of a primary, a reader of the ring, the data link,
+ * the control connection and the messages to the capture process. Events in, actions out.
  */
 #include <errno.h>
 #include <string.h>
