@@ -286,8 +286,9 @@ class Group:
 
     def gen(self, seconds, threads, size, warmup=0.5):
         out = run('ip', 'netns', 'exec', self.rig.netns[0], self.rig.build.tool('hk-gen'),
-                  '--group', self.group_conf, '--site', self.conf[0], '--threads', threads, '--bytes', size,
-                  '--seconds', seconds, '--warmup', warmup, timeout=seconds + 75)
+                  '--group', self.group_conf, '--site', self.conf[0], '--threads', threads,
+                  '--bytes', size, '--seconds', seconds, '--warmup', warmup,
+                  timeout=seconds + 75)
         self.rig.check_alive()
         return json.loads(out)
 
