@@ -33,10 +33,10 @@ PARTS = [
     ('build', 130, 420, 'gcc, warnings are errors'),
     ('unit', 250, 690, 'unit tests, gcc, ASan and UBSan'),
     ('clang', 80, 300, 'clang, warnings are errors'),
-    ('tsan', 130, 400, 'threaded unit tests under TSan'),
+    ('tsan', 0, 400, 'threaded unit tests under TSan'),
     ('sim', 75, 660, 'simulator'),
     ('fuzz', 30, 180, 'fuzz corpora replayed, ASan and UBSan'),
-    ('e2e', 170, 1300, 'real daemons'),
+    ('e2e', 300, 1300, 'real daemons'),
     ('demo', 0, 420, 'the demo'),
 ]
 LIMIT_S = {'quick': 15 * 60, 'full': 75 * 60}
