@@ -222,7 +222,7 @@ struct sim_client {
 
 /* ---- link.c ---- */
 struct sim_frame {
-    struct sim_frame *next;
+    struct sim_frame *next, *all_next;
     bool bad;
     uint8_t path;
     uint32_t len;
