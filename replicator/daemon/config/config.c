@@ -286,12 +286,31 @@ static void read_sites(struct reader *r, config_setting_t *root, struct hk_group
 }
 
 /*
- * Over the meaning, not the text. The struct came zeroed from calloc and is filled field by field,
- * so padding and the tails of strings are zero at both sites.
+ * Over the meaning, not the text, and over a text of its own, not a structure's layout: two releases
+ * must agree on it. Its form is part of the handshake (proto/SPEC.md, control messages).
  */
 static uint64_t meaning_hash(const struct hk_group_conf *g)
 {
-    return hk_xxh64(g, sizeof(*g), 1);
+    char text[32768], id[HK_UUID_TEXT];
+    size_t n = 0, room = sizeof(text);
+    uint32_t i, k;
+
+    hk_uuid_format(&g->id, id);
+    n += (size_t)snprintf(text, room, "1|%s|%s|%d|%d|%llu|%llu|%d", g->name, id, (int)g->mode,
+                          (int)g->on_link_loss, (unsigned long long)g->contact_timeout_ns,
+                          (unsigned long long)g->pace_bound_ns, g->lab_unencrypted);
+    for (i = 0; i < g->volume_count; i++)
+        n += (size_t)snprintf(text + n, room - n, "|v:%s:%llu", g->volume[i].name,
+                              (unsigned long long)g->volume[i].bytes);
+    for (i = 0; i < g->site_count; i++) {
+        hk_uuid_format(&g->site[i].id, id);
+        n += (size_t)snprintf(text + n, room - n, "|s:%s:%s:%s", g->site[i].name, id,
+                              g->site[i].control);
+        for (k = 0; k < g->site[i].path_count; k++)
+            n += (size_t)snprintf(text + n, room - n, ":%s", g->site[i].path[k]);
+    }
+    HK_ASSERT(n < room); /* 64 volumes and two sites need less than 8 KiB */
+    return hk_xxh64(text, n, 1);
 }
 
 enum { CONFIG_FILE_MAX = 1 << 20, CONFIG_VERSION = 1 };
