@@ -286,8 +286,8 @@ static void read_sites(struct reader *r, config_setting_t *root, struct hk_group
 }
 
 /*
- * Over the meaning, not the text, and over a text of its own, not a structure's layout: two releases
- * must agree on it. Its form is part of the handshake (proto/SPEC.md, control messages).
+ * Over the meaning, not the text, and over a text of its own, not a structure's layout: two
+ * releases must agree on it. Its form is part of the handshake (proto/SPEC.md, control messages).
  */
 static uint64_t meaning_hash(const struct hk_group_conf *g)
 {
