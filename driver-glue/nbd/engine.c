@@ -249,27 +249,8 @@ static int origin_io(struct hk_engine *e, const struct hk_op *op, const void *da
 {
     const struct hk_origin *o = &e->origin[op->volume];
     const void *from = op->payload ? op->payload : data;
-    bool fua = op->flags & HK_REC_FUA;
 
-    switch ((enum hk_record_type)op->type) {
-    case HK_REC_WRITE: return hk_origin_write(o, from, op->length, op->offset, fua);
-    case HK_REC_ZEROES: return hk_origin_zero(o, op->length, op->offset, false, fua);
-    case HK_REC_DISCARD: return hk_origin_zero(o, op->length, op->offset, true, fua);
-    case HK_REC_FLUSH: return hk_origin_flush(o);
-    case HK_REC_MARK:
-    case HK_REC_GAP:
-    case HK_REC_VOID:
-    case HK_REC_RESYNC_BEGIN:
-    case HK_REC_BLOCK:
-    case HK_REC_BAD_RANGE:
-    case HK_REC_RESYNC_END:
-    case HK_REC_MODE:
-    case HK_REC_JOIN:
-    case HK_REC_LEAVE:
-    case HK_REC_RESIZE: break;
-    }
-    HK_ASSERT(!"no origin operation of this type");
-    return -EINVAL;
+    return hk_origin_record(o, op->type, from, op->length, op->offset, op->flags & HK_REC_FUA);
 }
 
 /* One step of a request that is the caller's to do; called and returns with the lock held. */

@@ -282,28 +282,9 @@ fail:
 static int redo_one(const struct hk_engine *e, const struct hk_redo *redo)
 {
     const struct hk_record *r = &redo->record;
-    const struct hk_origin *o = &e->origin[r->volume];
-    bool fua = r->flags & HK_REC_FUA;
 
-    switch ((enum hk_record_type)r->type) {
-    case HK_REC_WRITE: return hk_origin_write(o, redo->payload, r->payload_len, r->offset, fua);
-    case HK_REC_ZEROES: return hk_origin_zero(o, r->length, r->offset, false, fua);
-    case HK_REC_DISCARD: return hk_origin_zero(o, r->length, r->offset, true, fua);
-    case HK_REC_FLUSH: return hk_origin_flush(o);
-    case HK_REC_MARK:
-    case HK_REC_GAP:
-    case HK_REC_VOID:
-    case HK_REC_RESYNC_BEGIN:
-    case HK_REC_BLOCK:
-    case HK_REC_BAD_RANGE:
-    case HK_REC_RESYNC_END:
-    case HK_REC_MODE:
-    case HK_REC_JOIN:
-    case HK_REC_LEAVE:
-    case HK_REC_RESIZE: break;
-    }
-    HK_ASSERT(!"only origin operations are redone");
-    return -EINVAL;
+    return hk_origin_record(&e->origin[r->volume], r->type, redo->payload, r->length, r->offset,
+                            r->flags & HK_REC_FUA);
 }
 
 static void redo_all(struct hk_engine *e)

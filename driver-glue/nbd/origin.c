@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "proto/base.h"
+#include "proto/record.h"
 
 enum { ZERO_BYTES = 1 << 20 };
 
@@ -153,4 +153,28 @@ int hk_origin_zero(const struct hk_origin *o, uint64_t bytes, uint64_t offset, b
 int hk_origin_flush(const struct hk_origin *o)
 {
     return fdatasync(o->fd) < 0 ? -errno : 0;
+}
+
+int hk_origin_record(const struct hk_origin *o, uint8_t type, const void *data, uint32_t length,
+                     uint64_t offset, bool durable)
+{
+    switch ((enum hk_record_type)type) {
+    case HK_REC_WRITE: return hk_origin_write(o, data, length, offset, durable);
+    case HK_REC_ZEROES: return hk_origin_zero(o, length, offset, false, durable);
+    case HK_REC_DISCARD: return hk_origin_zero(o, length, offset, true, durable);
+    case HK_REC_FLUSH: return hk_origin_flush(o);
+    case HK_REC_MARK:
+    case HK_REC_GAP:
+    case HK_REC_VOID:
+    case HK_REC_RESYNC_BEGIN:
+    case HK_REC_BLOCK:
+    case HK_REC_BAD_RANGE:
+    case HK_REC_RESYNC_END:
+    case HK_REC_MODE:
+    case HK_REC_JOIN:
+    case HK_REC_LEAVE:
+    case HK_REC_RESIZE: break;
+    }
+    HK_ASSERT(!"no origin operation of this type");
+    return -EINVAL;
 }

@@ -28,5 +28,9 @@ int hk_origin_write(const struct hk_origin *o, const void *data, size_t bytes, u
 int hk_origin_zero(const struct hk_origin *o, uint64_t bytes, uint64_t offset, bool unmap,
                    bool durable);
 int hk_origin_flush(const struct hk_origin *o);
+/* One record's operation (enum hk_record_type: write, zeroes, discard, flush), first time or
+ * redone; any other type is our bug. `data` is only looked at for a write. */
+int hk_origin_record(const struct hk_origin *o, uint8_t type, const void *data, uint32_t length,
+                     uint64_t offset, bool durable);
 
 #endif
