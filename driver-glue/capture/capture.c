@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The steps of an op through capture, and what an earlier life of the producer left to do. */
 #include "driver-glue/capture/internal.h"
+#include "proto/at.h"
 #include "proto/bug.h"
 
 #include <errno.h>
@@ -113,6 +114,7 @@ static void init_producer(struct hk_capture *c, const struct hk_epoch *epoch)
     p->prev_bytes = c->prev_bytes;
     p->super_sequence = c->super.sequence;
     p->epoch_id = epoch->id;
+    HK_AT(taken_over);
     __atomic_store_n(&p->epoch_ordinal, epoch->ordinal, __ATOMIC_RELEASE);
 }
 
@@ -353,6 +355,8 @@ enum hk_step hk_capture_copied(struct hk_capture *c, struct hk_op *op)
     HK_ASSERT(op->stage == HK_OP_COPYING && op->captured);
     HK_ASSERT(c->slots[op->slot & c->slot_mask].lsn == op->lsn.v);
     op->stage = HK_OP_SUBMITTED;
+    if (HK_BUG(done_early))
+        hk_capture_mark_done(c, op->slot);
     hk_capture_advance_published(c);
     return HK_SUBMIT;
 }

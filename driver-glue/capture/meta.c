@@ -5,6 +5,7 @@
  * one succeeds nothing is believed that any of them would contradict.
  */
 #include "driver-glue/capture/internal.h"
+#include "proto/at.h"
 #include "proto/bug.h"
 
 #include <errno.h>
@@ -83,6 +84,7 @@ void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now 
         c->super = c->issued;
         /* Before anything relies on it. */
         hk_ring_store_relaxed(&c->producer->super_sequence, c->super.sequence);
+        HK_AT(meta_known);
         c->issued_or = 0;
         c->issued_and = ~0u;
         c->meta_failed_since_ns = 0;

@@ -5,6 +5,7 @@
  * (I9), and none ever becomes an I/O error.
  */
 #include "driver-glue/capture/internal.h"
+#include "proto/at.h"
 #include "proto/bug.h"
 
 #include <errno.h>
@@ -282,8 +283,10 @@ static void take_watermarks(struct hk_capture *c, uint64_t released, uint64_t ac
         c->hold_stall_ns = now->mono_ns;
     /* In this order: a successor demands durable ≤ acked. */
     hk_ring_store_release(&c->producer->acked, c->acked);
+    HK_AT(acking);
     hk_ring_store_release(&c->producer->durable, c->durable);
     hk_ring_store_release(&c->producer->released, c->released);
+    HK_AT(acked);
 }
 
 int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn released,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The ring's bytes: format, check, reserve, publish, free, and what a new producer finds. */
 #include "driver-glue/capture/internal.h"
+#include "proto/at.h"
 #include "proto/bug.h"
 #include "proto/hash.h"
 
@@ -36,32 +37,6 @@ int hk_ring_format(void *ring, uint64_t total_bytes, uint32_t slot_count, uint64
     h->hash = hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0);
     HK_ASSERT(h->payload_offset + payload_bytes == total_bytes);
     return 0;
-}
-
-/* Everything the header says follows from two sizes; anything else is not one of our rings. */
-static bool header_ok(const struct hk_ring_header *h, uint64_t mapped_bytes)
-{
-    uint64_t sides_offset, payload_offset;
-
-    if (mapped_bytes < 2 * HK_PAGE_BYTES || h->magic != HK_RING_MAGIC ||
-        h->version != HK_RING_VERSION)
-        return false;
-    if (h->hash != hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0))
-        return false;
-    if (h->slot_count < HK_RING_SLOTS_MIN || h->slot_count > HK_RING_SLOTS_MAX ||
-        (h->slot_count & (h->slot_count - 1)) != 0)
-        return false;
-    if (h->payload_bytes < HK_RING_PAYLOAD_MIN || h->payload_bytes % HK_PAGE_BYTES != 0 ||
-        h->payload_bytes > mapped_bytes)
-        return false;
-    sides_offset = 2 * HK_PAGE_BYTES +
-                   hk_round_up((uint64_t)h->slot_count * sizeof(struct hk_record), HK_PAGE_BYTES);
-    payload_offset =
-        sides_offset +
-        hk_round_up((uint64_t)h->slot_count * sizeof(struct hk_ring_side), HK_PAGE_BYTES);
-    return h->slots_offset == 2 * HK_PAGE_BYTES && h->sides_offset == sides_offset &&
-           h->payload_offset == payload_offset && h->total_bytes == mapped_bytes &&
-           h->payload_offset + h->payload_bytes == mapped_bytes;
 }
 
 /* A ring under examination: where the walk stands. */
@@ -145,7 +120,7 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
     struct walk w = {.header = h, .super = super};
     uint64_t next_lsn;
 
-    if (mapped_bytes < 2 * HK_PAGE_BYTES || !header_ok(h, mapped_bytes) || !epoch)
+    if (!hk_ring_header_ok(h, mapped_bytes) || !epoch)
         return -EUCLEAN;
     if (!hk_uuid_equal(&h->group_id, group_id) || !hk_uuid_equal(&p->epoch_id, &epoch->id) ||
         p->epoch_ordinal != epoch->ordinal)
@@ -238,6 +213,9 @@ void hk_capture_reserve(struct hk_capture *c, const struct hk_reserve *r, uint64
         c->payload_tail = c->payload_head + gap;
     c->last_time_ns = hk_max_u64(c->last_time_ns + 1, real_ns);
 
+    if (HK_BUG(head_first))
+        hk_ring_store_release(&c->producer->head, index + 1);
+    HK_AT(reserving);
     side->lsn = c->next_lsn;
     side->payload_pos = c->payload_head + gap;
     __atomic_store_n(&side->done, 0, __ATOMIC_RELAXED);
@@ -263,9 +241,11 @@ void hk_capture_reserve(struct hk_capture *c, const struct hk_reserve *r, uint64
     c->prev_bytes = bytes;
     c->next_lsn = ret->end;
     c->head = index + 1;
+    HK_AT(described);
     /* The commit point: from here on the record exists, if only as a void one. Pairs with whoever
      * takes over the ring. */
     hk_ring_store_release(&c->producer->head, c->head);
+    HK_AT(reserved);
     hk_ring_store_relaxed(&c->producer->next_lsn, c->next_lsn);
     hk_ring_store_relaxed(&c->producer->payload_head, c->payload_head);
     hk_ring_store_relaxed(&c->producer->last_time_ns, c->last_time_ns);
@@ -281,15 +261,24 @@ void hk_capture_publish_slot(const struct hk_capture *c, uint64_t index, uint64_
         r.lsn = lsn;
     r.payload_hash = r.payload_len ? hk_xxh64(payload, r.payload_len, 0) : 0;
     r.header_hash = hk_record_header_hash(&r, c->epoch_seed);
+    HK_AT(hashed);
+    if (HK_BUG(lsn_first))
+        hk_ring_store_release(&slot->lsn, lsn);
     __builtin_memcpy((uint8_t *)slot + 8, (const uint8_t *)&r + 8, sizeof(r) - 8);
     /* Pairs with the reader's acquire load: who sees the LSN sees header and payload. */
-    hk_ring_store_release(&slot->lsn, lsn);
+    HK_AT(headed);
+    if (HK_BUG(lsn_relaxed))
+        hk_ring_store_relaxed(&slot->lsn, lsn);
+    else
+        hk_ring_store_release(&slot->lsn, lsn);
+    HK_AT(published);
 }
 
 void hk_capture_mark_done(struct hk_capture *c, uint64_t index)
 {
     HK_ASSERT(index >= c->tail && index < c->head);
     __atomic_store_n(&c->sides[index & c->slot_mask].done, 1, __ATOMIC_RELEASE);
+    HK_AT(done);
 }
 
 void hk_capture_advance_published(struct hk_capture *c)
@@ -329,7 +318,9 @@ void hk_capture_advance_tail(struct hk_capture *c)
     c->payload_tail =
         c->tail < c->head ? c->sides[c->tail & c->slot_mask].payload_pos : c->payload_head;
     HK_ASSERT(c->payload_tail <= c->payload_head);
+    HK_AT(freeing);
     hk_ring_store_release(&c->producer->tail, c->tail);
+    HK_AT(freed);
 }
 
 /*
@@ -345,7 +336,7 @@ static void make_void(struct hk_capture *c, uint64_t index)
     if (slot->type == HK_REC_GAP && slot->payload_len == sizeof(struct hk_gap)) {
         /* Its content follows from the history, and an epoch must open with it. */
         hk_control_gap_payload(c, side->lsn, (struct hk_gap *)(void *)payload);
-    } else {
+    } else if (!HK_BUG(void_kept)) {
         slot->type = HK_REC_VOID;
         slot->flags = 0;
         slot->volume = 0;
@@ -353,7 +344,9 @@ static void make_void(struct hk_capture *c, uint64_t index)
         slot->length = 0;
         __builtin_memset(payload, 0, slot->payload_len);
     }
+    HK_AT(voiding);
     hk_capture_publish_slot(c, index, side->lsn, payload);
+    HK_AT(voided);
     __atomic_store_n(&side->done, 1, __ATOMIC_RELEASE);
 }
 

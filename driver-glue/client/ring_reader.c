@@ -3,31 +3,9 @@
 
 #include <errno.h>
 
-#include "proto/hash.h"
+#include "proto/bug.h"
 
 static const uint8_t zero_line[HK_RECORD_ALIGN];
-
-/* Every offset follows from the two sizes; all of it lies within the mapping. */
-static bool header_ok(const struct hk_ring_header *h, uint64_t mapped_bytes)
-{
-    uint64_t slot_bytes, side_bytes;
-
-    if (mapped_bytes < 2 * HK_PAGE_BYTES || h->magic != HK_RING_MAGIC ||
-        h->version != HK_RING_VERSION)
-        return false;
-    if (h->hash != hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0))
-        return false;
-    if (h->slot_count < HK_RING_SLOTS_MIN || h->slot_count > HK_RING_SLOTS_MAX ||
-        (h->slot_count & (h->slot_count - 1)) != 0 || h->payload_bytes < HK_RING_PAYLOAD_MIN ||
-        h->payload_bytes > mapped_bytes)
-        return false;
-    slot_bytes = hk_round_up((uint64_t)h->slot_count * sizeof(struct hk_record), HK_PAGE_BYTES);
-    side_bytes = hk_round_up((uint64_t)h->slot_count * sizeof(struct hk_ring_side), HK_PAGE_BYTES);
-    return h->slots_offset == 2 * HK_PAGE_BYTES &&
-           h->sides_offset == h->slots_offset + slot_bytes &&
-           h->payload_offset == h->sides_offset + side_bytes &&
-           h->total_bytes == h->payload_offset + h->payload_bytes && h->total_bytes == mapped_bytes;
-}
 
 int hk_ring_reader_init(struct hk_ring_reader *r, const void *ring, uint64_t mapped_bytes,
                         const struct hk_uuid *group_id, const struct hk_epoch *epoch, uint64_t tail,
@@ -36,7 +14,7 @@ int hk_ring_reader_init(struct hk_ring_reader *r, const void *ring, uint64_t map
     const struct hk_ring_header *h = ring;
     const uint8_t *base = ring;
 
-    if (mapped_bytes < sizeof(*h) || !header_ok(h, mapped_bytes))
+    if (!hk_ring_header_ok(h, mapped_bytes))
         return -EUCLEAN;
     if (!hk_uuid_equal(&h->group_id, group_id))
         return -ESTALE;
@@ -81,7 +59,8 @@ int hk_ring_reader_poll(struct hk_ring_reader *r, uint32_t records_max, struct h
 
         /* Pairs with publish: who sees the LSN sees header and payload. Any other value is an older
          * record, or one still being copied: LSNs are never reused. */
-        if (hk_ring_load_acquire(&slot->lsn) != r->next_lsn)
+        if ((HK_BUG(reader_relaxed) ? hk_ring_load_relaxed(&slot->lsn)
+                                    : hk_ring_load_acquire(&slot->lsn)) != r->next_lsn)
             break;
         header = *slot;
         if (hk_record_check(&header, HK_LSN(r->next_lsn), r->epoch_ordinal, r->epoch_seed) !=

@@ -15,6 +15,8 @@
 #include "driver-glue/nbd/messages.h"
 #include "driver-glue/nbd/open.h"
 #include "driver-glue/nbd/service.h"
+#include "proto/at.h"
+#include "proto/bug.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -140,6 +142,7 @@ int hk_engine_write_meta(const struct hk_engine *e, const struct hk_capture_meta
     size_t left = HK_SUPER_BYTES;
     off_t offset = (off_t)m->offset;
 
+    HK_AT(meta_writing);
     while (left > 0) {
         ssize_t n = pwrite(e->metadata_fd, at, left, offset);
 
@@ -151,7 +154,11 @@ int hk_engine_write_meta(const struct hk_engine *e, const struct hk_capture_meta
         left -= (size_t)n;
         offset += n;
     }
-    return fdatasync(e->metadata_fd) < 0 ? -errno : 0;
+    HK_AT(meta_written);
+    if (fdatasync(e->metadata_fd) < 0)
+        return -errno;
+    HK_AT(meta_flushed);
+    return 0;
 }
 
 static void *meta_main(void *arg)
@@ -262,8 +269,12 @@ static enum hk_step do_step(struct hk_engine *e, struct request *rq, enum hk_ste
 
     if (step == HK_COPY) {
         pthread_mutex_unlock(&e->lock);
+        HK_AT(copying);
         if (rq->op.payload)
             memcpy(rq->op.payload, data, rq->op.length);
+        HK_AT(copied);
+        if (HK_BUG(submit_first) && origin_io(e, &rq->op, data) == 0)
+            HK_AT(written);
         hk_capture_publish(e->capture, &rq->op);
         wake_reader(e);
         pthread_mutex_lock(&e->lock);
@@ -271,7 +282,9 @@ static enum hk_step do_step(struct hk_engine *e, struct request *rq, enum hk_ste
     }
     HK_ASSERT(step == HK_SUBMIT);
     pthread_mutex_unlock(&e->lock);
+    HK_AT(submitting);
     rc = origin_io(e, &rq->op, data);
+    HK_AT(written);
     hk_engine_now(&now);
     pthread_mutex_lock(&e->lock);
     step = hk_capture_written(e->capture, &rq->op, rc, &now);
@@ -304,6 +317,7 @@ int hk_engine_request(struct hk_engine *e, uint16_t volume, uint8_t type, uint8_
         step = step == HK_WAIT ? wait_ready(e, &rq) : do_step(e, &rq, step, data);
     pthread_mutex_unlock(&e->lock);
     pthread_cond_destroy(&rq.cond);
+    HK_AT(completing);
     return rq.op.result;
 }
 

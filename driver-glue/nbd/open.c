@@ -18,6 +18,7 @@
 #include "driver-glue/nbd/engine.h"
 #include "driver-glue/nbd/messages.h"
 #include "driver-glue/nbd/open.h"
+#include "proto/at.h"
 #include "proto/hash.h"
 
 /*
@@ -239,10 +240,13 @@ static int make_ring(struct hk_engine *e)
     if (!rc)
         rc = hk_ring_format(e->ring, bytes, c->ring_slots, c->ring_payload_bytes, &c->group_id,
                             &e->ring_id);
+    HK_AT(ring_formatted);
     if (!rc && rename(c->ring, aside) < 0 && errno != ENOENT)
         rc = -errno;
+    HK_AT(ring_aside);
     if (!rc && rename(fresh, c->ring) < 0)
         rc = -errno;
+    HK_AT(ring_placed);
     if (!rc)
         return 0;
     nbdkit_error(HK_MSG_RING_MAKE
@@ -283,8 +287,13 @@ static int redo_one(const struct hk_engine *e, const struct hk_redo *redo)
 {
     const struct hk_record *r = &redo->record;
 
-    return hk_origin_record(&e->origin[r->volume], r->type, redo->payload, r->length, r->offset,
-                            r->flags & HK_REC_FUA);
+    int rc;
+
+    HK_AT(redoing);
+    rc = hk_origin_record(&e->origin[r->volume], r->type, redo->payload, r->length, r->offset,
+                          r->flags & HK_REC_FUA);
+    HK_AT(redone);
+    return rc;
 }
 
 static void redo_all(struct hk_engine *e)

@@ -22,6 +22,7 @@
 #ifndef HK_UAPI_RING_H
 #define HK_UAPI_RING_H
 
+#include "proto/hash.h"
 #include "proto/record.h"
 
 #define HK_RING_MAGIC 0x31474e52494b4148ull /* "HAKIRNG1" */
@@ -116,6 +117,33 @@ static inline uint64_t hk_ring_total_bytes(uint32_t slot_count, uint64_t payload
            hk_round_up((uint64_t)slot_count * sizeof(struct hk_record), HK_PAGE_BYTES) +
            hk_round_up((uint64_t)slot_count * sizeof(struct hk_ring_side), HK_PAGE_BYTES) +
            payload_bytes;
+}
+
+/*
+ * Is this the header of one of our rings, in a mapping of so many bytes? Everything it says follows
+ * from its two sizes; after a yes no offset in it leads out of the mapping.
+ */
+static inline bool hk_ring_header_ok(const struct hk_ring_header *h, uint64_t mapped_bytes)
+{
+    uint64_t slot_bytes, side_bytes;
+
+    if (mapped_bytes < 2 * HK_PAGE_BYTES || h->magic != HK_RING_MAGIC ||
+        h->version != HK_RING_VERSION)
+        return false;
+    if (h->hash != hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0))
+        return false;
+    if (h->slot_count < HK_RING_SLOTS_MIN || h->slot_count > HK_RING_SLOTS_MAX ||
+        (h->slot_count & (h->slot_count - 1)) != 0)
+        return false;
+    if (h->payload_bytes < HK_RING_PAYLOAD_MIN || h->payload_bytes % HK_PAGE_BYTES != 0 ||
+        h->payload_bytes > mapped_bytes)
+        return false;
+    slot_bytes = hk_round_up((uint64_t)h->slot_count * sizeof(struct hk_record), HK_PAGE_BYTES);
+    side_bytes = hk_round_up((uint64_t)h->slot_count * sizeof(struct hk_ring_side), HK_PAGE_BYTES);
+    return h->slots_offset == 2 * HK_PAGE_BYTES &&
+           h->sides_offset == h->slots_offset + slot_bytes &&
+           h->payload_offset == h->sides_offset + side_bytes &&
+           h->total_bytes == h->payload_offset + h->payload_bytes && h->total_bytes == mapped_bytes;
 }
 
 #endif

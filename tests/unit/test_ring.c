@@ -456,6 +456,14 @@ static void test_reader_distrusts(void **state)
     assert_int_equal(INIT(r.ring_bytes, &r.super.group_id), -EUCLEAN);
     h->payload_bytes -= 4096;
     h->hash = hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0);
+    /* A header that is right but for a payload ring that ends within a page. */
+    h->payload_bytes -= 512;
+    h->total_bytes -= 512;
+    h->hash = hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0);
+    assert_int_equal(INIT(r.ring_bytes - 512, &r.super.group_id), -EUCLEAN);
+    h->payload_bytes += 512;
+    h->total_bytes += 512;
+    h->hash = hk_xxh64(h, offsetof(struct hk_ring_header, hash), 0);
     /* A header that was changed, even with everything else in place. */
     slot[1].length ^= 512;
     assert_int_equal(INIT(r.ring_bytes, &r.super.group_id), 0);
