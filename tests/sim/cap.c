@@ -107,7 +107,7 @@ static void set_timer(struct sim *s)
 {
     uint64_t at = hk_capture_deadline_ns(s->cap.c), coarse = s->now + s->o.contact_ns / 4;
 
-    at = at == UINT64_MAX ? coarse : at - s->mono_base[0];
+    at = at == UINT64_MAX ? coarse : clk_wake_at(s, 0, at);
     if (at > coarse)
         at = coarse;
     if (at <= s->now)
@@ -591,7 +591,7 @@ void cap_power(struct sim *s)
     cap_gone(s);
     s->cap.ring_there = false;
     sim_power_cut(s, 0);
-    s->mono_base[0] = rng_below(&s->rng, NS_S) - s->now + (1ull << 40);
+    clk_reboot(s, 0, 1ull << 40);
     app_power_lost(s);
 }
 

@@ -383,9 +383,7 @@ static void check_class(struct sim *s, uint64_t position, uint32_t loss_class, u
 /* Standby's realtime as the simulator's time. */
 static uint64_t from_real(const struct sim *s, uint64_t real_ns)
 {
-    int64_t t = (int64_t)real_ns - s->real_base[1];
-
-    return t < 0 ? 0 : (uint64_t)t;
+    return clk_true_time(s, 1, real_ns);
 }
 
 void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)

@@ -28,13 +28,13 @@ static struct sim_frame *frame_take(void)
     return f;
 }
 
-static void frame_give(struct sim_frame *f)
+void link_forget(struct sim_frame *f)
 {
     f->next = free_frames;
     free_frames = f;
 }
 
-static struct sim_frame *frame_copy(const struct sim_frame *from)
+struct sim_frame *link_copy(const struct sim_frame *from)
 {
     struct sim_frame *f = frame_take(), *all_next = f->all_next;
 
@@ -49,7 +49,7 @@ void link_reset(struct sim *s)
     /* Frames under way when a run ended belong to nobody any more. */
     free_frames = NULL;
     for (struct sim_frame *f = all_frames; f; f = f->all_next)
-        frame_give(f);
+        link_forget(f);
     fifo_clear(s, &s->r2c);
     fifo_clear(s, &s->c2r);
     fifo_clear(s, &s->conn.q[0]);
@@ -88,6 +88,14 @@ static void corrupt(struct sim *s, struct sim_frame *f)
     }
 }
 
+static void truncate_frame(struct sim *s, struct sim_frame *f)
+{
+    sim_struck(s, F_TRUNCATE);
+    f->bad = true;
+    if (s->o.real_bytes && f->len)
+        f->len = (uint32_t)rng_below(&s->rng_link, f->len);
+}
+
 static void arrive(struct sim *s, uint64_t dir, void *p)
 {
     struct sim_proc *to = dir == 0 ? &s->sby.proc : &s->rep.proc;
@@ -102,11 +110,13 @@ static void arrive(struct sim *s, uint64_t dir, void *p)
         sby_frame(s, f);
     else
         rep_frame(s, f);
-    frame_give(f);
+    link_forget(f);
 }
 
 static void schedule(struct sim *s, unsigned dir, struct sim_frame *f, uint64_t at)
 {
+    if (at < s->dir[dir].clogged_until)
+        at = s->dir[dir].clogged_until;
     at += s->o.delay_ns + rng_below(&s->rng_link, s->o.jitter_ns + 1);
     if (s->faults_on && rng_ppm(&s->rng_link, s->o.ppm[F_REORDER])) {
         sim_struck(s, F_REORDER);
@@ -121,8 +131,8 @@ static void keep(struct sim *s, unsigned dir, const struct sim_frame *f)
     uint32_t at = d->kept_at++ % SIM_FRAMES_KEPT;
 
     if (d->kept[at])
-        frame_give(d->kept[at]);
-    d->kept[at] = frame_copy(f);
+        link_forget(d->kept[at]);
+    d->kept[at] = link_copy(f);
 }
 
 static void replay(struct sim *s, unsigned dir)
@@ -132,7 +142,13 @@ static void replay(struct sim *s, unsigned dir)
     if (!f)
         return;
     sim_struck(s, F_REPLAY_OLD);
-    schedule(s, dir, frame_copy(f), s->now);
+    schedule(s, dir, link_copy(f), s->now);
+}
+
+/* A copy of something sent before sets out again. */
+void link_again(struct sim *s, unsigned dir, const struct sim_frame *f)
+{
+    schedule(s, dir, link_copy(f), s->now);
 }
 
 void link_send(struct sim *s, unsigned dir, const struct hk_frame *hdr, const uint8_t *body)
@@ -144,8 +160,12 @@ void link_send(struct sim *s, unsigned dir, const struct hk_frame *hdr, const ui
     SIM_CHECK(s, "I16", hdr->body_len <= HK_FRAME_BODY_MAX, "frame body of %u bytes",
               hdr->body_len);
     at = d->tx_free_at > s->now ? d->tx_free_at : s->now;
-    d->tx_free_at = at + (hdr->body_len + 64u) * NS_S / s->o.byte_ps;
-    if (d->down_until > s->now)
+    d->tx_free_at = at + (hdr->body_len + 64u) * NS_S /
+                             (s->o.byte_ps / (d->slow_until > s->now ? d->slow_by : 1));
+    SIM_CHECK(s, "I16", hdr->type != HK_FRAME_DATA || hdr->body_len <= s->body_max,
+              "a data frame of %u bytes on a path that was said to take %u", hdr->body_len,
+              s->body_max);
+    if (d->down_until > s->now || !weather_fits(s, dir, hdr->body_len))
         return;
     if (s->faults_on && s->o.ppm[F_REPLAY_OLD]) {
         if (rng_ppm(&s->rng_link, s->o.ppm[F_REPLAY_OLD]))
@@ -166,12 +186,16 @@ void link_send(struct sim *s, unsigned dir, const struct hk_frame *hdr, const ui
         hk_frame_seal_plain(f->bytes, hdr->body_len);
     if (s->o.ppm[F_REPLAY_OLD] && rng_below(&s->rng_link, 8) == 0)
         keep(s, dir, f);
+    if (s->o.mean_ns[F_REPLAY_SESSION])
+        weather_keep_session(s, dir, f);
     if (s->faults_on && rng_ppm(&s->rng_link, s->o.ppm[F_DUP])) {
         sim_struck(s, F_DUP);
-        schedule(s, dir, frame_copy(f), at);
+        schedule(s, dir, link_copy(f), at);
     }
     if (s->faults_on && rng_ppm(&s->rng_link, s->o.ppm[F_CORRUPT]))
         corrupt(s, f);
+    if (s->faults_on && rng_ppm(&s->rng_link, s->o.ppm[F_TRUNCATE]))
+        truncate_frame(s, f);
     schedule(s, dir, f, at);
 }
 
@@ -273,14 +297,15 @@ static void conn_deliver(struct sim *s, unsigned to_site, uint64_t gen)
 {
     struct sim_fifo *q = &s->conn.q[to_site == 1 ? 0 : 1];
     struct sim_dir *d = &s->dir[to_site == 1 ? 0 : 1];
+    uint64_t stuck = d->down_until > d->clogged_until ? d->down_until : d->clogged_until;
     struct hk_event e = {0};
     struct sim_msg *m;
 
     if (gen != q->gen || !q->first)
         return;
     /* TCP waits a partition out; only a break is learnt without the other side. */
-    if (d->down_until > s->now && q->first->kind == MSG_CONTROL) {
-        sim_at(s, d->down_until + NS_MS, to_site ? &s->sby.proc : &s->rep.proc,
+    if (stuck > s->now && q->first->kind == MSG_CONTROL) {
+        sim_at(s, stuck + NS_MS, to_site ? &s->sby.proc : &s->rep.proc,
                to_site ? conn_to_standby : conn_to_primary, gen, NULL);
         return;
     }

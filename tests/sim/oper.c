@@ -146,9 +146,7 @@ static void ask_failover(struct sim *s, uint64_t a, void *p)
         e.verb.kind = HK_VERB_FAILOVER;
         e.verb.op_id = s->sby.failover_op = ++s->op_ids;
         e.verb.fence = s->primary_gone ? HK_FENCE_OK : (uint32_t)rng_below(&s->rng_fault, 2) * 2;
-        e.verb.fence_time_ns = e.verb.fence == HK_FENCE_OK
-                                   ? (uint64_t)((int64_t)s->primary_gone_ns + s->real_base[1])
-                                   : 0;
+        e.verb.fence_time_ns = e.verb.fence == HK_FENCE_OK ? s->primary_gone_real_ns : 0;
         for (int i = 0; i < 16; i++)
             e.verb.new_epoch.b[i] = (uint8_t)rng_next(&s->rng_fault);
         sim_trace(s, "fail over asked, op %llu fence %llu", s->op_ids, e.verb.fence, 0);
@@ -174,7 +172,7 @@ static void failover(struct sim *s)
         if (!s->primary_gone) {
             cap_power(s);
             s->primary_dead = s->primary_gone = true;
-            s->primary_gone_ns = s->now;
+            s->primary_gone_real_ns = sim_clock(s, 1).real_ns;
         }
         break;
     }
@@ -188,7 +186,16 @@ static void clock_step(struct sim *s)
     int64_t by = (int64_t)rng_range(&s->rng_fault, 1, 3600) * (int64_t)NS_S;
 
     sim_struck(s, F_CLOCK_STEP);
-    s->real_base[0] += rng_below(&s->rng_fault, 2) ? by : -by;
+    if (rng_below(&s->rng_fault, 2)) /* small ones are the treacherous ones */
+        by = (int64_t)rng_range(&s->rng_fault, 1, 2 * s->o.contact_ns);
+    clk_step(s, (unsigned)rng_below(&s->rng_fault, 2), rng_below(&s->rng_fault, 2) ? by : -by);
+}
+
+static void clock_freeze(struct sim *s)
+{
+    sim_struck(s, F_CLOCK_FREEZE);
+    clk_stop(s, (unsigned)rng_below(&s->rng_fault, 2),
+             NS_MS + rng_around(&s->rng_fault, s->o.contact_ns / 2), rng_below(&s->rng_fault, 2));
 }
 
 static void do_strike(struct sim *s, enum sim_fault kind)
@@ -215,6 +222,11 @@ static void do_strike(struct sim *s, enum sim_fault kind)
     case F_PAUSE_CAP: pause_some(s, kind, &s->cap.proc); break;
     case F_PAUSE_SBY: pause_some(s, kind, &s->sby.proc); break;
     case F_CLOCK_STEP: clock_step(s); break;
+    case F_CLOCK_FREEZE: clock_freeze(s); break;
+    case F_CLOG:
+    case F_MTU:
+    case F_REPLAY_SESSION:
+    case F_RATE_COLLAPSE: weather_strike(s, kind); break;
     case F_CLEAN_STOP: cap_clean_stop(s); break;
     case F_FREEZE: freeze(s); break;
     case F_FREEZE_END: freeze_end(s); break;
@@ -240,6 +252,8 @@ void oper_stop_faults(struct sim *s)
     s->faults_on = false;
     s->cap.proc.kill_in = s->rep.proc.kill_in = s->sby.proc.kill_in = 0;
     s->dir[0].down_until = s->dir[1].down_until = s->now;
+    weather_heal(s);
+    clk_heal(s);
     sim_trace(s, "heal all faults stop", 0, 0, 0);
 }
 

@@ -14,6 +14,11 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_PARTITION_BACK] = "cut-back",
     [F_PARTITION_BOTH] = "cut-both",
     [F_CONTROL_BREAK] = "control-break",
+    [F_TRUNCATE] = "frame-truncated",
+    [F_CLOG] = "clog",
+    [F_MTU] = "mtu",
+    [F_REPLAY_SESSION] = "old-session",
+    [F_RATE_COLLAPSE] = "rate-collapse",
     [F_KILL_REP] = "kill-replicator",
     [F_KILL_CAP] = "kill-capture",
     [F_KILL_SBY] = "kill-standby",
@@ -35,6 +40,8 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_EIO_MD] = "eio-metadata",
     [F_EIO_ORIGIN] = "eio-origin",
     [F_CLOCK_STEP] = "clock-step",
+    [F_CLOCK_DRIFT] = "clock-drift",
+    [F_CLOCK_FREEZE] = "clock-freeze",
     [F_CLEAN_STOP] = "clean-stop",
     [F_FREEZE] = "freeze",
     [F_FREEZE_END] = "freeze-end",
@@ -75,6 +82,20 @@ static void draw_link(struct sim_opts *o, struct sim_rng *r)
     o->mean_ns[F_PARTITION_BACK] = every(r, 25, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_PARTITION_BOTH] = every(r, 35, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_CONTROL_BREAK] = every(r, 40, NS_S / 4, 3 * NS_S);
+    o->ppm[F_TRUNCATE] = chance(r, 30, 100000);
+    o->mean_ns[F_CLOG] = every(r, 25, NS_S / 4, 3 * NS_S);
+    o->mean_ns[F_MTU] = every(r, 20, NS_S / 2, 3 * NS_S);
+    o->mean_ns[F_REPLAY_SESSION] = every(r, 25, NS_S / 4, 2 * NS_S);
+    o->mean_ns[F_RATE_COLLAPSE] = every(r, 15, NS_S / 2, 4 * NS_S);
+}
+
+static void draw_clocks(struct sim_opts *o, struct sim_rng *r)
+{
+    o->mean_ns[F_CLOCK_STEP] = every(r, 25, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_CLOCK_FREEZE] = every(r, 15, NS_S / 2, 4 * NS_S);
+    /* Each up to the 500 ppm by which a kernel slews, and what a crystal adds. */
+    for (int i = 0; i < 2; i++)
+        o->drift_ppm[i] = rng_below(r, 3) ? 0 : (int32_t)rng_below(r, 1201) - 600;
 }
 
 static void draw_crashes(struct sim_opts *o, struct sim_rng *r)
@@ -87,7 +108,6 @@ static void draw_crashes(struct sim_opts *o, struct sim_rng *r)
     o->mean_ns[F_PAUSE_REP] = every(r, 20, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_PAUSE_CAP] = every(r, 20, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_PAUSE_SBY] = every(r, 20, NS_S / 2, 4 * NS_S);
-    o->mean_ns[F_CLOCK_STEP] = every(r, 15, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_CLEAN_STOP] = every(r, 15, 2 * NS_S, 6 * NS_S);
     o->ppm[F_NESTED] = chance(r, 50, 600000);
     o->ppm[F_TORN_BEGIN] = chance(r, 25, 30000);
@@ -159,6 +179,7 @@ void sim_opts_draw(struct sim *s)
     o->ipc_ns = rng_range(&r, 1, 50) * NS_US;
     draw_link(o, &r);
     draw_crashes(o, &r);
+    draw_clocks(o, &r);
     draw_disks(o, &r);
     draw_sizes(o, &r);
     draw_work(o, &r);
@@ -188,6 +209,7 @@ void sim_opts_print(const struct sim *s, FILE *out)
             o->real_bytes ? "real bytes" : "structs", o->body_max, o->paths,
             (unsigned long long)(o->delay_ns / NS_US), (unsigned long long)(o->jitter_ns / NS_US),
             (unsigned long long)(o->byte_ps >> 20));
+    fprintf(out, "  clocks: %+d ppm, %+d ppm\n", o->drift_ppm[0], o->drift_ppm[1]);
     fprintf(out, "  disks: %llu us / %llu us%s%s; the primary %s\n  faults:",
             (unsigned long long)(o->disk_ns[0] / NS_US),
             (unsigned long long)(o->disk_ns[1] / NS_US), o->tear4k ? ", tear at 4096" : "",

@@ -231,7 +231,7 @@ static void set_timer(struct sim *s)
 
     if (at == UINT64_MAX)
         return;
-    at = at > s->mono_base[0] + s->now ? at - s->mono_base[0] : s->now + 1;
+    at = clk_wake_at(s, 0, at);
     if (s->rep.proc.timer_at > s->now && s->rep.proc.timer_at <= at)
         return;
     s->rep.proc.timer_at = at;
@@ -448,7 +448,7 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     for (uint32_t i = 0; i < s->o.paths; i++) {
         e.link.path = (uint8_t)i;
         e.link.up = true;
-        e.link.frame_body_max = s->o.body_max;
+        e.link.frame_body_max = s->body_max;
         rep_event(s, &e);
     }
     if (!s->rep.proc.up)

@@ -54,9 +54,9 @@ static void setup(struct sim *s)
         draw_uuid(s, &s->site_id[i]);
         draw_uuid(s, &s->host_id[i]);
         draw_uuid(s, &s->replica_id[i]);
-        s->mono_base[i] = rng_below(&s->rng, 1000 * NS_S);
-        s->real_base[i] = (int64_t)(1800000000ull * NS_S + rng_below(&s->rng, 3 * NS_S));
     }
+    clk_setup(s);
+    s->body_max = s->o.body_max;
     s->scratch = sim_pages(s, 2 * HK_FRAME_BODY_MAX);
     s->faults_on = true;
     sim_disk_setup(s);

@@ -194,7 +194,7 @@ static void set_timer(struct sim *s)
 
     if (at == UINT64_MAX)
         return;
-    at = at > s->mono_base[1] + s->now ? at - s->mono_base[1] : s->now + 1;
+    at = clk_wake_at(s, 1, at);
     if (s->sby.proc.timer_at > s->now && s->sby.proc.timer_at <= at)
         return;
     s->sby.proc.timer_at = at;
@@ -268,7 +268,7 @@ void sim_group_cfg(struct sim *s, struct hk_group_cfg *c, unsigned site)
     c->contact_timeout_ns = s->o.contact_ns;
     c->path_count = s->o.paths;
     for (uint32_t i = 0; i < s->o.paths; i++)
-        c->frame_body_max[i] = s->o.body_max;
+        c->frame_body_max[i] = s->body_max;
     c->rate_max_bytes_s = s->o.rate_max;
     c->seed = rng_next(&s->rng);
 }
@@ -324,7 +324,7 @@ void sby_start(struct sim *s, uint64_t a, void *p)
     for (uint32_t i = 0; i < s->o.paths; i++) {
         e.link.path = (uint8_t)i;
         e.link.up = true;
-        e.link.frame_body_max = s->o.body_max;
+        e.link.frame_body_max = s->body_max;
         sby_event(s, &e);
     }
     oper_started(s, &s->sby.proc);
@@ -363,7 +363,7 @@ void sby_power(struct sim *s)
     if (s->sby.proc.up)
         gone(s, true);
     sim_power_cut(s, 1);
-    s->mono_base[1] = rng_below(&s->rng, NS_S) - s->now + (1ull << 41);
+    clk_reboot(s, 1, 1ull << 41);
     naive_segment_changed(s);
     restart_later(s);
 }

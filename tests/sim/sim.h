@@ -32,7 +32,9 @@ enum {
     SIM_OP_BYTES_MAX = 32 << 10,
     SIM_SEGMENTS_MAX = 16,
     SIM_TRACE_KEEP = 400,
-    SIM_FRAMES_KEPT = 64, /* old frames an attacker (or a slow switch) may send again */
+    SIM_FRAMES_KEPT = 64,  /* old frames an attacker (or a slow switch) may send again */
+    SIM_SESSION_KEPT = 96, /* frames of one session, to be sent again as a whole */
+    SIM_WALL_STEPS = 16,
 };
 
 #define NS_US 1000ull
@@ -50,6 +52,11 @@ enum sim_fault {
     F_PARTITION_BACK,
     F_PARTITION_BOTH,
     F_CONTROL_BREAK,
+    F_TRUNCATE,
+    F_CLOG,           /* a direction stands still, then delivers everything */
+    F_MTU,            /* frames above the new size vanish; sometimes the site is told */
+    F_REPLAY_SESSION, /* every frame kept of the session before this one, at once */
+    F_RATE_COLLAPSE,
     F_KILL_REP,
     F_KILL_CAP,
     F_KILL_SBY,
@@ -71,6 +78,8 @@ enum sim_fault {
     F_EIO_MD,
     F_EIO_ORIGIN,
     F_CLOCK_STEP,
+    F_CLOCK_DRIFT,  /* drawn for the whole run */
+    F_CLOCK_FREEZE, /* stands still, then jumps, or goes on from where it stood */
     F_CLEAN_STOP,
     F_FREEZE,
     F_FREEZE_END,
@@ -99,6 +108,7 @@ struct sim_opts {
     uint64_t mean_ns[F_FAULTS]; /* mean interval of timed faults; 0: never */
     bool primary_returns;       /* after a power loss */
     bool speedy;                /* clients do not think */
+    int32_t drift_ppm[2];       /* how much faster each site's clocks run */
 };
 
 struct sim;
@@ -115,6 +125,21 @@ struct sim_proc {
     uint32_t kill_in; /* dies after that many more actions; 0: not armed */
     uint64_t started_ns;
     struct sim_io *io; /* in flight */
+};
+
+/* ---- clock.c: one oscillator a site, a monotonic and a wall clock on it ---- */
+struct
+    sim_wall { /* the wall clock read true + base while true was in [from, the next one's from) */
+    uint64_t from;
+    int64_t base;
+};
+struct sim_clk {
+    int32_t ppm; /* how much faster than true time */
+    uint64_t mono_base;
+    uint64_t stopped_at, stopped_until, lost_ns; /* all clocks of the site stand still */
+    bool keeps_loss;                             /* … and go on from there afterwards */
+    struct sim_wall wall[SIM_WALL_STEPS];
+    uint32_t wall_count;
 };
 
 /* ---- disk.c ---- */
@@ -230,7 +255,10 @@ struct sim_frame {
     uint8_t bytes[HK_FRAME_HEADER_BYTES + HK_FRAME_BODY_MAX + HK_FRAME_TAG_BYTES];
 };
 struct sim_dir {
-    uint64_t tx_free_at, down_until;
+    uint64_t tx_free_at, down_until, clogged_until, slow_until;
+    uint32_t slow_by, mtu; /* mtu: bodies above it vanish; 0: none do */
+    uint32_t session, session_count[2];
+    struct sim_frame *session_kept[2][SIM_SESSION_KEPT]; /* 0 the present one, 1 the one before */
     struct sim_frame *kept[SIM_FRAMES_KEPT];
     uint32_t kept_at;
 };
@@ -347,8 +375,8 @@ struct sim {
     uint64_t disk_seq;
 
     struct hk_uuid group_id, site_id[2], host_id[2], replica_id[2], epoch_id;
-    uint64_t mono_base[2];
-    int64_t real_base[2];
+    struct sim_clk clk[2];
+    uint32_t body_max; /* of frames, as the sites were told last */
 
     struct sim_cap cap;
     struct sim_rep rep;
@@ -363,12 +391,12 @@ struct sim {
     struct sim_lost *lost;
     uint32_t lost_count, lost_room;
     uint64_t passing_since_ns;
-    bool passing_acked; /* an uncaptured write was acknowledged */
-    bool primary_dead;  /* its ring was lost: nothing more will be replicated */
-    bool primary_gone;  /* it does not come back */
-    uint64_t primary_gone_ns;
-    bool origin_suspect;  /* an origin error happened: checks of its content are off */
-    bool origin_failed;   /* an origin operation returned an error */
+    bool passing_acked;            /* an uncaptured write was acknowledged */
+    bool primary_dead;             /* its ring was lost: nothing more will be replicated */
+    bool primary_gone;             /* it does not come back */
+    uint64_t primary_gone_real_ns; /* as the standby's wall clock showed it then */
+    bool origin_suspect;           /* an origin error happened: checks of its content are off */
+    bool origin_failed;            /* an origin operation returned an error */
     bool standby_suspect; /* budget: a fault voided what the standby's disks had promised */
     bool stood_still;     /* a component fail-stopped for good */
     bool st_eio;          /* the standby's disks returned an error */
@@ -403,12 +431,6 @@ uint8_t *sim_pages(struct sim *s, size_t bytes); /* zeroed, 4096-aligned, until 
 static inline void sim_struck(struct sim *s, enum sim_fault f)
 {
     s->st.fault[f]++;
-}
-static inline struct hk_now sim_clock(const struct sim *s, unsigned site)
-{
-    struct hk_now n = {s->now + s->mono_base[site],
-                       (uint64_t)((int64_t)s->now + s->real_base[site])};
-    return n;
 }
 #define SIM_CHECK(s, name, cond, ...)       \
     do {                                    \
@@ -465,12 +487,32 @@ bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret);
 void naive_power_cut_now(struct sim *s, const char *when);
 uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed);
 
+/* clock.c */
+void clk_setup(struct sim *s);
+struct hk_now sim_clock(const struct sim *s, unsigned site);
+uint64_t clk_wake_at(const struct sim *s, unsigned site, uint64_t mono_ns);
+uint64_t clk_true_time(const struct sim *s, unsigned site, uint64_t real_ns);
+bool clk_stands(const struct sim *s, unsigned site);
+void clk_reboot(struct sim *s, unsigned site, uint64_t floor);
+void clk_step(struct sim *s, unsigned site, int64_t by_ns);
+void clk_stop(struct sim *s, unsigned site, uint64_t for_ns, bool keeps_loss);
+void clk_heal(struct sim *s);
+
+/* weather.c */
+void weather_strike(struct sim *s, enum sim_fault kind);
+void weather_heal(struct sim *s);
+void weather_keep_session(struct sim *s, unsigned dir, const struct sim_frame *f);
+bool weather_fits(struct sim *s, unsigned dir, uint32_t body_len);
+
 /* link.c */
 void link_reset(struct sim *s);
 bool link_room(const struct sim *s, unsigned dir);
 void link_send(struct sim *s, unsigned dir, const struct hk_frame *hdr, const uint8_t *body);
 bool link_open(struct sim *s, struct sim_frame *f, struct hk_event *e);
 void link_cut(struct sim *s, unsigned dir, uint64_t for_ns);
+void link_again(struct sim *s, unsigned dir, const struct sim_frame *f);
+void link_forget(struct sim_frame *f);
+struct sim_frame *link_copy(const struct sim_frame *from);
 void fifo_push(struct sim *s, struct sim_fifo *q, uint64_t delay, struct sim_proc *to, sim_fn fn,
                uint32_t kind, const void *body, size_t bytes);
 struct sim_msg *fifo_pop(struct sim_fifo *q, uint64_t gen);
