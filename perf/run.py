@@ -8,7 +8,8 @@ usage: run.py [NAME...] [--build DIR] [--record] [--runs N] [--verbose]
              with its own `file` plugin over the same file ("capture off"). null: a replicator that
              only releases; full: both daemons, mode async, DPDK on af_packet
   pipeline   Gbit/s from the ring to durable at the standby, writes of 128 KiB, mode async, beside
-             the series limit: cores / sum of CPU seconds per byte of the stages alone, or the disk
+             the series limit: cores / sum of CPU seconds per byte of the stages alone, or, if it is
+             lower, what the standby's disk can do with journal and replica both on it
   sync       p50 of one writer's 4 KiB writes in mode sync, beside round trip + standby's flush +
              what the same write costs in mode async; rtt2 and rtt10 need a longer line: not there
 
@@ -133,11 +134,21 @@ def stages(rig, backend, megabytes=128):
 
 
 def disk_gbit(rig):
-    """The journal's disk alone: durable 1 MiB writes, four at a time, over written blocks."""
-    out = run('fio', '--name=d', f'--filename={rig.work}/disk.test', '--size=256m', '--rw=write',
-              '--bs=1m', '--ioengine=io_uring', '--iodepth=4', '--direct=1', '--sync=dsync',
-              '--overwrite=1', '--time_based', '--runtime=700ms', '--output-format=json')
-    return json.loads(out[out.index('{'):])['jobs'][0]['write']['bw_bytes'] * 8 / 1e9
+    """What the standby's disk carries of a stream that it has to take twice, durably.
+
+    The journal and the replica lie on one disk, and what becomes durable is applied at the same
+    time: every byte is written once in order by durable writes of 1 MiB, four at a time, and once
+    at random by records of the same size, both over written blocks. Half of the sum is the limit.
+    """
+    common = ('--size=256m', '--ioengine=io_uring', '--direct=1', '--overwrite=1', '--time_based',
+              '--runtime=700ms')
+    out = run('fio', '--output-format=json',
+              '--name=journal', f'--filename={rig.work}/disk.journal', '--rw=write', '--bs=1m',
+              '--iodepth=4', '--sync=dsync', *common,
+              '--name=replica', f'--filename={rig.work}/disk.replica', '--rw=randwrite',
+              f'--bs={RECORD_BYTES}', '--iodepth=32', *common)
+    jobs = json.loads(out[out.index('{'):])['jobs']
+    return sum(j['write']['bw_bytes'] for j in jobs) * 8 / 1e9 / 2
 
 
 def pipeline_run(rig, group, backend, seconds, case):
@@ -161,7 +172,7 @@ def bench_pipeline(build, runs, seconds=1.5):
     cases = []
     for mtu in (1500, 9000):
         for name, backend in (('udp', 'udp'), ('af_packet', 'dpdk')):
-            case = Case('pipeline', f'{mtu}-{name}', 'Gbit/s', 'series limit')
+            case = Case('pipeline', f'{mtu}-{name}', 'Gbit/s', 'series limit, shared disk')
             with Rig(build, mtu) as rig:
                 group = Group(rig, 'pipe', 'async', backend, VOLUME_MIB)
                 group.start_daemons()
