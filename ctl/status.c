@@ -238,10 +238,11 @@ static void print_refused(const Hk__Pb__Status *s)
 {
     if (s->bad_record + s->out_of_window + s->other_session + s->control_bad + s->local_bad +
         s->strangers)
-        printf(" %-9s records %" PRIu64 "  out of window %" PRIu64 "  other session %" PRIu64
-               "  control %" PRIu64 "  strangers %" PRIu64 "  local %" PRIu64 "\n",
-               "REFUSED", s->bad_record, s->out_of_window, s->other_session, s->control_bad,
-               s->strangers, s->local_bad);
+        printf(" %-9s records %" PRIu64 " (chain %" PRIu64 ")  out of window %" PRIu64
+               "  other session %" PRIu64 "  control %" PRIu64 "  strangers %" PRIu64
+               "  local %" PRIu64 "\n",
+               "REFUSED", s->bad_record, s->bad_chain, s->out_of_window, s->other_session,
+               s->control_bad, s->strangers, s->local_bad);
 }
 
 static void print_frozen(const Hk__Pb__Status *s)
@@ -381,6 +382,7 @@ static void numbers_json(const Hk__Pb__Status *s, json_t *o)
              {"freeze_lsn", s->freeze_lsn},
              {"freeze_time_ns", s->freeze_time_ns},
              {"bad_record", s->bad_record},
+             {"bad_chain", s->bad_chain},
              {"out_of_window", s->out_of_window},
              {"other_session", s->other_session},
              {"control_bad", s->control_bad},

@@ -158,6 +158,7 @@ const char *hk_record_fault_text(enum hk_record_fault f)
     case HK_RECORD_BAD_PAYLOAD: return "payload hash does not match";
     case HK_RECORD_BAD_FLAGS: return "unknown record flags";
     case HK_RECORD_BAD_CONTENT: return "control payload makes no sense";
+    case HK_RECORD_BAD_PREV: return "does not follow the record before it";
     case HK_RECORD_FAULTS: break;
     }
     return "unknown fault";

@@ -132,6 +132,7 @@ enum hk_record_fault {
     HK_RECORD_BAD_PAYLOAD, /* payload hash */
     HK_RECORD_BAD_FLAGS,   /* a flag this version does not know */
     HK_RECORD_BAD_CONTENT, /* payload of mark, gap or mode breaks its rules (SPEC.md §3.4) */
+    HK_RECORD_BAD_PREV,    /* prev_bytes is not the size of the record before (SPEC.md §3.2) */
     HK_RECORD_FAULTS
 };
 
@@ -141,6 +142,17 @@ enum hk_record_fault {
  */
 enum hk_record_fault hk_record_check(const struct hk_record *r, struct hk_lsn expected,
                                      uint32_t epoch_ordinal, uint64_t epoch_seed);
+/*
+ * For whoever walks records: is this the one that was written behind the one just left? prev_bytes
+ * is that one's size, 0 at the epoch's first LSN, HK_PREV_UNKNOWN where the walk began in the
+ * middle. HK_RECORD_OK or HK_RECORD_BAD_PREV.
+ */
+#define HK_PREV_UNKNOWN UINT32_MAX
+static inline enum hk_record_fault hk_record_follows(const struct hk_record *r, uint32_t prev_bytes)
+{
+    return prev_bytes == HK_PREV_UNKNOWN || r->prev_bytes == prev_bytes ? HK_RECORD_OK
+                                                                        : HK_RECORD_BAD_PREV;
+}
 bool hk_record_payload_ok(const struct hk_record *r, const void *payload);
 /*
  * For a header that hk_record_check accepted: the payload's hash, then what a mark, gap or mode

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replicator/core/receiver.h"
 
+#include "proto/bug.h"
+
 #include <errno.h>
 
 /* Records start at multiples of 64 and the window is a power of two: a header never wraps. */
@@ -39,10 +41,11 @@ static void forget_above_acked(struct hk_receiver *r)
     r->header_ok = false;
 }
 
-void hk_receiver_rebase(struct hk_receiver *r, uint64_t lsn)
+void hk_receiver_rebase(struct hk_receiver *r, uint64_t lsn, uint32_t prev_bytes)
 {
     HK_ASSERT(!r->running && lsn % HK_RECORD_ALIGN == 0 && lsn >= r->acked);
     r->acked = r->floor = r->base = lsn;
+    r->prev_bytes = prev_bytes;
     forget_above_acked(r);
 }
 
@@ -225,6 +228,7 @@ static bool fail(struct hk_receiver *r, enum hk_record_fault fault)
     r->fault = fault;
     r->fault_lsn = r->acked;
     r->bad_records++;
+    r->bad_chain += fault == HK_RECORD_BAD_PREV;
     return false;
 }
 
@@ -242,6 +246,8 @@ bool hk_receiver_next_record(struct hk_receiver *r, struct hk_received *ret)
         fault = hk_record_check(&r->header, HK_LSN(r->acked), r->ordinal, r->seed);
         if (fault == HK_RECORD_OK)
             fault = check_place(r, &r->header);
+        if (fault == HK_RECORD_OK && !HK_BUG(chain_unchecked))
+            fault = hk_record_follows(&r->header, r->prev_bytes);
         if (fault != HK_RECORD_OK)
             return fail(r, fault);
         r->header_ok = true;
@@ -254,6 +260,7 @@ bool hk_receiver_next_record(struct hk_receiver *r, struct hk_received *ret)
     if (fault != HK_RECORD_OK)
         return fail(r, fault);
     r->acked = hk_record_end(&r->header).v;
+    r->prev_bytes = hk_record_bytes(r->header.payload_len);
     r->header_ok = false;
     hk_ranges_trim_below(&r->placed, r->acked);
     return true;

@@ -4,7 +4,8 @@
  * addressed by LSN modulo its size), walks the records in LSN order, and says which acks are due.
  *
  * Invariants
- * - `acked` moves only to the end of a record whose header, payload and content checked out.
+ * - `acked` moves only to the end of a record whose header, payload and content checked out, and
+ *   that says it was written behind the record before it.
  * - Nothing at or above the window's edge is placed: edge = round_down(floor, 4096) + window_bytes,
  *   where the owner's floor is the lowest LSN it may still read from the window (the page that
  * holds it included: the journal repeats a partial page). Such frames are dropped and counted.
@@ -59,6 +60,7 @@ struct hk_receiver {
     uint64_t seed;
     uint64_t epoch_first;
     uint64_t acked, floor;
+    uint32_t prev_bytes;     /* of the record that ends at acked; HK_PREV_UNKNOWN */
     uint64_t base;           /* where this process began to fill the window */
     uint64_t placed_max;     /* end of the highest byte ever written into it */
     struct hk_ranges placed; /* above acked */
@@ -69,6 +71,7 @@ struct hk_receiver {
     uint64_t fault_lsn;
     uint8_t last_path;
     uint64_t out_of_window, bad_records, no_room;
+    uint64_t bad_chain; /* of the bad records: they were whole, but did not follow */
     struct hk_receiver_path path[HK_PATHS_MAX];
 };
 
@@ -83,8 +86,11 @@ size_t hk_receiver_memory(const struct hk_receiver_cfg *cfg);
 int hk_receiver_init(struct hk_receiver *r, const struct hk_receiver_cfg *cfg,
                      struct hk_arena *arena);
 
-/* Where the log stands: after recovery, and at the start of a new epoch. */
-void hk_receiver_rebase(struct hk_receiver *r, uint64_t lsn);
+/*
+ * Where the log stands: after recovery, and at the start of a new epoch. prev_bytes: size of the
+ * record that ends there, 0 at an epoch's first LSN, HK_PREV_UNKNOWN.
+ */
+void hk_receiver_rebase(struct hk_receiver *r, uint64_t lsn, uint32_t prev_bytes);
 void hk_receiver_start(struct hk_receiver *r, uint32_t session, const struct hk_epoch *epoch);
 void hk_receiver_stop(struct hk_receiver *r);
 

@@ -181,6 +181,13 @@ static void store_notes(struct hk_control *c, const struct hk_from_node *m)
                       strerror((int)-(int64_t)a[0]));
         break;
     case HK_NOTE_BAD_RECORD:
+        if (a[1] == HK_RECORD_BAD_PREV) {
+            hk_notice_add(c, "HKE7016E", m->epoch, a[0], 0, NULL,
+                          "the record at LSN %#llx does not follow the one before it; the session "
+                          "is made anew and the record sent again",
+                          (unsigned long long)a[0]);
+            break;
+        }
         hk_notice_add(
             c, "HKE7010E", m->epoch, a[0], 0, NULL,
             "a record at LSN %#llx is bad although its frame was good: %s; the session is "

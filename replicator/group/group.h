@@ -271,7 +271,8 @@ struct hk_group_status {
     uint64_t apply_rate_bytes_s;          /* measured, 0 unknown */
     uint64_t journal_used, journal_total; /* used: what can't be recycled */
     uint64_t journal_held;                /* … and what is kept of the past as well */
-    uint64_t data_bad_record, data_out_of_window, frames_other_session, control_bad;
+    uint64_t data_bad_record; /* of them, the next: whole, but not behind the record before */
+    uint64_t data_bad_chain, data_out_of_window, frames_other_session, control_bad;
     uint32_t path_count;
     struct hk_path_status path[HK_PATHS_MAX];
     struct hk_super super; /* standby: as stored; primary: as capture told */

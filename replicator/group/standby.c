@@ -202,7 +202,7 @@ static void journal_step(struct hk_group *g)
     }
     hk_group_notify(g, HK_NOTE_RECOVERED, end, s->journal.result.verdict,
                     s->journal.result.lost_bytes, NULL);
-    hk_receiver_rebase(&s->receiver, end);
+    hk_receiver_rebase(&s->receiver, end, s->journal.result.prev_bytes);
     s->reported = end;
     s->log_in_doubt = s->journal.result.verdict == HK_JOURNAL_TORN;
     hk_journal_retain(&s->journal, super->applied > g->cfg.journal_retain_bytes

@@ -114,7 +114,7 @@ bool hk_standby_begin_epoch(struct hk_group *g)
         hk_group_fatal(g, HK_NOTE_JOURNAL_FAILED, err);
         return false;
     }
-    hk_receiver_rebase(&s->receiver, e->first_lsn);
+    hk_receiver_rebase(&s->receiver, e->first_lsn, 0);
     s->reported = e->first_lsn;
     hk_group_notify(g, HK_NOTE_EPOCH, e->ordinal, e->first_lsn, e->reason, NULL);
     return true;

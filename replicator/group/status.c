@@ -199,6 +199,7 @@ static void standby_status(const struct hk_group *g, const struct hk_now *now,
     st->promoted = super->flags & HK_SF_PROMOTED;
     st->loss_class = class_now(g, now);
     st->data_bad_record = s->receiver.bad_records;
+    st->data_bad_chain = s->receiver.bad_chain;
     st->data_out_of_window = s->receiver.out_of_window;
     if (s->stage == HK_STAGE_REDO || s->stage == HK_STAGE_READY) {
         st->journal_used = hk_journal_used(&s->journal);

@@ -174,6 +174,20 @@ static enum load load_write(struct hk_apply *a, const struct hk_record *r, const
     return LOAD_MORE;
 }
 
+/* Size of the record before the one at `position`, as far as this walk knows it. */
+static uint32_t size_before(const struct hk_apply *a, const struct hk_epoch *e)
+{
+    if (a->position == e->first_lsn)
+        return 0;
+    return a->position == a->chain_end ? a->prev_bytes : HK_PREV_UNKNOWN;
+}
+
+static void walked(struct hk_apply *a, const struct hk_record *r)
+{
+    a->chain_end = hk_record_end(r).v;
+    a->prev_bytes = hk_record_bytes(r->payload_len);
+}
+
 static enum load load_barrier(struct hk_apply *a, const struct hk_record *r, const uint8_t *header,
                               bool from_window)
 {
@@ -187,6 +201,7 @@ static enum load load_barrier(struct hk_apply *a, const struct hk_record *r, con
     if (fault != HK_RECORD_OK)
         return corrupt(a, fault, -EUCLEAN);
     a->barrier_ahead = true;
+    walked(a, r);
     return LOAD_FULL;
 }
 
@@ -204,6 +219,8 @@ static enum load load_record(struct hk_apply *a, const struct hk_epoch *e, uint6
         return l;
     __builtin_memcpy(&r, header, sizeof(r));
     fault = hk_record_check(&r, HK_LSN(a->position), e->ordinal, hk_epoch_seed(&e->id));
+    if (fault == HK_RECORD_OK)
+        fault = hk_record_follows(&r, size_before(a, e));
     if (fault != HK_RECORD_OK)
         return corrupt(a, fault, -EUCLEAN);
     if (!from_window && hk_record_end(&r).v > a->reader.end)
@@ -230,8 +247,10 @@ static enum load load_record(struct hk_apply *a, const struct hk_epoch *e, uint6
     case HK_REC_LEAVE:
     case HK_REC_RESIZE: HK_ASSERT(!"barriers were dealt with"); break;
     }
-    if (l == LOAD_MORE)
-        a->position = hk_record_end(&r).v;
+    if (l == LOAD_MORE) {
+        walked(a, &r);
+        a->position = a->chain_end;
+    }
     return l;
 }
 

@@ -84,7 +84,9 @@ struct hk_apply {
     /* private */
     struct hk_apply_cfg cfg;
     uint64_t batch_start;
-    uint64_t position; /* end of what the batch being built or written covers */
+    uint64_t position;   /* end of what the batch being built or written covers */
+    uint64_t chain_end;  /* of the record that was walked last … */
+    uint32_t prev_bytes; /* … and its size */
     uint64_t flushed, stored;
     uint64_t volumes_touched; /* bit a volume */
     uint64_t volumes_to_flush;

@@ -20,6 +20,7 @@ struct hk_journal_recovery {
     bool applied_seen;           /* it is a record boundary of the chain */
     uint32_t epoch;              /* index into history: of the next byte */
     uint64_t at;                 /* next LSN of the chain */
+    uint32_t prev_bytes;         /* of the record that ends there; HK_PREV_UNKNOWN */
     uint32_t first_order, order; /* scanned from, scanning: indices into j->order */
     uint64_t offset;             /* in the segment, of the next batch or page */
     uint64_t limit;              /* LSN the segment being scanned must reach, since a later one or
@@ -236,6 +237,8 @@ static void next_segment(struct hk_journal *j)
     e = &v->history.epoch[v->epoch];
     if (v->at == v->applied)
         v->applied_seen = true;
+    if (v->at == e->first_lsn)
+        v->prev_bytes = 0;
     /* One taken at the very end of its epoch, which then got no more bytes. */
     while (v->order < j->live_count && scanned(j)->ordinal < e->ordinal &&
            scanned(j)->first_lsn == scanned(j)->end_lsn)
@@ -288,6 +291,7 @@ static void sort_and_scan(struct hk_journal *j)
             break;
     }
     v->first_order = v->order;
+    v->prev_bytes = HK_PREV_UNKNOWN;
     /* Either that segment holds `applied`, or the epoch has yet to write its first one. */
     v->at = e->first_lsn;
     if (v->order < j->live_count && scanned(j)->ordinal == e->ordinal)
@@ -322,11 +326,14 @@ static enum hk_record_fault walk(struct hk_journal *j, const struct hk_batch_hea
     struct hk_journal_recovery *v = j->recovery;
     uint64_t at = h->first_lsn, end = h->first_lsn + h->bytes;
     uint64_t seed = hk_epoch_seed(&h->epoch_id);
+    uint32_t prev_bytes = v->prev_bytes;
 
     while (at < end) {
         const struct hk_record *r = (const void *)(data + (at - h->first_lsn));
         enum hk_record_fault fault = hk_record_check(r, HK_LSN(at), h->epoch_ordinal, seed);
 
+        if (fault == HK_RECORD_OK)
+            fault = hk_record_follows(r, prev_bytes);
         if (fault != HK_RECORD_OK)
             return fault;
         if (hk_record_end(r).v > end)
@@ -337,9 +344,11 @@ static enum hk_record_fault walk(struct hk_journal *j, const struct hk_batch_hea
         if (at == v->applied)
             v->applied_seen = true;
         at = hk_record_end(r).v;
+        prev_bytes = hk_record_bytes(r->payload_len);
     }
     if (at == v->applied)
         v->applied_seen = true;
+    v->prev_bytes = prev_bytes;
     return HK_RECORD_OK;
 }
 
@@ -511,6 +520,7 @@ static void finish(struct hk_journal *j)
         return;
     }
     j->result.end = v->at;
+    j->result.prev_bytes = v->prev_bytes;
     /* Nothing of the last epoch yet: what was scanned last is full, whatever room it has. */
     if (j->current != HK_NO_SEGMENT && j->segment[j->current].ordinal != e->ordinal)
         j->current = HK_NO_SEGMENT;

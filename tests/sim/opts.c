@@ -46,6 +46,8 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_FREEZE] = "freeze",
     [F_FREEZE_END] = "freeze-end",
     [F_FAILOVER] = "failover",
+    [F_MEM_FRAME] = "memory-frame",
+    [F_MEM_RELINK] = "memory-relink",
 };
 
 static uint32_t chance(struct sim_rng *r, uint32_t percent_of_seeds, uint32_t ppm_max)
@@ -187,6 +189,8 @@ void sim_opts_draw(struct sim *s)
     o->mean_ns[F_FREEZE_END] = rng_range(&r, 20, 1500) * NS_MS;
     o->mean_ns[F_FAILOVER] = every(&r, 40, NS_S, 2 * o->run_ns);
     o->primary_returns = rng_below(&r, 2);
+    o->ppm[F_MEM_FRAME] = chance(&r, 12, 4000);
+    o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);
 }
 
 void sim_opts_print(const struct sim *s, FILE *out)

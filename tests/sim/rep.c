@@ -165,6 +165,7 @@ static void act_send(struct sim *s, const struct hk_action *a)
     SIM_CHECK(s, "I5", len == h->span && h->body_len == h->span, "frame of %u bytes for span %u",
               len, h->span);
     ref_check_log_bytes(s, "I5", h->lsn, s->scratch, len);
+    mem_frame(s, h->lsn, s->scratch, len);
     link_send(s, 0, h, s->scratch);
 }
 

@@ -141,8 +141,10 @@ static void notice(struct sim *s, const struct hk_action *a)
         s->sby.not_promotable = true;
         break;
     case HK_NOTE_BAD_RECORD:
-        sim_fail(s, "I15", "a bad record at LSN %llu (fault %llu) came out of good frames",
-                 ULL(arg[0]), ULL(arg[1]));
+        SIM_CHECK(s, "I15", s->memory_lied,
+                  "a bad record at LSN %llu (fault %llu) came out of good frames", ULL(arg[0]),
+                  ULL(arg[1]));
+        break;
     default: break;
     }
 }

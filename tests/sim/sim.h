@@ -84,6 +84,8 @@ enum sim_fault {
     F_FREEZE,
     F_FREEZE_END,
     F_FAILOVER,
+    F_MEM_FRAME,  /* a bit of log bytes flips before they are sealed */
+    F_MEM_RELINK, /* … a whole record says that another one stands before it */
     F_FAULTS
 };
 extern const char *const sim_fault_name[F_FAULTS];
@@ -400,6 +402,7 @@ struct sim {
     bool standby_suspect; /* budget: a fault voided what the standby's disks had promised */
     bool stood_still;     /* a component fail-stopped for good */
     bool st_eio;          /* the standby's disks returned an error */
+    bool memory_lied;     /* log bytes were damaged where no tag covers them */
     uint64_t op_ids;
     uint8_t *scratch;
     struct sim_super_cache md_cache, sby_cache;
@@ -437,6 +440,9 @@ static inline void sim_struck(struct sim *s, enum sim_fault f)
         if (__builtin_expect(!(cond), 0))   \
             sim_fail(s, name, __VA_ARGS__); \
     } while (0)
+
+/* memory.c */
+void mem_frame(struct sim *s, uint64_t lsn, uint8_t *bytes, uint32_t len);
 
 /* opts.c */
 void sim_opts_draw(struct sim *s);

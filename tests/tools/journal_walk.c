@@ -312,7 +312,7 @@ static const char *record_fault(const uint8_t *h, uint64_t room, const struct pl
         r.prev_bytes > r.lsn || (r.type == HK_WALK_GAP && r.prev_bytes != 0))
         return "BAD_LENGTH";
     if (at->prev_known && r.prev_bytes != at->prev_bytes)
-        return "BAD_LENGTH (prev_bytes is not the size of the record before)";
+        return "BAD_PREV (prev_bytes is not the size of the record before)";
     if (r.volume >= VOLUMES_MAX)
         return "BAD_VOLUME";
     r.end = r.lsn + round_up(RECORD_HEADER + r.payload_len, 64);

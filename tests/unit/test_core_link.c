@@ -73,7 +73,7 @@ static void pair_init(struct pair *p, uint64_t seed, uint64_t log_bytes)
     p->to = calloc(FLIGHT, sizeof(*p->to));
     p->from = calloc(FLIGHT, sizeof(*p->from));
     p->now = 1000 * MS;
-    hk_receiver_rebase(&p->r, HK_LSN_FIRST);
+    hk_receiver_rebase(&p->r, HK_LSN_FIRST, 0);
     p->durable = p->journalled = HK_LSN_FIRST;
 }
 
@@ -424,6 +424,60 @@ static void records_out_of_place(void **state)
     }
 }
 
+/* The record at `lsn` says that the one before had `prev_bytes`; its header is whole. */
+static void relink(struct logmaker *m, uint64_t lsn, uint32_t prev_bytes)
+{
+    struct hk_record *r = (struct hk_record *)(void *)(m->bytes + (lsn - m->first));
+
+    r->prev_bytes = prev_bytes;
+    r->header_hash = hk_record_header_hash(r, hk_epoch_seed(&m->epoch.id));
+}
+
+/* What was not written behind the record before is not passed on, be it ever so whole. */
+static void records_out_of_line(void **state)
+{
+    static const struct {
+        uint32_t at, prev_bytes; /* which record; what it says */
+        uint32_t known;          /* rebased there with this; 0 and at 0: the epoch's first */
+        enum hk_record_fault fault;
+    } table[] = {
+        {0, 64, 0, HK_RECORD_BAD_PREV},    {1, 0, 0, HK_RECORD_BAD_PREV},
+        {1, 128, 0, HK_RECORD_BAD_PREV},   {1, 64, 0, HK_RECORD_OK},
+        {2, 64, 0, HK_RECORD_BAD_PREV},    {2, 64, 576, HK_RECORD_BAD_PREV},
+        {2, 576, 576, HK_RECORD_OK},       {2, 64, HK_PREV_UNKNOWN, HK_RECORD_OK},
+        {3, 128, 576, HK_RECORD_BAD_PREV},
+    };
+    static const uint8_t payload[512];
+
+    (void)state;
+    for (size_t i = 0; i < HK_ARRAY_SIZE(table); i++) {
+        struct hk_received rec;
+        struct hk_frame f;
+        struct pair p;
+        uint64_t lsn[4], from;
+
+        pair_init(&p, 5, 4 << 20);
+        lsn[0] = p.m.first;
+        lsn[1] = logmaker_add(&p.m, HK_REC_FLUSH, 0, 0, 0, NULL, 0);
+        lsn[2] = logmaker_add(&p.m, HK_REC_WRITE, 0, 0, 512, payload, 512);
+        lsn[3] = logmaker_add(&p.m, HK_REC_FLUSH, 0, 0, 0, NULL, 0);
+        logmaker_add(&p.m, HK_REC_FLUSH, 0, 0, 0, NULL, 0);
+        relink(&p.m, lsn[table[i].at], table[i].prev_bytes);
+        from = table[i].known ? lsn[2] : lsn[0];
+        hk_receiver_rebase(&p.r, from, table[i].known);
+        p.durable = p.journalled = from;
+        pair_session(&p, 1);
+        f = data(1, 1, from, (uint32_t)(p.m.next - from));
+        assert_int_equal(hk_receiver_frame(&p.r, &f, logmaker_at(&p.m, from), p.now), 0);
+        while (hk_receiver_next_record(&p.r, &rec))
+            ;
+        assert_int_equal(p.r.fault, table[i].fault);
+        assert_int_equal(p.r.bad_chain, table[i].fault == HK_RECORD_BAD_PREV);
+        assert_int_equal(p.r.acked, table[i].fault ? lsn[table[i].at] : p.m.next);
+        pair_free(&p);
+    }
+}
+
 /* Every epoch but the first opens with a gap, and a gap stands nowhere else. */
 static void gap_opens_an_epoch(void **state)
 {
@@ -442,7 +496,7 @@ static void gap_opens_an_epoch(void **state)
         struct hk_frame f;
 
         pair_init(&p, 5, 4 << 20);
-        hk_receiver_rebase(&p.r, second.first_lsn);
+        hk_receiver_rebase(&p.r, second.first_lsn, 0);
         hk_receiver_start(&p.r, 1, &second);
         logmaker_init(&m, &second, 1 << 16);
         if (with_gap)
@@ -493,7 +547,8 @@ int main(void)
         cmocka_unit_test(sessions_break),         cmocka_unit_test(path_goes_away),
         cmocka_unit_test(bad_payload_is_a_fault), cmocka_unit_test(beyond_the_window),
         cmocka_unit_test(too_many_pieces),        cmocka_unit_test(records_out_of_place),
-        cmocka_unit_test(gap_opens_an_epoch),     cmocka_unit_test(impossible_acks),
+        cmocka_unit_test(records_out_of_line),    cmocka_unit_test(gap_opens_an_epoch),
+        cmocka_unit_test(impossible_acks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -361,6 +361,42 @@ static void bad_record_ends_the_session(void **state)
     rig_free(r);
 }
 
+/* The same for a record that is whole but was not written behind the one before it. */
+static void bad_chain_ends_the_session(void **state)
+{
+    struct rig *r = begin(9, HK_MODE_ASYNC, HK_LINK_LOSS_CONTINUE);
+    const struct rig_note *note;
+    struct hk_group_status st;
+    struct hk_record *rec;
+    uint64_t lsn;
+
+    (void)state;
+    rig_write(r, 5);
+    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    lsn = r->log.next;
+    rec = (struct hk_record *)(void *)(r->log.bytes + (lsn - r->log.first));
+    logmaker_write(&r->log, 0, 0, 4096, &r->rnd);
+    rec->prev_bytes += 64;
+    rec->header_hash = hk_record_header_hash(rec, hk_epoch_seed(&r->log.epoch.id));
+    rig_produced(r);
+    rig_run(r, 50 * RIG_MS);
+    note = rig_find_note(r, true, HK_NOTE_BAD_RECORD);
+    assert_non_null(note);
+    assert_int_equal(note->arg[0], lsn);
+    assert_int_equal(note->arg[1], HK_RECORD_BAD_PREV);
+    assert_int_equal(r->reported_acked, lsn);
+    assert_int_equal(r->reported_durable, lsn);
+    rec->prev_bytes -= 64;
+    rec->header_hash = hk_record_header_hash(rec, hk_epoch_seed(&r->log.epoch.id));
+    /* Also across a restart: recovery knows the size of the last record. */
+    rig_kill_standby(r, false);
+    rig_start_standby(r);
+    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    rig_status(r, true, &st);
+    assert_int_equal(st.data_bad_chain, 0);
+    rig_free(r);
+}
+
 static void refusals(void **state)
 {
     struct rig *r = begin(31, HK_MODE_ASYNC, HK_LINK_LOSS_CONTINUE);
@@ -480,6 +516,7 @@ int main(void)
         cmocka_unit_test(a_mode_is_stored_before_it_is_reported),
         cmocka_unit_test(semisync_is_acknowledged_at_once),
         cmocka_unit_test(bad_record_ends_the_session),
+        cmocka_unit_test(bad_chain_ends_the_session),
         cmocka_unit_test(refusals),
         cmocka_unit_test(behind_is_written_down),
         cmocka_unit_test(standby_that_lost_its_journal_is_found_out),

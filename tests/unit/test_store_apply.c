@@ -414,6 +414,30 @@ static void expect_corrupt(uint8_t type, uint16_t volume, uint64_t offset, uint3
     site_free(&s);
 }
 
+/* A whole record that was not written behind the one before it: nothing of its batch is written. */
+static void test_out_of_line(void **state)
+{
+    struct hk_record *rec;
+    struct site s;
+    uint64_t bad;
+
+    (void)state;
+    begin(&s);
+    store_log_add(&s.r.log, HK_REC_WRITE, 0, 0, 4096, pattern(1));
+    bad = store_log_add(&s.r.log, HK_REC_WRITE, 0, 4096, 4096, pattern(2));
+    rec = (struct hk_record *)(uintptr_t)store_log_at(&s.r.log, bad);
+    rec->prev_bytes -= 64;
+    rec->header_hash =
+        hk_record_header_hash(rec, hk_epoch_seed(&hk_history_last(&s.r.log.history)->id));
+    journal_all(&s);
+    assert_false(hk_apply_run(&s.apply, s.r.log.end, s.r.window_low));
+    assert_int_equal(s.apply.state, HK_APPLY_CORRUPT);
+    assert_int_equal(s.apply.record_fault, HK_RECORD_BAD_PREV);
+    assert_int_equal(s.apply.bad_lsn, bad);
+    assert_int_equal(s.apply.written_bytes, 0);
+    site_free(&s);
+}
+
 static void test_out_of_bounds(void **state)
 {
     expect_corrupt(HK_REC_WRITE, VOLUMES, 0, 512, HK_RECORD_BAD_VOLUME);
@@ -576,11 +600,17 @@ static void test_every_op_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_coalesces),      cmocka_unit_test(test_depth_is_bounded),
-        cmocka_unit_test(test_limit),          cmocka_unit_test(test_stands_at_a_mark),
-        cmocka_unit_test(test_out_of_bounds),  cmocka_unit_test(test_window_damage),
-        cmocka_unit_test(test_journal_damage), cmocka_unit_test(test_bad_configuration),
-        cmocka_unit_test(test_random_lives),   cmocka_unit_test(test_every_op_fails),
+        cmocka_unit_test(test_coalesces),
+        cmocka_unit_test(test_depth_is_bounded),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_stands_at_a_mark),
+        cmocka_unit_test(test_out_of_line),
+        cmocka_unit_test(test_out_of_bounds),
+        cmocka_unit_test(test_window_damage),
+        cmocka_unit_test(test_journal_damage),
+        cmocka_unit_test(test_bad_configuration),
+        cmocka_unit_test(test_random_lives),
+        cmocka_unit_test(test_every_op_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
