@@ -21,6 +21,28 @@ uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to)
     return bytes;
 }
 
+static uint64_t offset_of(uint64_t mono_ns, uint64_t real_ns)
+{
+    return real_ns > mono_ns ? real_ns - mono_ns : 0;
+}
+
+void hk_lag_age_clock(struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns)
+{
+    a->offset_ns = hk_max_u64(a->offset_ns, offset_of(mono_ns, real_ns));
+}
+
+bool hk_lag_age_wants(const struct hk_lag_age *a, uint64_t durable)
+{
+    return a->past[1].mono_ns == 0 || durable >= a->past[1].lsn;
+}
+
+void hk_lag_age_note(struct hk_lag_age *a, uint64_t produced, uint64_t mono_ns)
+{
+    a->past[0] = a->past[1];
+    a->past[1].lsn = produced;
+    a->past[1].mono_ns = mono_ns;
+}
+
 void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns)
 {
     if (time_ns == a->time_ns)
@@ -31,12 +53,15 @@ void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns)
 
 uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns)
 {
-    uint64_t by_mono, by_real;
+    uint64_t by_mono, by_real, latest_ns;
 
     if (a->time_ns == 0)
         return 0;
+    latest_ns = mono_ns + hk_max_u64(a->offset_ns, offset_of(mono_ns, real_ns));
     by_mono = mono_ns > a->since_ns ? mono_ns - a->since_ns : 0;
-    by_real = real_ns > a->time_ns ? real_ns - a->time_ns : 0;
+    by_real = latest_ns > a->time_ns ? latest_ns - a->time_ns : 0;
+    if (a->past[0].mono_ns)
+        by_real = hk_min_u64(by_real, mono_ns - a->past[0].mono_ns);
     return hk_max_u64(hk_max_u64(by_mono, by_real), 1);
 }
 

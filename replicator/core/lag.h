@@ -12,13 +12,24 @@
 uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to);
 
 /*
- * Age of the oldest record that is not durable. Capture times are realtime, which may step; the
- * monotonic time since which that record is known to be the oldest is the floor.
+ * Age of the oldest record that is not durable. Capture times are realtime, which may be set back:
+ * so an age is taken from the wall clock at its most advanced, and the monotonic time since which
+ * that record is known to be the oldest is the floor. Everything that had been produced at past[0]
+ * has become durable since, so the record is no older than that: this is the ceiling.
  */
 struct hk_lag_age {
-    uint64_t time_ns;  /* capture time of that record, 0: none */
-    uint64_t since_ns; /* monotonic: since when it has been the oldest */
+    uint64_t time_ns;   /* capture time of that record, 0: none */
+    uint64_t since_ns;  /* monotonic: since when it has been the oldest */
+    uint64_t offset_ns; /* largest realtime − monotonic that was seen */
+    struct {
+        uint64_t lsn, mono_ns; /* produced then; 0: never */
+    } past[2];
 };
+/* At any event: what the clocks show. */
+void hk_lag_age_clock(struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns);
+/* Is it time to note what is produced now? Then: nothing is even reserved above `produced`. */
+bool hk_lag_age_wants(const struct hk_lag_age *a, uint64_t durable);
+void hk_lag_age_note(struct hk_lag_age *a, uint64_t produced, uint64_t mono_ns);
 void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns);
 uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns);
 

@@ -85,7 +85,7 @@ void hk_sender_link(struct hk_sender *s, uint8_t path, bool up, uint32_t body_ma
     struct hk_sender_path *p = &s->path[path];
 
     HK_ASSERT(path < s->cfg.path_count);
-    if (body_max)
+    if (body_max && !HK_BUG(mtu_ignored))
         p->body_max = body_max;
     if (p->up == up)
         return;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replicator/core/session.h"
 
+#include "proto/bug.h"
 #include "proto/record.h"
 
 bool hk_hello_ok(const struct hk_hello *h)
@@ -82,7 +83,7 @@ static enum hk_refusal judge_lease(const struct hk_session_standby *me, const st
         return HK_REFUSE_NONE;
     if (!hk_uuid_equal(&me->alive_host, &h->host_id))
         return HK_REFUSE_BUSY;
-    return h->lease < me->alive_lease ? HK_REFUSE_LEASE : HK_REFUSE_NONE;
+    return h->lease < me->alive_lease && !HK_BUG(older_lease) ? HK_REFUSE_LEASE : HK_REFUSE_NONE;
 }
 
 /* Same epoch, or one adopted: have both sides the same past up to where the standby stands? */

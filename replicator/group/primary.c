@@ -349,7 +349,12 @@ static void watch_oldest(struct hk_group *g)
 {
     struct hk_primary *p = g->primary;
     struct hk_source *source = g->cfg.source;
+    struct hk_source_view view;
 
+    hk_lag_age_clock(&p->oldest, g->now.mono_ns, g->now.real_ns);
+    if (p->attached && hk_lag_age_wants(&p->oldest, p->durable) && source->look &&
+        source->look(source, &view))
+        hk_lag_age_note(&p->oldest, hk_max_u64(view.next.v, p->produced), g->now.mono_ns);
     if (p->durable >= p->produced)
         hk_lag_age_set(&p->oldest, 0, g->now.mono_ns);
     else if (p->oldest.time_ns == 0 || p->oldest_of != p->durable)
@@ -481,6 +486,17 @@ static struct hk_source_view look(struct hk_group *g)
     return view;
 }
 
+/* The standby takes the difference of two stamps: it must be the age also after a clock was set. */
+static uint64_t oldest_time_ns(const struct hk_group *g)
+{
+    const struct hk_primary *p = g->primary;
+    uint64_t age_ns = hk_lag_age_ns(&p->oldest, g->now.mono_ns, g->now.real_ns);
+
+    if (p->durable < p->produced && age_ns < g->now.real_ns)
+        return g->now.real_ns - age_ns;
+    return g->cfg.source->time_at(g->cfg.source, HK_LSN(p->durable));
+}
+
 static void make_ping(struct hk_group *g, struct hk_action *ret)
 {
     struct hk_primary *p = g->primary;
@@ -488,7 +504,7 @@ static void make_ping(struct hk_group *g, struct hk_action *ret)
     uint8_t path = ret->send.header.path;
     struct hk_ping ping = {
         .produced = view.next.v,
-        .oldest_time_ns = g->cfg.source->time_at(g->cfg.source, HK_LSN(p->durable)),
+        .oldest_time_ns = oldest_time_ns(g),
         .now_ns = g->now.real_ns,
         .ack_seen = p->echoes ? p->ack_confirmed[path] : p->sender.path[path].ack_seen,
         .ceiling = hk_max_u64(p->super.ceiling, view.next.v),

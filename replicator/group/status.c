@@ -4,6 +4,7 @@
  * unknown (I18): a standby knows only what it was told, so it names a loss only while it can prove
  * 0.
  */
+#include "proto/bug.h"
 #include "replicator/group/private.h"
 
 static void fill_paths(const struct hk_group *g, struct hk_group_status *st)
@@ -102,7 +103,8 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
      */
     st->lose_known = p->attached && state != HK_STATE_BEHIND &&
                      !(p->super.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED));
-    st->lag_bytes = hk_lag_bytes(&p->super.history, p->durable, produced);
+    st->lag_bytes =
+        hk_lag_bytes(&p->super.history, HK_BUG(lag_from_acked) ? p->acked : p->durable, produced);
     st->lag_ns = hk_lag_age_ns(&p->oldest, now->mono_ns, now->real_ns);
     if (st->lag_bytes > 0 && st->lag_ns == 0)
         st->lag_ns = 1; /* published just now */

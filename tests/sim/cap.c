@@ -334,17 +334,30 @@ static void on_attach(struct sim *s, uint32_t conn)
               sizeof(m));
 }
 
+/* I6: whoever was replaced is not listened to, whatever he says. */
+static void check_lease(struct sim *s, const struct ipc_msg *m, bool stale, int rc)
+{
+    SIM_CHECK(s, "I6", !stale || rc == -ESTALE,
+              "a replicator with the stale lease %llu is obeyed (%d); the newest is %llu",
+              ULL(m->lease), rc, ULL(s->cap.lease));
+    if (stale && m->by_ghost)
+        sim_struck(s, F_STALE_WORD);
+}
+
 static void on_report(struct sim *s, const struct ipc_msg *m)
 {
     struct hk_now now = sim_clock(s, 0);
+    bool stale;
     int rc;
 
     check_report(s, m);
+    stale = m->lease != s->cap.lease || !s->cap.sink;
     rc = hk_capture_report(s->cap.c, m->lease, m->released, m->acked, m->durable, m->contact_ns,
                            &now);
     SIM_CHECK(s, "I6", rc == 0 || rc == -ESTALE,
               "report refused with %d (released %llu acked %llu durable %llu)", rc,
               ULL(m->released.v), ULL(m->acked.v), ULL(m->durable.v));
+    check_lease(s, m, stale, rc);
     if (rc == 0 && m->released.v > s->cap.released)
         s->cap.released = m->released.v;
     if (s->now - s->cap.told_ns > s->o.contact_ns / 8)
@@ -360,6 +373,7 @@ static void on_insert(struct sim *s, const struct ipc_msg *m)
     r.request = m->request;
     r.error = hk_capture_insert(s->cap.c, m->lease, m->record_type, &m->mark, sizeof(m->mark), &now,
                                 &r.lsn, &r.end);
+    check_lease(s, m, m->lease != s->cap.lease || !s->cap.sink, r.error);
     if (r.error == 0) {
         ref_scan(s);
         wake_reader(s);
@@ -386,6 +400,7 @@ void cap_ipc(struct sim *s, uint64_t gen, void *p)
     case IPC_INSERT: on_insert(s, m); break;
     case IPC_PEER:
         rc = hk_capture_bind_peer(s->cap.c, m->lease, &m->replica_id);
+        check_lease(s, m, m->lease != s->cap.lease || !s->cap.sink, rc);
         SIM_CHECK(s, "I12", rc != -EEXIST, "another standby is bound although there is only one");
         break;
     case IPC_CLOSED:

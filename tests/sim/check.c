@@ -274,6 +274,30 @@ void check_report(struct sim *s, const struct ipc_msg *m)
               ULL(s->nj.durable));
 }
 
+/* ---- the attach lease: a fenced replicator's session dies, and it gets no other (I6, I13) ---- */
+
+void check_hello(struct sim *s, uint64_t lease)
+{
+    struct hk_group_status *st = &s->status;
+    struct hk_now now = sim_clock(s, 1);
+
+    s->sby.hello_lease = lease;
+    s->sby.hello_is_older = false;
+    if (!s->sby.proc.up)
+        return;
+    hk_group_status(s->sby.g, &now, st);
+    s->sby.hello_is_older =
+        st->session == HK_SESSION_UP && st->contact && lease < s->sby.session_lease;
+}
+
+void check_welcome(struct sim *s)
+{
+    SIM_CHECK(s, "I13", !s->sby.hello_is_older,
+              "a replicator with lease %llu is welcomed; the session of lease %llu is alive",
+              ULL(s->sby.hello_lease), ULL(s->sby.session_lease));
+    s->sby.session_lease = s->sby.hello_lease;
+}
+
 /* ---- the standby's disks ---- */
 
 static bool frozen_on_disk(struct sim *s)
@@ -473,6 +497,31 @@ static void check_lose(struct sim *s, const struct hk_group_status *st, uint64_t
               who, ULL(st->lose_bytes), ULL(truth));
 }
 
+/* Reported lag ≥ true lag, in bytes and in seconds, whatever was done to the clocks. */
+static void check_lag(struct sim *s, const struct hk_group_status *st)
+{
+    uint64_t truth = s->ref.produced > s->nj.durable ? s->ref.produced - s->nj.durable : 0, age;
+    const struct ref_rec *oldest;
+
+    if (s->standby_suspect || !st->ready || !st->lose_known || !s->cap.ring_there ||
+        s->ghost.rep.proc.up)
+        return;
+    SIM_CHECK(s, "I18", st->lag_bytes >= truth, "the primary shows a lag of %llu bytes, it is %llu",
+              ULL(st->lag_bytes), ULL(truth));
+    oldest = truth ? ref_find(s, s->nj.durable) : NULL;
+    /* A clock that stands, or has lost time, can't tell. */
+    if (!oldest || clk_stands(s, 0) || s->clk[0].keeps_loss || s->clk[0].lost_ns)
+        return;
+    age = s->now - oldest->at;
+    /* Nobody is woken for the capture side's own records; a replicator that was started after the
+     * clock had been set does not know how old what it finds is. */
+    if (oldest->control || oldest->at < s->rep.proc.started_ns + CLAIM_GRACE_NS)
+        return;
+    SIM_CHECK(s, "I18", st->lag_ns + age / 500 + CLAIM_GRACE_NS >= age,
+              "the primary shows a lag of %llu us, the record at %llu has waited for %llu us",
+              ULL(st->lag_ns / NS_US), ULL(oldest->lsn), ULL(age / NS_US));
+}
+
 static void primary_status(struct sim *s)
 {
     struct hk_group_status *st = &s->status;
@@ -480,6 +529,7 @@ static void primary_status(struct sim *s)
 
     hk_group_status(s->rep.g, &now, st);
     check_lose(s, st, s->rep.read_lsn, "the primary");
+    check_lag(s, st);
     SIM_CHECK(s, "I18",
               s->standby_suspect || st->mark.durable.v <= s->nj.durable ||
                   st->mark.durable.v <= HK_LSN_FIRST,

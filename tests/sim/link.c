@@ -313,7 +313,10 @@ static void conn_deliver(struct sim *s, unsigned to_site, uint64_t gen)
     if (m->kind == MSG_UP) {
         if (s->conn.up[to_site]) { /* the old one had not been noticed to be dead */
             e.type = HK_EV_CONTROL_DOWN;
-            to_site ? sby_event(s, &e) : rep_event(s, &e);
+            if (to_site)
+                sby_event(s, &e);
+            else if (!s->conn.by_ghost)
+                rep_event(s, &e);
         }
         s->conn.up[to_site] = true;
         e.type = HK_EV_CONTROL_UP;
@@ -334,8 +337,12 @@ static void conn_deliver(struct sim *s, unsigned to_site, uint64_t gen)
     }
     sim_trace(s, "control event %llu at site %llu (%llu)", e.type, to_site,
               e.type == HK_EV_CONTROL_IN ? e.control->type : 0);
+    if (to_site && e.type == HK_EV_CONTROL_IN && e.control->type == HK_CTL_HELLO)
+        check_hello(s, e.control->hello.lease);
     if (to_site)
         sby_event(s, &e);
+    else if (s->conn.by_ghost)
+        ghost_control(s, &e);
     else
         rep_event(s, &e);
     /* The handler may have died and cleared the queue, but this message was taken off before. */
@@ -361,6 +368,15 @@ static void push_to(struct sim *s, unsigned site, uint64_t delay, uint32_t kind,
               site ? conn_to_standby : conn_to_primary, kind, body, bytes);
 }
 
+static void conn_lost(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_event e = {.type = HK_EV_CONTROL_DOWN};
+
+    (void)a;
+    (void)p;
+    rep_event(s, &e);
+}
+
 /* The primary's daemon tries to connect for as long as it is not. */
 void conn_try(struct sim *s, uint64_t a, void *p)
 {
@@ -371,6 +387,7 @@ void conn_try(struct sim *s, uint64_t a, void *p)
     if (!s->conn.up[0] && !s->conn.open && s->rep.proc.up && s->sby.proc.up &&
         s->dir[0].down_until <= s->now && s->dir[1].down_until <= s->now) {
         s->conn.open = true;
+        s->conn.by_ghost = false;
         s->conn.id++;
         fifo_clear(s, &s->conn.q[0]);
         fifo_clear(s, &s->conn.q[1]);
@@ -384,6 +401,8 @@ void conn_send(struct sim *s, unsigned from_site, const struct hk_ctl *m)
 {
     if (!s->conn.open || !s->conn.up[from_site])
         return;
+    if (from_site == 0 && s->ghost.runs != s->conn.by_ghost)
+        return;
     push_to(s, !from_site, s->o.delay_ns + rng_below(&s->rng_link, s->o.jitter_ns + 1), MSG_CONTROL,
             m, sizeof(*m));
 }
@@ -393,9 +412,27 @@ void conn_close(struct sim *s, unsigned by_site)
 {
     if (!s->conn.up[by_site] && !s->conn.open)
         return;
+    if (by_site == 0 && s->ghost.runs != s->conn.by_ghost)
+        return;
     s->conn.up[by_site] = false;
     s->conn.open = false;
     push_to(s, !by_site, s->o.delay_ns, MSG_DOWN, NULL, 0);
+}
+
+/* The superseded replicator calls: the standby takes the newest call for the only one. */
+void conn_by_ghost(struct sim *s)
+{
+    if (!s->sby.proc.up || s->dir[0].down_until > s->now || s->dir[1].down_until > s->now)
+        return;
+    if (s->conn.up[0] && !s->conn.by_ghost)
+        sim_at(s, s->now + s->o.delay_ns, &s->rep.proc, conn_lost, 0, NULL);
+    s->conn.up[0] = false;
+    s->conn.open = s->conn.by_ghost = true;
+    s->conn.id++;
+    fifo_clear(s, &s->conn.q[0]);
+    fifo_clear(s, &s->conn.q[1]);
+    push_to(s, 1, s->o.delay_ns, MSG_UP, NULL, 0);
+    push_to(s, 0, 2 * s->o.delay_ns, MSG_UP, NULL, 0);
 }
 
 /* The connection breaks: each side learns it at its own time, what was under way is lost. */
@@ -416,6 +453,8 @@ void conn_died(struct sim *s, unsigned site, bool quietly)
 {
     bool was = s->conn.up[site] || s->conn.open;
 
+    if (site == 0 && s->ghost.runs != s->conn.by_ghost)
+        return; /* it is not this one's connection */
     fifo_clear(s, &s->conn.q[site == 1 ? 0 : 1]);
     s->conn.up[site] = false;
     s->conn.open = false;

@@ -219,6 +219,7 @@ static void do_strike(struct sim *s, enum sim_fault kind)
         }
         break;
     case F_PAUSE_REP: pause_some(s, kind, &s->rep.proc); break;
+    case F_SUPERSEDED: ghost_begin(s); break;
     case F_PAUSE_CAP: pause_some(s, kind, &s->cap.proc); break;
     case F_PAUSE_SBY: pause_some(s, kind, &s->sby.proc); break;
     case F_CLOCK_STEP: clock_step(s); break;

@@ -29,6 +29,8 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_TORN_BEGIN] = "torn-begin",
     [F_TORN_PUBLISH] = "torn-publish",
     [F_PAUSE_REP] = "pause-replicator",
+    [F_SUPERSEDED] = "superseded",
+    [F_STALE_WORD] = "stale-word",
     [F_PAUSE_CAP] = "pause-capture",
     [F_PAUSE_SBY] = "pause-standby",
     [F_DISK_SLOW] = "disk-slow",
@@ -108,6 +110,7 @@ static void draw_crashes(struct sim_opts *o, struct sim_rng *r)
     o->mean_ns[F_POWER_SBY] = every(r, 50, NS_S / 4, 3 * NS_S);
     o->mean_ns[F_POWER_PRIMARY] = every(r, 20, 2 * NS_S, 10 * NS_S);
     o->mean_ns[F_PAUSE_REP] = every(r, 20, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_SUPERSEDED] = every(r, 25, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_PAUSE_CAP] = every(r, 20, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_PAUSE_SBY] = every(r, 20, NS_S / 2, 4 * NS_S);
     o->mean_ns[F_CLEAN_STOP] = every(r, 15, 2 * NS_S, 6 * NS_S);

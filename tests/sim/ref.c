@@ -178,6 +178,7 @@ void ref_scan(struct sim *s)
                   ULL(md_durable(s)->ceiling));
         r = new_rec(s);
         r->lsn = side->lsn;
+        r->at = s->now;
         r->payload_pos = side->payload_pos;
         check_slot_free(s, ref->count - 1);
         op = owner_of(s, idx, side->lsn);

@@ -133,6 +133,7 @@ static void to_capture(struct sim *s, uint32_t kind, struct ipc_msg *m)
     if (!s->cap.proc.up)
         return;
     m->conn = s->rep.proc.life;
+    m->by_ghost = s->ghost.runs;
     fifo_push(s, &s->r2c, rng_around(&s->rng, s->o.ipc_ns), &s->cap.proc, cap_ipc, kind, m,
               sizeof(*m));
 }
@@ -230,7 +231,7 @@ static void set_timer(struct sim *s)
 {
     uint64_t at = hk_group_deadline_ns(s->rep.g);
 
-    if (at == UINT64_MAX)
+    if (at == UINT64_MAX || s->ghost.runs)
         return;
     at = clk_wake_at(s, 0, at);
     if (s->rep.proc.timer_at > s->now && s->rep.proc.timer_at <= at)
@@ -257,10 +258,13 @@ void rep_pump(struct sim *s, uint64_t a, void *p)
         SIM_CHECK(s, "I16", ++guard < 20000, "the primary's group acts without end (type %d)",
                   s->rep.action.type);
         act(s, &s->rep.action);
-        oper_maybe_die(s, &s->rep.proc);
+        if (!s->ghost.runs)
+            oper_maybe_die(s, &s->rep.proc);
         if (s->rep.proc.life != life)
             return;
     }
+    if (s->ghost.runs)
+        return;
     if (!room && !s->rep.want_room) {
         s->rep.want_room = true;
         sim_at(s, s->dir[0].tx_free_at, &s->rep.proc, room_again, 0, NULL);
@@ -295,10 +299,14 @@ void rep_wake(struct sim *s, uint64_t a, void *p)
 
 void rep_frame(struct sim *s, struct sim_frame *f)
 {
+    if (!ghost_frame(s, f) && s->rep.proc.up)
+        rep_take_frame(s, f);
+}
+
+void rep_take_frame(struct sim *s, struct sim_frame *f)
+{
     struct hk_event e = {0};
 
-    if (!s->rep.proc.up)
-        return;
     if (link_open(s, f, &e) && e.frame.header.type == HK_FRAME_ACK) {
         struct hk_ack ack;
 
@@ -470,6 +478,8 @@ void rep_gone(struct sim *s, bool quietly)
     fifo_clear(s, &s->c2r);
     conn_died(s, 0, quietly);
     memset(s->rep.memory, 0, s->rep.memory_used);
+    if (quietly)
+        ghost_gone(s);
     s->st.crashes++;
 }
 

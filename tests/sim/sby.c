@@ -84,6 +84,7 @@ static void act_send(struct sim *s, const struct hk_action *a)
 static void act_control(struct sim *s, const struct hk_ctl *m)
 {
     if (m->type == HK_CTL_WELCOME) {
+        check_welcome(s);
         SIM_CHECK(s, "I13", !s->sby.promoted, "a promoted side welcomes the old primary");
         SIM_CHECK(s, "I11", m->welcome.durable >= s->sby.said_durable || s->standby_suspect,
                   "after a restart durable is %llu, %llu had been reported",

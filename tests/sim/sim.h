@@ -67,6 +67,8 @@ enum sim_fault {
     F_TORN_BEGIN,   /* capture dies inside begin, before head is stored */
     F_TORN_PUBLISH, /* capture dies inside publish, before lsn is stored */
     F_PAUSE_REP,
+    F_SUPERSEDED, /* a paused replicator is replaced, and wakes up later */
+    F_STALE_WORD, /* … and what it says then is refused */
     F_PAUSE_CAP,
     F_PAUSE_SBY,
     F_DISK_SLOW,
@@ -178,7 +180,7 @@ struct sim_io {
 /* ---- ref.c: what the log should be ---- */
 enum ref_state { REF_RESERVED = 1, REF_PUBLISHED, REF_VOID };
 struct ref_rec {
-    uint64_t lsn, end, offset, mask, payload_pos;
+    uint64_t lsn, end, offset, mask, payload_pos, at;
     uint32_t length, payload_len;
     uint16_t volume;
     uint8_t type, flags, v1, v2, state;
@@ -276,8 +278,8 @@ struct sim_fifo {
 };
 struct sim_conn {
     uint32_t id;
-    bool up[2]; /* as each side sees it */
-    bool open;
+    bool up[2];           /* as each side sees it */
+    bool open, by_ghost;  /* by_ghost: it is the superseded replicator that called */
     struct sim_fifo q[2]; /* towards standby (0), towards primary (1) */
 };
 
@@ -318,6 +320,14 @@ struct sim_rep {
     struct hk_uuid ring_id; /* of the last attachment in this life */
 };
 
+/* A replicator that was replaced while it stood still, and does not know it. */
+struct sim_ghost {
+    struct sim_rep rep;
+    uint32_t session; /* of its own link */
+    bool awake, runs; /* runs: it stands in the place of s->rep at this moment */
+    struct hk_uuid ring_id;
+};
+
 struct sim_sby {
     struct sim_proc proc;
     struct hk_group *g;
@@ -328,7 +338,9 @@ struct sim_sby {
     bool want_room, fatal;
     /* claims, kept over restarts: what was said cannot be unsaid */
     uint64_t said_durable, said_applied, said_acked, acks_sent;
-    uint64_t life_acked; /* said by this process: in its memory at least */
+    uint64_t hello_lease, session_lease; /* of the last HELLO; of the session that stands */
+    bool hello_is_older;                 /* … than that of a session that is alive */
+    uint64_t life_acked;                 /* said by this process: in its memory at least */
     bool frozen;
     uint64_t freeze_lsn;
     char freeze_name[HK_NAME_BYTES];
@@ -382,6 +394,7 @@ struct sim {
 
     struct sim_cap cap;
     struct sim_rep rep;
+    struct sim_ghost ghost;
     struct sim_sby sby;
     struct sim_client client[SIM_CLIENTS_MAX];
     struct sim_dir dir[2];    /* 0 to the standby, 1 to the primary */
@@ -529,6 +542,7 @@ void conn_to_primary(struct sim *s, uint64_t gen, void *p);
 void conn_send(struct sim *s, unsigned from_site, const struct hk_ctl *m);
 void conn_close(struct sim *s, unsigned by_site);
 void conn_break(struct sim *s);
+void conn_by_ghost(struct sim *s);
 void conn_died(struct sim *s, unsigned site, bool quietly);
 
 /* cap.c */
@@ -549,7 +563,7 @@ struct ipc_msg {
     uint64_t contact_ns, request, tail;
     struct hk_lsn tail_lsn, lsn, end;
     int error;
-    bool in_sync;
+    bool in_sync, by_ghost;
     uint32_t state, standby_flags;
     struct hk_uuid replica_id, ring_id;
     uint8_t record_type;
@@ -588,6 +602,13 @@ void rep_ipc(struct sim *s, uint64_t gen, void *p);
 void rep_frame(struct sim *s, struct sim_frame *f);
 void rep_event(struct sim *s, const struct hk_event *e);
 void rep_pump(struct sim *s, uint64_t a, void *p);
+void rep_take_frame(struct sim *s, struct sim_frame *f);
+
+/* ghost.c */
+void ghost_begin(struct sim *s);
+bool ghost_frame(struct sim *s, struct sim_frame *f);
+void ghost_control(struct sim *s, const struct hk_event *e);
+void ghost_gone(struct sim *s);
 
 /* sby.c */
 void sby_setup(struct sim *s);
@@ -619,6 +640,8 @@ void check_clean_origin(struct sim *s);
 void check_capture_started(struct sim *s, enum hk_start start, const struct hk_super *super);
 void check_completed(struct sim *s, struct sim_op *op, int result);
 void check_report(struct sim *s, const struct ipc_msg *m);
+void check_hello(struct sim *s, uint64_t lease);
+void check_welcome(struct sim *s);
 void check_disk_op(struct sim *s, const struct hk_diskop *op);
 void check_replica_write(struct sim *s, const struct sim_io *io);
 void check_standby_starts(struct sim *s);

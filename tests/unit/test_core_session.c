@@ -553,6 +553,18 @@ static void age_survives_a_clock_step(void **state)
     assert_int_equal(hk_lag_age_ns(&a, 900, 400), 890);
     hk_lag_age_set(&a, 0, 950);
     assert_int_equal(hk_lag_age_ns(&a, 960, 5000), 0);
+    /* Stamped when the wall clock was 4040 ahead; it was set back before anybody looked. */
+    hk_lag_age_clock(&a, 960, 5000);
+    hk_lag_age_set(&a, 5010, 1200);
+    assert_int_equal(hk_lag_age_ns(&a, 1200, 2000), 1200 + 4040 - 5010);
+    /* But all that had been produced at 1000 was durable by 1100. */
+    assert_true(hk_lag_age_wants(&a, 64));
+    hk_lag_age_note(&a, 128, 1000);
+    assert_false(hk_lag_age_wants(&a, 64));
+    assert_int_equal(hk_lag_age_ns(&a, 1200, 2000), 230); /* the note may be of this record */
+    assert_true(hk_lag_age_wants(&a, 128));
+    hk_lag_age_note(&a, 256, 1100);
+    assert_int_equal(hk_lag_age_ns(&a, 1200, 2000), 200);
 }
 
 static void rate_counts_busy_time_only(void **state)
