@@ -373,7 +373,7 @@ enum hk_step hk_capture_written(struct hk_capture *c, struct hk_op *op, int resu
     HK_ASSERT(op->stage == HK_OP_SUBMITTED);
     HK_ASSERT(result <= 0);
     hk_range_unlock(c, op);
-    if (op->captured)
+    if (op->captured && !HK_BUG(done_early))
         hk_capture_mark_done(c, op->slot);
     c->origins_flushed = false;
     op->result = result;

@@ -261,9 +261,9 @@ void hk_capture_publish_slot(const struct hk_capture *c, uint64_t index, uint64_
         r.lsn = lsn;
     r.payload_hash = r.payload_len ? hk_xxh64(payload, r.payload_len, 0) : 0;
     r.header_hash = hk_record_header_hash(&r, c->epoch_seed);
-    HK_AT(hashed);
     if (HK_BUG(lsn_first))
         hk_ring_store_release(&slot->lsn, lsn);
+    HK_AT(hashed);
     __builtin_memcpy((uint8_t *)slot + 8, (const uint8_t *)&r + 8, sizeof(r) - 8);
     /* Pairs with the reader's acquire load: who sees the LSN sees header and payload. */
     HK_AT(headed);
