@@ -18,7 +18,7 @@ void shim_quit(void)
     __atomic_store_n(&quit, true, __ATOMIC_RELEASE);
 }
 
-static void say(const char *fs, va_list args)
+static __attribute__((format(printf, 1, 0))) void say(const char *fs, va_list args)
 {
     if (!getenv("HK_RACES_SAY"))
         return;
