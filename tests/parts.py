@@ -24,7 +24,7 @@ LOGS = os.path.join(TOP, 'build-logs')
 HEARTBEAT_S = 30
 TOTAL_LINE = re.compile(r'^\s*(\d+) passed, (\d+) failed, (\d+) skipped\s*$')
 # Suites that have a part of their own, or are no tests of correctness.
-OTHER_SUITES = ['lint', 'fuzz', 'e2e', 'demo', 'bench']
+OTHER_SUITES = ['lint', 'fuzz', 'crash', 'e2e', 'demo', 'bench']
 
 # name, budget in seconds (quick, full), what it is. 0: not in this mode. The quick budgets add up
 # to under 15 minutes and the full ones to under 75; main() checks it.
@@ -36,7 +36,8 @@ PARTS = [
     ('tsan', 0, 400, 'threaded unit tests under TSan'),
     ('sim', 75, 660, 'simulator'),
     ('fuzz', 30, 180, 'fuzz corpora replayed, ASan and UBSan'),
-    ('e2e', 300, 1300, 'real daemons'),
+    ('crash', 20, 380, 'crash enumeration'),
+    ('e2e', 280, 780, 'real daemons'),
     ('demo', 0, 420, 'the demo'),
 ]
 LIMIT_S = {'quick': 15 * 60, 'full': 75 * 60}
@@ -394,6 +395,13 @@ def run_fuzz(part):
     run_meson(part, 'build-asan', 'fuzz')
 
 
+def run_crash(part):
+    # All of it at full speed, a sample of it under the sanitizers.
+    if part.mode == 'full':
+        run_meson(part, 'build', 'crash')
+    run_meson(part, 'build-asan', 'crash', extra_env={'HK_TEST_MODE': 'quick'})
+
+
 def run_tsan(part):
     # Looking costs little; a whole TSan build for no test would not.
     if os.path.isdir(os.path.join(TOP, 'build')):
@@ -459,7 +467,7 @@ def run_demo(part):
 
 
 RUN = {'lint': run_lint, 'build': run_build, 'unit': run_unit, 'clang': run_clang, 'tsan': run_tsan,
-       'sim': run_sim, 'fuzz': run_fuzz, 'e2e': run_e2e, 'demo': run_demo}
+       'sim': run_sim, 'fuzz': run_fuzz, 'crash': run_crash, 'e2e': run_e2e, 'demo': run_demo}
 
 
 def run_part(name, budget_s, mode):

@@ -138,7 +138,7 @@ static void submit_header(struct hk_journal *j, uint32_t i)
     h->first_lsn = j->end;
     h->segment_bytes = j->cfg.segment_bytes;
     hk_segment_header_seal(h);
-    j->op = (struct hk_diskop){.kind = HK_DISK_WRITE_DSYNC,
+    j->op = (struct hk_diskop){.kind = HK_BUG(header_plain) ? HK_DISK_WRITE : HK_DISK_WRITE_DSYNC,
                                .file = HK_FILE_SEGMENT0 + i,
                                .bytes = sizeof(*h),
                                .iov = {{.base = h, .bytes = sizeof(*h)}},
@@ -251,7 +251,7 @@ static void seal_header(struct hk_journal *j, uint8_t *page, uint64_t first, uin
     h->epoch_id = j->epoch_id;
     h->first_lsn = first;
     h->bytes = bytes;
-    h->durable = j->durable;
+    h->durable = HK_BUG(stamp_ahead) ? first : j->durable;
     h->data_hash = data_hash(j, first, bytes);
     hk_batch_header_seal(h);
 }

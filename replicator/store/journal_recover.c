@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Recovery: how far does the journal reach, and is what is missing allowed to be missing. The
- * argument is in journal.h. Phases: LOOK at the head of every file; sort; SCAN the chain from
- * `applied` on; TAIL: search behind its end; FLUSH what was relied on; NAME the newest segment.
+ * argument is in journal.h. Phases: LOOK at the head of every file, SEARCH those whose header is
+ * damaged; sort; SCAN the chain from `applied` on; TAIL: search behind its end; FLUSH what was
+ * relied on; NAME the newest segment.
  */
 #include "proto/bug.h"
 #include "proto/hash.h"
@@ -11,7 +12,7 @@
 
 #include <errno.h>
 
-enum phase { LOOK, SCAN, TAIL, FLUSH, NAME, SYNC };
+enum phase { LOOK, SEARCH, SCAN, TAIL, FLUSH, NAME, SYNC };
 
 struct hk_journal_recovery {
     enum phase phase;
@@ -27,9 +28,10 @@ struct hk_journal_recovery {
                                    a later epoch proves that it was durable; UINT64_MAX: the last */
     uint64_t piece_offset, piece_bytes; /* what of the segment is in the buffer */
     uint64_t far_end;                   /* end of the farthest batch of which anything was seen */
+    uint64_t stray_end;  /* the same of batches in files whose own header is damaged */
     uint64_t shadow_lsn; /* first LSN of the newest batch under a header not its own */
     uint32_t shadow_slot;
-    uint32_t slot; /* LOOK: file; FLUSH: index into order */
+    uint32_t slot; /* LOOK, SEARCH: file; FLUSH: index into order */
 };
 
 size_t hk_journal_recovery_memory(void)
@@ -83,6 +85,7 @@ static void foreign(struct hk_journal *j, uint32_t slot)
 
 static void look_at(struct hk_journal *j, uint32_t slot)
 {
+    j->recovery->phase = LOOK;
     j->recovery->slot = slot;
     submit(j, HK_DISK_READ, slot, 0, j->page, HK_SEGMENT_HEADER_BYTES + HK_BATCH_HEADER_BYTES);
 }
@@ -140,31 +143,90 @@ static bool take_in(struct hk_journal *j, const struct hk_segment_header *h, uin
 }
 
 static void sort_and_scan(struct hk_journal *j);
+static bool have(const struct hk_journal_recovery *v, uint64_t bytes);
+
+static void look_on(struct hk_journal *j)
+{
+    if (j->recovery->slot + 1 < j->cfg.segment_count)
+        look_at(j, j->recovery->slot + 1);
+    else
+        sort_and_scan(j);
+}
+
+/*
+ * A file whose header is neither whole nor blank: cut off while the file was taken (then it holds
+ * an older life, all of it below `applied`), or damaged, and then it holds a piece of the log that
+ * the chain will miss. Its batches tell: a stamp is never a lie.
+ */
+static void search(struct hk_journal *j)
+{
+    struct hk_journal_recovery *v = j->recovery;
+
+    v->phase = SEARCH;
+    for (; v->offset + HK_PAGE_BYTES <= j->cfg.segment_bytes; v->offset += HK_PAGE_BYTES) {
+        const struct hk_batch_header *b;
+
+        if (!have(v, HK_PAGE_BYTES)) {
+            v->piece_offset = v->offset;
+            v->piece_bytes =
+                hk_min_u64(HK_JOURNAL_READ_BYTES, j->cfg.segment_bytes - v->piece_offset);
+            submit(j, HK_DISK_READ, v->slot, v->piece_offset, j->scan, v->piece_bytes);
+            return;
+        }
+        b = (const void *)(j->scan + (v->offset - v->piece_offset));
+        if (hk_batch_header_check(b, NULL, 0) != HK_SEGMENT_OK ||
+            !hk_history_find(&v->history, &b->epoch_id))
+            continue;
+        j->result.stamp = hk_max_u64(j->result.stamp, b->durable);
+        if (hk_uuid_equal(&b->epoch_id, &hk_history_last(&v->history)->id))
+            v->stray_end = hk_max_u64(v->stray_end, b->first_lsn + b->bytes);
+    }
+    v->piece_bytes = 0;
+    look_on(j);
+}
+
+static bool is_blank(const uint8_t *page)
+{
+    uint8_t any = 0;
+
+    for (size_t i = 0; i < HK_PAGE_BYTES; i++)
+        any |= page[i];
+    return any == 0;
+}
+
+/* The batch at the head of a file: is it the one that its segment header announces? */
+static void look_at_first(struct hk_journal *j, const struct hk_batch_header *b)
+{
+    struct hk_journal_recovery *v = j->recovery;
+    const struct hk_journal_segment *s = &j->segment[v->slot];
+    bool own = s->live && hk_uuid_equal(&s->epoch_id, &b->epoch_id) && s->first_lsn == b->first_lsn;
+
+    if (hk_batch_header_check(b, NULL, 0) != HK_SEGMENT_OK ||
+        !hk_history_find(&v->history, &b->epoch_id))
+        return;
+    j->result.stamp = hk_max_u64(j->result.stamp, b->durable);
+    if (!own && b->first_lsn > v->shadow_lsn) {
+        v->shadow_lsn = b->first_lsn;
+        v->shadow_slot = v->slot;
+    }
+}
 
 static void look_done(struct hk_journal *j)
 {
     struct hk_journal_recovery *v = j->recovery;
     const struct hk_segment_header *h = (const void *)j->page;
-    const struct hk_batch_header *b = (const void *)(j->page + HK_SEGMENT_HEADER_BYTES);
-    const struct hk_journal_segment *s = &j->segment[v->slot];
+    bool whole = hk_segment_header_check(h) == HK_SEGMENT_OK;
 
-    if (hk_segment_header_check(h) == HK_SEGMENT_OK && !take_in(j, h, v->slot))
+    if (whole && !take_in(j, h, v->slot))
         return;
-    if (hk_batch_header_check(b, NULL, 0) == HK_SEGMENT_OK &&
-        hk_history_find(&v->history, &b->epoch_id)) {
-        bool own =
-            s->live && hk_uuid_equal(&s->epoch_id, &b->epoch_id) && s->first_lsn == b->first_lsn;
-
-        j->result.stamp = hk_max_u64(j->result.stamp, b->durable);
-        if (!own && b->first_lsn > v->shadow_lsn) {
-            v->shadow_lsn = b->first_lsn;
-            v->shadow_slot = v->slot;
-        }
+    look_at_first(j, (const void *)(j->page + HK_SEGMENT_HEADER_BYTES));
+    if (whole || is_blank(j->page) || HK_BUG(stray_unsearched)) {
+        look_on(j);
+        return;
     }
-    if (v->slot + 1 < j->cfg.segment_count)
-        look_at(j, v->slot + 1);
-    else
-        sort_and_scan(j);
+    v->offset = 0;
+    v->piece_bytes = 0;
+    search(j);
 }
 
 static bool precedes(const struct hk_journal *j, uint32_t a, uint32_t b)
@@ -451,13 +513,19 @@ static void scan(struct hk_journal *j)
 
 /* --- TAIL --- */
 
+/* Of a header that is damaged: its `bytes` as far as they make sense. At least a record. */
+static uint64_t believed(uint64_t bytes)
+{
+    return bytes > 0 && bytes <= HK_BATCH_BYTES_MAX && bytes % HK_RECORD_ALIGN == 0
+               ? bytes
+               : HK_RECORD_ALIGN;
+}
+
 /* What a page behind the end of the chain tells. `at_end`: it is where the next batch would be. */
 static void look_behind(struct hk_journal *j, const struct hk_batch_header *h, bool at_end)
 {
     struct hk_journal_recovery *v = j->recovery;
 
-    if (h->magic != HK_BATCH_MAGIC)
-        return;
     if (hk_batch_header_check(h, NULL, 0) == HK_SEGMENT_OK) {
         if (!hk_history_find(&v->history, &h->epoch_id))
             return;
@@ -466,10 +534,10 @@ static void look_behind(struct hk_journal *j, const struct hk_batch_header *h, b
             v->far_end = hk_max_u64(v->far_end, h->first_lsn + h->bytes);
         return;
     }
-    /* A header of the batch expected here of which only some sectors arrived. */
-    if (at_end && h->first_lsn == v->at && h->bytes <= HK_BATCH_BYTES_MAX &&
-        hk_uuid_equal(&h->epoch_id, &scanned(j)->epoch_id))
-        v->far_end = hk_max_u64(v->far_end, v->at + hk_max_u64(h->bytes, HK_RECORD_ALIGN));
+    /* A header of the batch expected here, of which not all arrived or remained, be it the magic:
+     * nothing but this batch puts these 24 bytes here. */
+    if (at_end && h->first_lsn == v->at && hk_uuid_equal(&h->epoch_id, &scanned(j)->epoch_id))
+        v->far_end = hk_max_u64(v->far_end, v->at + believed(h->bytes));
 }
 
 static void tail(struct hk_journal *j)
@@ -481,17 +549,14 @@ static void tail(struct hk_journal *j)
         s->end_lsn = v->at;
         s->end_offset = v->offset;
     }
-    for (; v->offset + HK_PAGE_BYTES <= j->cfg.segment_bytes; v->offset += HK_PAGE_BYTES) {
+    for (; v->offset + HK_PAGE_BYTES <= j->cfg.segment_bytes && !HK_BUG(tail_unsearched);
+         v->offset += HK_PAGE_BYTES) {
         if (!have(v, HK_PAGE_BYTES)) {
             fetch(j);
             return;
         }
         look_behind(j, (const void *)(j->scan + (v->offset - v->piece_offset)),
                     v->offset == s->end_offset);
-    }
-    if (v->far_end > v->at) {
-        j->result.verdict = HK_JOURNAL_TORN;
-        j->result.lost_bytes = v->far_end - v->at;
     }
     v->order++;
     finish(j);
@@ -518,6 +583,11 @@ static void finish(struct hk_journal *j)
     if (v->shadow_lsn != 0 && v->shadow_lsn >= v->at) {
         corrupt(j, v->shadow_lsn, v->shadow_slot);
         return;
+    }
+    v->far_end = hk_max_u64(v->far_end, v->stray_end);
+    if (v->far_end > v->at) {
+        j->result.verdict = HK_JOURNAL_TORN;
+        j->result.lost_bytes = v->far_end - v->at;
     }
     j->result.end = v->at;
     j->result.prev_bytes = v->prev_bytes;
@@ -575,6 +645,7 @@ void hk_journal_recovery_done(struct hk_journal *j, struct hk_diskop *op)
     }
     switch (j->recovery->phase) {
     case LOOK: look_done(j); return;
+    case SEARCH: search(j); return;
     case SCAN: scan(j); return;
     case TAIL: tail(j); return;
     case FLUSH:
