@@ -27,7 +27,7 @@ static __attribute__((format(printf, 1, 0))) void say(const char *fs, va_list ar
     putchar('\n');
 }
 
-void nbdkit_error(const char *fs, ...)
+__attribute__((format(printf, 1, 2))) void nbdkit_error(const char *fs, ...)
 {
     va_list args;
 
@@ -36,7 +36,7 @@ void nbdkit_error(const char *fs, ...)
     va_end(args);
 }
 
-void nbdkit_debug(const char *fs, ...)
+__attribute__((format(printf, 1, 2))) void nbdkit_debug(const char *fs, ...)
 {
     va_list args;
 
