@@ -148,6 +148,11 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
         return -EUCLEAN;
     if (p->released > next_lsn || p->acked > next_lsn || p->durable > p->acked)
         return -EUCLEAN;
+    /* They go into the superblock, which holds no such positions. */
+    if ((p->released | p->acked | p->durable | next_lsn) % HK_RECORD_ALIGN != 0)
+        return -EUCLEAN;
+    if (p->prev_bytes % HK_RECORD_ALIGN != 0 || p->prev_bytes > HK_RECORD_BYTES_MAX)
+        return -EUCLEAN;
     if ((super->flags & HK_SF_CLEAN) && next_lsn != super->clean_lsn)
         return -ESTALE;
     return 0;

@@ -190,20 +190,23 @@ static int receive(struct hk_capture_client *c, int ret_fds[FDS], int *ret_fd_co
     struct msghdr m = {.msg_iov = &iov,
                        .msg_iovlen = 1,
                        .msg_control = control.bytes,
-                       .msg_controllen = sizeof(control.bytes)};
+                       /* Not CMSG_SPACE: its padding would be room for a fourth descriptor. */
+                       .msg_controllen = CMSG_LEN(sizeof(int) * FDS)};
     ssize_t got = recvmsg(c->socket_fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
     *ret_fd_count = 0;
     if (got < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    if (got == 0)
-        return -ECONNRESET;
     for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
         if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
             continue;
         *ret_fd_count = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        HK_ASSERT(*ret_fd_count <= FDS);
         memcpy(ret_fds, CMSG_DATA(h), sizeof(int) * (size_t)*ret_fd_count);
     }
+    /* An empty datagram is taken for the end as well, and may bring descriptors all the same. */
+    if (got == 0)
+        return -ECONNRESET;
     if ((size_t)got < offsetof(struct hk_cap_ipc, attach) || c->in.magic != HK_CAP_IPC_MAGIC ||
         got != hk_cap_ipc_bytes(c->in.type) || (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
         return -EPROTO;

@@ -14,4 +14,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/*
+ * For targets that need megabytes for every input: with libFuzzer the address sanitizer spends more
+ * time marking them than all else together. Replay marks them.
+ */
+#ifdef HK_FUZZING
+#define HK_FUZZ_LARGE_MEMORY                         \
+    const char *__asan_default_options(void);        \
+    const char *__asan_default_options(void)         \
+    {                                                \
+        return "poison_heap=0:quarantine_size_mb=0"; \
+    }
+#else
+#define HK_FUZZ_LARGE_MEMORY
+#endif
+
 #endif
