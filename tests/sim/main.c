@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * hk-sim: runs seeds until a number, a budget of seconds or the first violation is reached.
- *   --seeds N  --first X  --budget SECONDS  --seed X [--verbose]  --twice  --until-found N  --quiet
+ *   --seeds N  --first X  --budget SECONDS  --seed X [--verbose]  --twice
+ *   --bugs: names of the seeded bugs in this program; --bug NAME: with that one, --until-found
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -75,7 +76,8 @@ static void print_stats(const struct sim_stats *st, double seconds)
 struct args {
     uint64_t seeds, first, seed;
     double budget;
-    bool one, verbose, twice, until_found;
+    bool one, verbose, twice, until_found, bugs;
+    const char *bug;
     uint32_t lines, failures_max;
 };
 
@@ -103,6 +105,10 @@ static bool parse(struct args *a, int argc, char **argv)
             a->twice = true;
         else if (!strcmp(argv[i], "--until-found"))
             a->until_found = true;
+        else if (!strcmp(argv[i], "--bugs"))
+            a->bugs = true;
+        else if (!strcmp(argv[i], "--bug"))
+            a->bug = v, i++;
         else
             return false;
     }
@@ -152,7 +158,8 @@ int main(int argc, char **argv)
     if (!parse(&a, argc, argv)) {
         fprintf(stderr,
                 "usage: %s [--seeds N | --budget SECONDS | --seed X [--verbose]] "
-                "[--first X] [--twice] [--until-found] [--max-failures N] [--lines N]\n",
+                "[--first X] [--twice] [--until-found] [--max-failures N] [--lines N] [--bugs] "
+                "[--bug NAME]\n",
                 argv[0]);
         return 2;
     }
@@ -160,8 +167,17 @@ int main(int argc, char **argv)
     signal(SIGSEGV, on_crash);
     signal(SIGFPE, on_crash);
     signal(SIGABRT, on_crash);
+    signal(SIGTERM, on_crash); /* of who lost patience: which seed does not end? */
     pattern_init();
     start = now_s();
+    if (a.bugs) {
+        sim_bugs_print(stdout);
+        return 0;
+    }
+    if (a.bug && !sim_bug_on(a.bug)) {
+        fprintf(stderr, "%s: no seeded bug here is called %s\n", self, a.bug);
+        return 2;
+    }
     if (a.until_found)
         return until_found(&a);
     for (uint64_t i = 0; i < a.seeds; i++) {

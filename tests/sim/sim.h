@@ -653,6 +653,10 @@ void check_failover_said(struct sim *s, const uint64_t arg[4]);
 void check_status(struct sim *s);
 void check_end(struct sim *s);
 
+/* bugs.c */
+bool sim_bug_on(const char *name); /* false: no such bug in this program */
+void sim_bugs_print(FILE *out);
+
 /* run.c */
 bool sim_run(struct sim *s, uint64_t seed, bool verbose); /* true: no violation */
 void sim_standby_super(struct sim *s, struct hk_super *super);
