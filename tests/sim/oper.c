@@ -232,6 +232,7 @@ static void do_strike(struct sim *s, enum sim_fault kind)
     case F_FREEZE: freeze(s); break;
     case F_FREEZE_END: freeze_end(s); break;
     case F_FAILOVER: failover(s); break;
+    case F_MEM_RING: mem_ring(s); break;
     default: break;
     }
 }

@@ -88,6 +88,7 @@ enum sim_fault {
     F_FAILOVER,
     F_MEM_FRAME,  /* a bit of log bytes flips before they are sealed */
     F_MEM_RELINK, /* … a whole record says that another one stands before it */
+    F_MEM_RING,   /* a bit of a payload flips in the ring: every copy that is sent is bad */
     F_FAULTS
 };
 extern const char *const sim_fault_name[F_FAULTS];
@@ -416,6 +417,7 @@ struct sim {
     bool stood_still;     /* a component fail-stopped for good */
     bool st_eio;          /* the standby's disks returned an error */
     bool memory_lied;     /* log bytes were damaged where no tag covers them */
+    uint64_t rotten_lsn, rotten_end; /* the record whose copy in the ring is damaged; 0: none */
     uint64_t op_ids;
     uint8_t *scratch;
     struct sim_super_cache md_cache, sby_cache;
@@ -456,6 +458,8 @@ static inline void sim_struck(struct sim *s, enum sim_fault f)
 
 /* memory.c */
 void mem_frame(struct sim *s, uint64_t lsn, uint8_t *bytes, uint32_t len);
+void mem_ring(struct sim *s);
+bool mem_is_rotten(const struct sim *s, uint64_t lsn, uint64_t end);
 
 /* opts.c */
 void sim_opts_draw(struct sim *s);
@@ -554,6 +558,7 @@ enum {
     IPC_INSERTED,
     IPC_STATE,
     IPC_PEER,
+    IPC_CHECK_COPY,
     IPC_CLOSED
 };
 struct ipc_msg {
