@@ -92,7 +92,7 @@ static enum hk_refusal judge_positions(uint64_t acked, uint64_t durable, uint64_
                                        uint64_t detail[2])
 {
     detail[0] = durable;
-    if (durable < known_durable) {
+    if (durable < known_durable && !HK_BUG(lost_durable_accepted)) {
         detail[1] = known_durable;
         return HK_REFUSE_LOST_DURABLE;
     }
@@ -153,6 +153,10 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
         return why;
     if ((h->super_flags | me->super->flags) & HK_SF_FULL_COMPARE) {
         v->full_compare = true;
+        /* Why it is required, as long as that can be seen. */
+        if ((me->super->history.count == 0 || me->super->history.count == h->history.count) &&
+            durable < h->durable)
+            return judge_positions(acked, durable, h->durable, 0, 0, 0, v->detail);
         return HK_REFUSE_FULL_COMPARE;
     }
     if (h->history.count > me->super->history.count) {
@@ -161,8 +165,10 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
             return why;
         acked = durable = v->start_lsn;
     }
-    return judge_positions(acked, durable, h->durable, h->released, h->produced, h->ceiling,
-                           v->detail);
+    why = judge_positions(acked, durable, h->durable, h->released, h->produced, h->ceiling,
+                          v->detail);
+    v->full_compare = why == HK_REFUSE_LOST_DURABLE && !HK_BUG(loss_not_noted);
+    return why;
 }
 
 void hk_session_judge_hello(const struct hk_session_standby *me, const struct hk_hello *h,
@@ -182,8 +188,6 @@ static bool welcome_ok(const struct hk_welcome *w)
     if (w->session == 0 || hk_history_check(&w->history) != 0)
         return false;
     if ((w->acked | w->durable | w->applied) % HK_RECORD_ALIGN != 0)
-        return false;
-    if (w->bad_count > 0 && (w->bad_lsn == 0 || w->bad_lsn % HK_RECORD_ALIGN != 0))
         return false;
     return w->applied <= w->durable && w->durable <= w->acked && w->acked <= w->window;
 }
@@ -243,7 +247,6 @@ const char *hk_refusal_text(enum hk_refusal r)
     case HK_REFUSE_NOT_READY: return "recovery is still running";
     case HK_REFUSE_BAD_FRAME: return "a bad record inside a valid frame";
     case HK_REFUSE_MALFORMED: return "a control message out of place";
-    case HK_REFUSE_COPY: return "the primary's own copy of the log is damaged";
     case HK_REFUSALS: break;
     }
     return "unknown reason";

@@ -74,7 +74,9 @@ static void turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t de
     g->standby->hello_pending = false;
 }
 
-/* The primary passes writes by: this copy may differ anywhere from now on. Written down (I1, I18).
+/*
+ * The primary passes writes by, or this side has less than it had reported: its copy may differ
+ * anywhere from now on. Written down (I1, I12, I18).
  */
 static void note_full_compare(struct hk_group *g)
 {
@@ -203,8 +205,6 @@ static void welcome(struct hk_group *g)
         .durable = s->reported,
         .applied = hk_min_u64(s->applied, s->reported),
         .window = hk_receiver_edge(&s->receiver),
-        .bad_lsn = s->bad_lsn,
-        .bad_count = s->bad_lsn == s->receiver.acked ? s->bad_count : 0,
         .super_flags = super->flags,
         .history = s->history_before,
     };
@@ -240,6 +240,8 @@ void hk_standby_control(struct hk_group *g, const struct hk_ctl *c)
                                                           : HK_REFUSE_MALFORMED;
         hk_group_notify(g, HK_NOTE_REFUSED, g->last_refusal, c->refused.detail[0],
                         c->refused.detail[1], NULL);
+        if (g->last_refusal == HK_REFUSE_LOST_DURABLE && s->super.state == HK_SUPER_STORE_READY)
+            note_full_compare(g);
         stop_session(g, g->last_refusal);
         close_control(g);
         return;

@@ -233,7 +233,8 @@ static void op_copy(struct sim *s, uint64_t a, void *p)
 
     (void)a;
     if (op->op.payload) {
-        check_payload_free(s, op);
+        if (!s->forked)
+            check_payload_free(s, op);
         op_fill(op, op->op.payload);
     }
     hk_capture_publish(s->cap.c, &op->op);
@@ -244,8 +245,9 @@ static void op_copy(struct sim *s, uint64_t a, void *p)
         cap_kill(s);
         return;
     }
-    SIM_CHECK(s, "I5", op->rec != UINT32_MAX, "an op was given no slot of the ring");
-    ref_published(s, op->rec, slot, op->op.payload);
+    SIM_CHECK(s, "I5", s->forked || op->rec != UINT32_MAX, "an op was given no slot of the ring");
+    if (!s->forked)
+        ref_published(s, op->rec, slot, op->op.payload);
     wake_reader(s);
     sim_at(s, s->now + cpu(s), &s->cap.proc, op_copied, 0, op);
 }
@@ -360,6 +362,8 @@ static void on_report(struct sim *s, const struct ipc_msg *m)
     check_lease(s, m, stale, rc);
     if (rc == 0 && m->released.v > s->cap.released)
         s->cap.released = m->released.v;
+    if (rc == 0 && m->durable.v > s->cap.durable_taken)
+        s->cap.durable_taken = m->durable.v;
     if (s->now - s->cap.told_ns > s->o.contact_ns / 8)
         s->cap.state_dirty = true;
 }
@@ -402,11 +406,6 @@ void cap_ipc(struct sim *s, uint64_t gen, void *p)
         rc = hk_capture_bind_peer(s->cap.c, m->lease, &m->replica_id);
         check_lease(s, m, m->lease != s->cap.lease || !s->cap.sink, rc);
         SIM_CHECK(s, "I12", rc != -EEXIST, "another standby is bound although there is only one");
-        break;
-    case IPC_CHECK_COPY:
-        rc = hk_capture_check_copy(s->cap.c, m->lease, m->lsn, &now);
-        SIM_CHECK(s, "I18", rc != 0 || !mem_is_rotten(s, m->lsn.v, m->lsn.v + 64),
-                  "capture calls its damaged copy of LSN %llu whole", ULL(m->lsn.v));
         break;
     case IPC_CLOSED:
         if (m->conn != s->cap.conn)
@@ -487,7 +486,7 @@ static void fill_cfg(struct sim *s, struct hk_capture_cfg *c)
     for (int v = 0; v < SIM_VOLUMES; v++)
         c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
     c->ceiling_step_bytes = s->o.ceiling_step;
-    c->super_in_doubt = hk_super_in_doubt(s->md.cur, s->md.cur + HK_SUPER_BYTES);
+    c->super_in_doubt = hk_super_in_doubt(s->cap.slots, s->cap.slots + HK_SUPER_BYTES);
 }
 
 static void new_ring(struct sim *s)
@@ -515,8 +514,9 @@ static enum hk_start choose_ring(struct sim *s, const struct hk_super *super)
         if (rc == 0)
             return HK_START_OLD_RING;
         /* One that never held a record is no loss. */
-        SIM_CHECK(s, "I7", s->ref.count == s->ref.rec_base, "the ring survived but is refused (%d)",
-                  rc);
+        SIM_CHECK(s, "I7", s->ref.count == s->ref.rec_base || s->damaged[0] & 1u << C_MD,
+                  "the ring survived but is refused (%d)", rc);
+        s->primary_dead = s->primary_dead || s->ref.count > s->ref.rec_base;
     }
     new_ring(s);
     return HK_START_NEW_RING;
@@ -533,15 +533,28 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     int rc;
 
     s->cap.proc.starting = false;
+    if (io->result && s->md.latent_count) {
+        /* Nobody knows what the slot said: people have to look. */
+        s->stood_still = s->primary_gone = true;
+        return;
+    }
     if (io->result) {
         sim_at(s, s->now + 10 * NS_MS, NULL, cap_start, 0, NULL);
         return;
     }
-    rc = hk_super_pick(s->md.cur, s->md.cur + HK_SUPER_BYTES, super, NULL);
-    SIM_CHECK(s, "I12", rc == 0, "no valid superblock in the primary's metadata (%d)", rc);
+    rc = hk_super_pick(s->cap.slots, s->cap.slots + HK_SUPER_BYTES, super, NULL);
+    if (s->no_super[0])
+        s->primary_gone = true;
+    SIM_CHECK(s, "I12", rc == 0 || s->primary_gone,
+              "no valid superblock in the primary's metadata (%d)", rc);
+    if (rc)
+        return;
     start = choose_ring(s, super);
+    s->cap.facts_lost =
+        naive_in_doubt(s->cap.slots) &&
+        (start == HK_START_NEW_RING || cap_producer(s)->super_sequence != super->sequence);
     fill_cfg(s, &cfg);
-    cfg.super_in_doubt = hk_super_in_doubt(s->md.cur, s->md.cur + HK_SUPER_BYTES);
+    cfg.super_in_doubt = hk_super_in_doubt(s->cap.slots, s->cap.slots + HK_SUPER_BYTES);
     s->cap.c = (void *)s->cap.memory;
     memset(s->cap.memory, 0xa5, hk_capture_bytes());
     s->cap.proc.up = true;
@@ -564,14 +577,26 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     oper_started(s, &s->cap.proc);
 }
 
+static void flush_metadata(struct sim *s, struct sim_io *io)
+{
+    if (io->result) {
+        metadata_read(s, io);
+        return;
+    }
+    sim_io_submit(s, &s->cap.proc, &s->md, HK_DISK_FLUSH, 0, 0, NULL, 0, metadata_read, NULL, 0);
+}
+
 void cap_start(struct sim *s, uint64_t a, void *p)
 {
+    struct hk_iovec iov = {s->cap.slots, 2 * (size_t)HK_SUPER_BYTES};
+
     (void)a;
     (void)p;
     if (s->cap.proc.up || s->cap.proc.starting || s->primary_gone)
         return;
     s->cap.proc.starting = true;
-    sim_io_submit(s, &s->cap.proc, &s->md, HK_DISK_FLUSH, 0, 0, NULL, 0, metadata_read, NULL, 0);
+    sim_io_submit(s, &s->cap.proc, &s->md, HK_DISK_READ, 0, iov.bytes, &iov, 1, flush_metadata,
+                  NULL, 0);
 }
 
 static void cap_gone(struct sim *s)
@@ -649,13 +674,14 @@ static void stop_reboot(struct sim *s)
     bool ok = naive_super(&s->md, true, now);
 
     if (ok && (now->flags & HK_SF_CLEAN)) {
-        SIM_CHECK(s, "I12", now->clean_lsn == s->ref.next_lsn,
+        SIM_CHECK(s, "I12", now->clean_lsn == s->ref.next_lsn || s->forked,
                   "clean stop at LSN %llu, the log ends at %llu", ULL(now->clean_lsn),
                   ULL(s->ref.next_lsn));
         sim_trace(s, "stop clean at %llu", now->clean_lsn, 0, 0);
         sim_struck(s, F_CLEAN_STOP);
         cap_power(s);
         check_clean_origin(s);
+        rollback_clean_stop(s);
         sim_at(s, s->now + 200 * NS_MS, NULL, rep_start, 0, NULL);
         sim_at(s, s->now + 100 * NS_MS, NULL, cap_start, 0, NULL);
         return;
@@ -711,6 +737,7 @@ void cap_setup(struct sim *s)
     s->cap.ring_bytes = hk_ring_total_bytes(s->o.ring_slots, s->o.ring_payload);
     s->cap.ring = sim_pages(s, s->cap.ring_bytes);
     s->cap.memory = sim_pages(s, hk_capture_bytes());
+    s->cap.slots = sim_pages(s, 2 * (size_t)HK_SUPER_BYTES);
     c.group_id = s->group_id;
     c.site_id = s->site_id[0];
     c.replica_id = s->replica_id[0];
@@ -727,5 +754,6 @@ void cap_setup(struct sim *s)
     SIM_CHECK(s, "I12", rc == 0, "create-md: %d", rc);
     hk_super_encode(super, s->md.cur + (super->sequence & 1) * HK_SUPER_BYTES);
     memcpy(s->md.dur, s->md.cur, s->md.bytes);
+    memcpy(s->md.good, s->md.cur, s->md.bytes);
     s->md.durable_changes++;
 }

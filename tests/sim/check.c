@@ -99,6 +99,8 @@ void check_origin_submit(struct sim *s, const struct sim_op *op)
     if (s->cap.ring_was_lost)
         SIM_CHECK(s, "I1", flags & HK_SF_FULL_COMPARE,
                   "the ring was lost, a write is submitted, and \"full compare\" is not durable");
+    if (s->forked)
+        return;
     if (!op->op.captured) {
         SIM_CHECK(s, "I1", (flags & HK_SF_FULL_COMPARE),
                   "an uncaptured write is submitted without a durable \"full compare\"");
@@ -125,8 +127,9 @@ void check_origin_written(struct sim *s, const struct sim_op *op, int result)
         return;
     for (unsigned i = first; i < first + n; i++)
         SIM_CHECK(s, "I5",
-                  pattern_identify(f->cur + (size_t)i * SIM_SECTOR, op->op.volume, i) ==
-                      op_value(op, i),
+                  damage_at(f, (uint64_t)i * SIM_SECTOR, SIM_SECTOR) ||
+                      pattern_identify(f->cur + (size_t)i * SIM_SECTOR, op->op.volume, i) ==
+                          op_value(op, i),
                   "the origin's sector %u of volume %u is not what LSN %llu wrote", i,
                   op->op.volume, ULL(op->op.lsn.v));
 }
@@ -135,6 +138,8 @@ void check_redo(struct sim *s, const struct hk_redo *r)
 {
     const struct ref_rec *rec = ref_find(s, r->record.lsn);
 
+    if (s->forked)
+        return;
     SIM_CHECK(s, "I7",
               rec && rec->state == REF_PUBLISHED &&
                   memcmp(&rec->hdr, &r->record, sizeof(rec->hdr)) == 0,
@@ -147,7 +152,7 @@ void check_redo(struct sim *s, const struct hk_redo *r)
 void check_after_redo(struct sim *s)
 {
     s->cap.redo_lsn = 0;
-    if (s->origin_suspect || s->cap.uncaptured || s->primary_dead)
+    if (s->forked || s->origin_suspect || s->cap.uncaptured || s->primary_dead)
         return;
     ref_check_image(s, "I7", s->origin, false, s->ref.next_lsn);
 }
@@ -155,7 +160,7 @@ void check_after_redo(struct sim *s)
 /* Stopped clean, then without power: the origin must be what the log says, to the last byte. */
 void check_clean_origin(struct sim *s)
 {
-    if (s->cap.flush_result == 0 && !s->cap.uncaptured && !s->origin_failed)
+    if (s->cap.flush_result == 0 && !s->forked && !s->cap.uncaptured && !s->origin_failed)
         ref_check_image(s, "I12", s->origin, true, s->ref.next_lsn);
 }
 
@@ -164,21 +169,20 @@ void check_capture_started(struct sim *s, enum hk_start start, const struct hk_s
     struct hk_capture_status *st = &s->cap.status;
 
     s->cap.redo_lsn = 0;
-    s->cap.ring_was_lost = start == HK_START_NEW_RING && !(super->flags & HK_SF_CLEAN) &&
-                           super->ceiling > HK_LSN_FIRST;
+    s->cap.ring_was_lost =
+        s->cap.facts_lost || (start == HK_START_NEW_RING && !(super->flags & HK_SF_CLEAN) &&
+                              super->ceiling > HK_LSN_FIRST);
+    hk_capture_status(s->cap.c, st);
     if (start == HK_START_NEW_RING) {
         s->cap.released = s->ref.next_lsn;
-        if ((super->flags & HK_SF_CLEAN) && s->ref.count)
-            SIM_CHECK(s, "I12", super->clean_lsn == s->ref.next_lsn,
-                      "goes on at LSN %llu after a "
-                      "clean stop at %llu",
-                      ULL(super->clean_lsn), ULL(s->ref.next_lsn));
+        if (!st->passing && !st->barred && s->ref.count && st->produced.v != s->ref.next_lsn)
+            budget_primary_began(s, st->produced.v);
     }
     if (!s->cap.ring_was_lost)
         return;
-    hk_capture_status(s->cap.c, st);
     SIM_CHECK(s, "I1", st->passing || st->barred,
-              "the ring was lost after an unclean stop and capture goes on as if nothing were");
+              "the ring%s lost after an unclean stop and capture goes on as if nothing were",
+              s->cap.facts_lost ? " or the newest metadata was" : " was");
     SIM_CHECK(s, "I18", !st->in_sync && st->state != HK_STATE_REPLICATING,
               "the ring was lost and the state is %d", st->state);
 }
@@ -217,12 +221,14 @@ static void check_against_stated(struct sim *s, uint64_t end)
 void check_completed(struct sim *s, struct sim_op *op, int result)
 {
     uint32_t flags = md_durable(s)->flags;
-    uint64_t reached = s->o.mode == HK_MODE_SEMISYNC ? s->sby.said_acked : s->nj.durable;
+    uint64_t reached = s->o.mode == HK_MODE_SEMISYNC ? s->sby.said_acked : budget_durable(s);
     bool captured = op->op.captured && op->rec != UINT32_MAX;
     uint64_t end = captured ? op->op.end.v : UINT64_MAX;
 
+    if (s->forked)
+        return;
     if (result) {
-        SIM_CHECK(s, "I9", s->origin_suspect || s->o.ppm[F_EIO_MD] || s->cap.stopping,
+        SIM_CHECK(s, "I9", s->origin_suspect || s->md_error || s->cap.stopping,
                   "an op ends with %d although neither origin nor metadata failed", result);
         return;
     }
@@ -263,13 +269,13 @@ void check_report(struct sim *s, const struct ipc_msg *m)
 {
     if (s->standby_suspect)
         return;
-    SIM_CHECK(s, "I11", m->durable.v <= s->nj.durable,
+    SIM_CHECK(s, "I11", m->durable.v <= budget_durable(s),
               "the replicator reports durable %llu, truly durable is %llu", ULL(m->durable.v),
               ULL(s->nj.durable));
     SIM_CHECK(s, "I11", m->acked.v <= s->sby.said_acked || m->acked.v <= HK_LSN_FIRST,
               "the replicator reports acked %llu, the standby said %llu", ULL(m->acked.v),
               ULL(s->sby.said_acked));
-    SIM_CHECK(s, "I5", m->released.v <= s->nj.durable || m->released.v <= HK_LSN_FIRST,
+    SIM_CHECK(s, "I5", m->released.v <= budget_durable(s) || m->released.v <= HK_LSN_FIRST,
               "released %llu is not durable on the standby (%llu)", ULL(m->released.v),
               ULL(s->nj.durable));
 }
@@ -327,6 +333,8 @@ void check_replica_write(struct sim *s, const struct sim_io *io)
     for (unsigned i = first; i < first + n; i++) {
         int got = pattern_identify(f->cur + (size_t)i * SIM_SECTOR, f->volume, i);
 
+        if (damage_at(f, (uint64_t)i * SIM_SECTOR, SIM_SECTOR))
+            continue;
         SIM_CHECK(s, "I10",
                   got >= 0 &&
                       ref_value_between(s, f->volume, i, (uint8_t)got, applied, s->nj.durable),
@@ -387,8 +395,13 @@ void check_frozen_ends(struct sim *s)
 static void check_class(struct sim *s, uint64_t position, uint32_t loss_class, uint64_t limit,
                         const char *where)
 {
-    if (loss_class != HK_LOSS_ZERO_PROVEN && loss_class != HK_LOSS_ZERO_IF_FENCED)
+    if ((loss_class != HK_LOSS_ZERO_PROVEN && loss_class != HK_LOSS_ZERO_IF_FENCED) ||
+        s->class_void)
         return;
+    SIM_CHECK(
+        s, "I18", s->lost_end <= position,
+        "%s: class %u is stated at %llu, but an op ending at %llu was acknowledged and is lost",
+        where, loss_class, ULL(position), ULL(s->lost_end));
     for (uint32_t i = s->lost_count; i-- > 0;) {
         const struct sim_lost *l = &s->lost[i];
 
@@ -481,7 +494,9 @@ static void check_lose(struct sim *s, const struct hk_group_status *st, uint64_t
     uint64_t truth = end > s->nj.durable ? end - s->nj.durable : 0;
     bool passed = s->passing_acked && s->now - s->passing_since_ns > CLAIM_GRACE_NS;
 
-    if (s->standby_suspect || s->sby.promoted || s->sby.promoting)
+    SIM_CHECK(s, "I18", !s->forked || !st->in_sync,
+              "%s is in sync, but the primary had been rolled back", who);
+    if (s->standby_suspect || s->sby.promoted || s->sby.promoting || s->loss_found || s->forked)
         return;
     if (st->in_sync) {
         SIM_CHECK(s, "I18", s->o.mode == HK_MODE_SYNC, "%s is \"in sync\" without mode sync", who);
@@ -503,8 +518,8 @@ static void check_lag(struct sim *s, const struct hk_group_status *st)
     uint64_t truth = s->ref.produced > s->nj.durable ? s->ref.produced - s->nj.durable : 0, age;
     const struct ref_rec *oldest;
 
-    if (s->standby_suspect || !st->ready || !st->lose_known || !s->cap.ring_there ||
-        s->ghost.rep.proc.up)
+    if (s->standby_suspect || s->loss_found || s->forked || !st->ready || !st->lose_known ||
+        !s->cap.ring_there || s->ghost.rep.proc.up)
         return;
     SIM_CHECK(s, "I18", st->lag_bytes >= truth, "the primary shows a lag of %llu bytes, it is %llu",
               ULL(st->lag_bytes), ULL(truth));
@@ -531,7 +546,7 @@ static void primary_status(struct sim *s)
     check_lose(s, st, s->rep.read_lsn, "the primary");
     check_lag(s, st);
     SIM_CHECK(s, "I18",
-              s->standby_suspect || st->mark.durable.v <= s->nj.durable ||
+              s->standby_suspect || st->mark.durable.v <= budget_durable(s) ||
                   st->mark.durable.v <= HK_LSN_FIRST,
               "the primary shows durable %llu, truly durable is %llu", ULL(st->mark.durable.v),
               ULL(s->nj.durable));
@@ -578,31 +593,21 @@ void check_after_event(struct sim *s)
 
 /* ---- the end: everything has converged ---- */
 
-/* What can never be sent is known to be missing: on stable storage, at the primary (I1). */
-static void check_hole(struct sim *s)
-{
-    if (!s->rotten_lsn || s->rotten_end <= s->nj.durable || s->primary_dead || s->primary_gone ||
-        s->sby.promoted || s->sby.promoting || s->stood_still || s->standby_suspect)
-        return;
-    SIM_CHECK(s, "I1", md_durable(s)->flags & HK_SF_FULL_COMPARE,
-              "the only copy of LSN %llu is damaged, the standby lacks it, and nothing durable "
-              "says so",
-              ULL(s->rotten_lsn));
-}
-
 void check_end(struct sim *s)
 {
-    uint32_t flags = md_durable(s)->flags;
+    uint32_t flags;
 
+    if (s->no_super[0] || s->no_super[1] || s->forked || s->over)
+        return;
+    flags = md_durable(s)->flags;
     naive_power_cut_now(s, "at the end");
     if (s->sby.failover_wanted && !s->sby.promoted)
         SIM_CHECK(s, "liveness",
                   s->stood_still || s->standby_suspect || s->sby.failover_refused ||
                       s->sby.not_promotable,
                   "a failover was asked for and never ended");
-    check_hole(s);
     if (s->sby.promoted || s->sby.promoting || s->primary_dead || s->stood_still ||
-        s->standby_suspect || s->sby.not_promotable || s->origin_suspect)
+        s->standby_suspect || s->sby.not_promotable || s->origin_suspect || s->loss_found)
         return;
     if (flags & HK_SF_FULL_COMPARE) {
         s->st.behind++;

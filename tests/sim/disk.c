@@ -15,6 +15,7 @@
 struct sim_ver {
     struct sim_ver *older;
     uint64_t seq;
+    bool promised; /* the disk said that it is durable */
     uint8_t data[SIM_SECTOR];
 };
 
@@ -68,12 +69,19 @@ static void clean_sector(struct sim_file *f, uint32_t sector)
     f->dirty_at[sector] = 0;
 }
 
+static void settle(struct sim_file *f, uint32_t sector, const uint8_t *data)
+{
+    memcpy(f->dur + (size_t)sector * SIM_SECTOR, data, SIM_SECTOR);
+    if (f->good != f->dur)
+        memcpy(f->good + (size_t)sector * SIM_SECTOR, data, SIM_SECTOR);
+}
+
 static void write_sector(struct sim *s, struct sim_file *f, uint32_t sector, const uint8_t *data,
-                         bool durable)
+                         enum sim_put put)
 {
     memcpy(f->cur + (size_t)sector * SIM_SECTOR, data, SIM_SECTOR);
-    if (durable) {
-        memcpy(f->dur + (size_t)sector * SIM_SECTOR, data, SIM_SECTOR);
+    if (put == PUT_DURABLE) {
+        settle(f, sector, data);
         if (f->head[sector]) {
             drop_chain(f->head[sector]);
             f->head[sector] = NULL;
@@ -85,6 +93,9 @@ static void write_sector(struct sim *s, struct sim_file *f, uint32_t sector, con
 
     v->older = f->head[sector];
     v->seq = ++s->disk_seq;
+    v->promised = put == PUT_PROMISED;
+    if (v->promised)
+        memcpy(f->good + (size_t)sector * SIM_SECTOR, data, SIM_SECTOR);
     memcpy(v->data, data, SIM_SECTOR);
     f->head[sector] = v;
     if (f->dirty_at[sector] == 0) {
@@ -93,8 +104,8 @@ static void write_sector(struct sim *s, struct sim_file *f, uint32_t sector, con
     }
 }
 
-/* Everything up to seq becomes durable; or, after a failed flush of an evil disk, never will. */
-static void flush_upto(struct sim_file *f, uint64_t seq, bool doomed)
+/* Everything up to seq becomes durable; or is said to; or, the flush having failed, never will. */
+void sim_disk_flush(struct sim_file *f, uint64_t seq, enum sim_flush how)
 {
     for (uint32_t i = f->dirty_count; i-- > 0;) {
         uint32_t sector = f->dirty[i];
@@ -104,8 +115,13 @@ static void flush_upto(struct sim_file *f, uint64_t seq, bool doomed)
             at = &(*at)->older;
         if (!*at)
             continue;
-        if (!doomed)
-            memcpy(f->dur + (size_t)sector * SIM_SECTOR, (*at)->data, SIM_SECTOR);
+        if (how == FLUSH_LIE) {
+            (*at)->promised = true;
+            memcpy(f->good + (size_t)sector * SIM_SECTOR, (*at)->data, SIM_SECTOR);
+            continue;
+        }
+        if (how == FLUSH_HONEST)
+            settle(f, sector, (*at)->data);
         drop_chain(*at);
         *at = NULL;
         if (!f->head[sector])
@@ -151,41 +167,50 @@ static void write_through(struct sim_io *io)
     for (uint32_t i = 0; i < io->iov_count; i++) {
         memcpy(io->file->cur + at, io->iov[i].base, io->iov[i].bytes);
         memcpy(io->file->dur + at, io->iov[i].base, io->iov[i].bytes);
+        if (io->file->good != io->file->dur)
+            memcpy(io->file->good + at, io->iov[i].base, io->iov[i].bytes);
         at += io->iov[i].bytes;
     }
 }
 
-/* part_ppm: chance of each sector to arrive; 1000000 for all of them. */
-static void do_write(struct sim *s, struct sim_io *io, bool durable, uint32_t part_ppm)
+/* part_ppm: chance of each sector (or page) to arrive. */
+void sim_disk_write(struct sim *s, struct sim_io *io, enum sim_put put, uint32_t part_ppm)
 {
     uint8_t tmp[SIM_SECTOR];
     uint32_t arrived = 0, count = (uint32_t)(io->bytes / SIM_SECTOR);
+    bool arrives = true;
 
-    if (durable && part_ppm == 1000000 && io->file->dirty_count == 0) {
+    if (put == PUT_DURABLE && part_ppm == SIM_ALL_PPM && io->file->dirty_count == 0 &&
+        io->kind != HK_DISK_PUNCH) {
         write_through(io);
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *data = zero_sector;
 
-        if (part_ppm < 1000000 && !rng_ppm(&s->rng_disk, part_ppm))
+        if (part_ppm < SIM_ALL_PPM && (!s->o.tear4k || (io->offset / SIM_SECTOR + i) % 8 == 0))
+            arrives = rng_ppm(&s->rng_disk, part_ppm);
+        if (!arrives)
             continue;
         if (io->kind != HK_DISK_PUNCH)
             data = sector_bytes(io, (uint64_t)i * SIM_SECTOR, tmp);
-        write_sector(s, io->file, (uint32_t)(io->offset / SIM_SECTOR) + i, data, durable);
+        write_sector(s, io->file, (uint32_t)(io->offset / SIM_SECTOR) + i, data, put);
         arrived++;
     }
     if (arrived && arrived < count)
-        sim_struck(s, F_TORN_WRITE);
+        sim_struck(s, s->o.tear4k ? F_TORN_4096 : F_TORN_WRITE);
 }
 
-static void do_read(struct sim_io *io)
+void sim_disk_fill(struct sim_io *io, uint64_t bytes)
 {
     uint64_t at = io->offset;
 
-    for (uint32_t i = 0; i < io->iov_count; i++) {
-        memcpy(io->iov[i].base, io->file->cur + at, io->iov[i].bytes);
-        at += io->iov[i].bytes;
+    for (uint32_t i = 0; i < io->iov_count && bytes; i++) {
+        uint64_t n = hk_min_u64(io->iov[i].bytes, bytes);
+
+        memcpy(io->iov[i].base, io->file->cur + at, n);
+        at += n;
+        bytes -= n;
     }
 }
 
@@ -202,60 +227,6 @@ static void io_give(struct sim_io *io)
     io->busy = false;
     io->next = free_ios;
     free_ios = io;
-}
-
-static enum sim_fault eio_kind(const struct sim_file *f)
-{
-    switch (f->kind) {
-    case C_ORIGIN: return F_EIO_ORIGIN;
-    case C_MD: return F_EIO_MD;
-    case C_SUPER: return F_EIO_SUPER;
-    case C_JOURNAL: return F_EIO_JOURNAL;
-    case C_REPLICA: return F_EIO_REPLICA;
-    case C_CLASSES: break;
-    }
-    abort();
-}
-
-static void perform(struct sim *s, struct sim_io *io)
-{
-    struct sim_file *f = io->file;
-
-    switch (io->kind) {
-    case HK_DISK_READ: do_read(io); break;
-    case HK_DISK_WRITE:
-    case HK_DISK_PUNCH: do_write(s, io, false, 1000000); break;
-    case HK_DISK_WRITE_DSYNC:
-        do_write(s, io, true, 1000000);
-        f->durable_changes++;
-        break;
-    case HK_DISK_FLUSH:
-        flush_upto(f, io->seq, false);
-        f->durable_changes++;
-        break;
-    /* Names are for people: recovery goes by the headers. */
-    case HK_DISK_RENAME:
-    case HK_DISK_CREATE:
-    case HK_DISK_ALLOC:
-    case HK_DISK_UNLINK:
-    case HK_DISK_SYNC_DIR: break;
-    }
-}
-
-static void fail_io(struct sim *s, struct sim_io *io)
-{
-    io->result = -EIO;
-    if (io->file->site == 1)
-        s->st_eio = true;
-    sim_struck(s, eio_kind(io->file));
-    if (is_write(io->kind))
-        do_write(s, io, false, (uint32_t)rng_below(&s->rng_disk, 1000001));
-    if (io->kind == HK_DISK_FLUSH) {
-        io->file->flush_failures++;
-        if (s->o.flush_eio_dooms)
-            flush_upto(io->file, io->seq, true);
-    }
-    sim_trace(s, "eio %llu kind %llu at %llu", io->file->kind, io->kind, io->offset);
 }
 
 static void told(struct sim *s, uint64_t a, void *p)
@@ -277,11 +248,7 @@ static void complete(struct sim *s, uint64_t a, void *p)
 
     if (!io->busy || io->gen != a)
         return;
-    if (s->faults_on && io->kind != HK_DISK_SYNC_DIR && io->kind != HK_DISK_RENAME &&
-        rng_ppm(&s->rng_disk, s->o.ppm[eio_kind(io->file)]))
-        fail_io(s, io);
-    else
-        perform(s, io);
+    damage_perform(s, io);
     if (io->file->kind == C_JOURNAL && io->kind != HK_DISK_READ)
         naive_segment_written(s, io->file, io->offset, io->bytes);
     if (io->file->kind == C_REPLICA && is_write(io->kind))
@@ -350,20 +317,53 @@ void sim_io_abandon(struct sim *s, struct sim_proc *proc)
         if (is_write(io->kind)) {
             uint32_t all = (uint32_t)rng_below(&s->rng_disk, 3);
 
-            do_write(s, io, false,
-                     all == 0   ? 0
-                     : all == 1 ? 1000000
-                                : (uint32_t)rng_below(&s->rng_disk, 1000000));
+            sim_disk_write(s, io, PUT_VOLATILE,
+                           all == 0   ? 0
+                           : all == 1 ? SIM_ALL_PPM
+                                      : (uint32_t)rng_below(&s->rng_disk, SIM_ALL_PPM));
         }
         unlink_io(io);
         io_give(io);
     }
 }
 
+/* What of a sector's versions is left: 0 the newest … n none of them. */
+static uint64_t draw_survivor(struct sim *s, uint32_t sector, uint32_t n, uint32_t mode)
+{
+    uint64_t pick = rng_below(&s->rng_disk, n + 1);
+
+    if (mode == 0)
+        return n;
+    if (mode == 1)
+        return 0;
+    return s->o.tear4k ? rng_mix(sector / 8 + s->disk_seq) % (n + 1) : pick;
+}
+
+/* Version `pick` of the sector is what it durably holds; an honest disk keeps what it promised. */
+static void survive(struct sim *s, struct sim_file *f, uint32_t sector, uint64_t pick)
+{
+    bool promised = false;
+    struct sim_ver *v = f->head[sector];
+
+    for (; v && pick > 0; pick--) {
+        promised = promised || v->promised;
+        v = v->older;
+    }
+    if (v)
+        memcpy(f->dur + (size_t)sector * SIM_SECTOR, v->data, SIM_SECTOR);
+    if (promised)
+        damage_hurt(s, f, sector);
+    else if (v && f->good != f->dur)
+        memcpy(f->good + (size_t)sector * SIM_SECTOR, v->data, SIM_SECTOR);
+    drop_chain(f->head[sector]);
+    f->head[sector] = NULL;
+    clean_sector(f, sector);
+}
+
 static void cut_file(struct sim *s, struct sim_file *f)
 {
     uint32_t mode = (uint32_t)rng_below(&s->rng_disk, 4);
-    uint64_t lost = 0;
+    uint64_t lost = 0, oldest_lost = UINT64_MAX, newest_kept = 0, hurt = f->hurt_count;
 
     while (f->dirty_count) {
         uint32_t sector = f->dirty[f->dirty_count - 1], n = 0;
@@ -372,28 +372,22 @@ static void cut_file(struct sim *s, struct sim_file *f)
 
         for (v = f->head[sector]; v; v = v->older)
             n++;
-        pick = rng_below(&s->rng_disk, n + 1); /* 0: newest … n: none of them */
-        if (mode == 0)
-            pick = n;
-        else if (mode == 1)
-            pick = 0;
-        else if (s->o.tear4k)
-            pick = rng_mix(sector / 8 + s->disk_seq) % (n + 1);
+        pick = draw_survivor(s, sector, n, mode);
+        if (pick > 0 && f->head[sector]->seq < oldest_lost)
+            oldest_lost = f->head[sector]->seq;
+        if (pick == 0 && f->head[sector]->seq > newest_kept)
+            newest_kept = f->head[sector]->seq;
         lost += pick > 0;
-        for (v = f->head[sector]; v && pick > 0; pick--)
-            v = v->older;
-        if (v)
-            memcpy(f->dur + (size_t)sector * SIM_SECTOR, v->data, SIM_SECTOR);
-        drop_chain(f->head[sector]);
-        f->head[sector] = NULL;
-        clean_sector(f, sector);
+        survive(s, f, sector, pick);
     }
     s->st.fault[F_LOST_SECTORS] += lost;
+    s->st.fault[F_REORDERED] += oldest_lost < newest_kept;
+    s->st.fault[F_LYING_FLUSH] += f->hurt_count > hurt;
     memcpy(f->cur, f->dur, f->bytes);
     f->durable_changes++;
 }
 
-static void for_each_file(struct sim *s, unsigned site, void (*fn)(struct sim *, struct sim_file *))
+void sim_disk_each(struct sim *s, unsigned site, void (*fn)(struct sim *, struct sim_file *))
 {
     if (site == 0) {
         for (int v = 0; v < SIM_VOLUMES; v++)
@@ -412,7 +406,8 @@ static void for_each_file(struct sim *s, unsigned site, void (*fn)(struct sim *,
 
 void sim_power_cut(struct sim *s, unsigned site)
 {
-    for_each_file(s, site, cut_file);
+    sim_disk_each(s, site, cut_file);
+    damage_power_cut(s, site);
 }
 
 static void make_file(struct sim *s, struct sim_file *f, enum sim_class kind, uint8_t site,
@@ -427,6 +422,12 @@ static void make_file(struct sim *s, struct sim_file *f, enum sim_class kind, ui
     f->bytes = bytes;
     f->cur = sim_pages(s, bytes);
     f->dur = sim_pages(s, bytes);
+    f->good = f->dur;
+    if (s->o.damage) {
+        f->good = sim_pages(s, bytes);
+        f->hurt = sim_alloc(s, sectors * sizeof(*f->hurt));
+        f->is_hurt = sim_alloc(s, sectors * sizeof(*f->is_hurt));
+    }
     f->head = sim_alloc(s, sectors * sizeof(*f->head));
     f->dirty = sim_alloc(s, sectors * sizeof(*f->dirty));
     f->dirty_at = sim_alloc(s, sectors * sizeof(*f->dirty_at));
@@ -466,8 +467,8 @@ void sim_disk_forget(struct sim *s)
 {
     struct sim_proc *procs[] = {&s->cap.proc, &s->rep.proc, &s->sby.proc};
 
-    for_each_file(s, 0, forget_file);
-    for_each_file(s, 1, forget_file);
+    sim_disk_each(s, 0, forget_file);
+    sim_disk_each(s, 1, forget_file);
     for (int i = 0; i < 3; i++) {
         while (procs[i]->io) {
             struct sim_io *io = procs[i]->io;

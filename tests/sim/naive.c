@@ -23,7 +23,7 @@ uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed)
 
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret)
 {
-    const uint8_t *base = durable ? f->dur : f->cur;
+    const uint8_t *base = durable ? f->good : f->cur;
     const struct hk_super *best = NULL;
 
     for (int i = 0; i < 2; i++) {
@@ -40,6 +40,32 @@ bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret)
     if (best)
         *ret = *best;
     return best != NULL;
+}
+
+static bool slot_whole(const uint8_t *slot, unsigned i)
+{
+    const struct hk_super *c = (const void *)slot;
+    uint64_t hash;
+
+    memcpy(&hash, slot + HK_SUPER_BYTES - 8, 8);
+    return c->magic == HK_SUPER_MAGIC && hash == XXH64(slot, HK_SUPER_BYTES - 8, 0) &&
+           (c->sequence & 1) == i;
+}
+
+/* One slot is whole, and beside it lies what is neither whole nor as blank as before its first use.
+ */
+bool naive_in_doubt(const uint8_t *slots)
+{
+    bool whole[2] = {slot_whole(slots, 0), slot_whole(slots + HK_SUPER_BYTES, 1)};
+    const uint8_t *other = slots + (whole[0] ? HK_SUPER_BYTES : 0);
+    const struct hk_super *one = (const void *)(slots + (whole[0] ? 0 : HK_SUPER_BYTES));
+    uint8_t any = 0;
+
+    if (whole[0] == whole[1])
+        return false;
+    for (size_t i = 0; i < HK_SUPER_BYTES; i++)
+        any |= other[i];
+    return any || one->sequence > 1;
 }
 
 void naive_reset(struct sim *s)
@@ -61,7 +87,7 @@ static uint64_t seed_of(const struct hk_uuid *u)
 /* A whole segment header of the epoch that the log is in. */
 static bool segment_ok(const struct sim *s, const struct sim_file *f, uint64_t *ret_first)
 {
-    const struct hk_segment_header *h = (const void *)f->dur;
+    const struct hk_segment_header *h = (const void *)f->good;
 
     if (h->magic != HK_SEGMENT_MAGIC || memcmp(&h->epoch_id, &s->epoch_id, 16) != 0 ||
         memcmp(&h->group_id, &s->group_id, 16) != 0)
@@ -76,7 +102,7 @@ static bool segment_ok(const struct sim *s, const struct sim_file *f, uint64_t *
 static bool batch_ok(struct sim *s, const struct sim_file *f, uint64_t at, uint64_t first,
                      uint64_t *ret_end, uint64_t *ret_next)
 {
-    const struct hk_batch_header *h = (const void *)(f->dur + at);
+    const struct hk_batch_header *h = (const void *)(f->good + at);
     const uint8_t *data;
     uint64_t pages;
 
@@ -89,7 +115,7 @@ static bool batch_ok(struct sim *s, const struct sim_file *f, uint64_t at, uint6
     pages = ((first + h->bytes + 4095) & ~4095ull) - (first & ~4095ull);
     if (at + 4096 + pages > f->bytes)
         return false;
-    data = f->dur + at + 4096 + (first & 4095);
+    data = f->good + at + 4096 + (first & 4095);
     if (h->data_hash != XXH64(data, h->bytes, seed_of(&h->epoch_id)))
         return false;
     ref_check_log_bytes(s, "I5", first, data, h->bytes);
@@ -216,7 +242,7 @@ static void check_replicas(struct sim *s, uint64_t from, uint64_t to, const char
 {
     for (unsigned v = 0; v < SIM_VOLUMES; v++) {
         for (unsigned i = 0; i < s->o.sectors; i++) {
-            int got = pattern_identify(s->replica[v].dur + (size_t)i * SIM_SECTOR, v, i);
+            int got = pattern_identify(s->replica[v].good + (size_t)i * SIM_SECTOR, v, i);
 
             SIM_CHECK(s, "I10", got >= 0 && ref_value_between(s, v, i, (uint8_t)got, from, to),
                       "%s: replica + journal is no state of the log: volume %u sector %u durably "
@@ -232,7 +258,7 @@ void naive_power_cut_now(struct sim *s, const char *when)
     struct hk_super super;
     uint64_t applied, end;
 
-    if (s->standby_suspect || s->sby.promoting || s->sby.promoted)
+    if (s->standby_suspect || s->sby.promoting || s->sby.promoted || s->no_super[1])
         return;
     s->st.deep_checks++;
     SIM_CHECK(s, "I12", naive_super(&s->super, true, &super), "%s: no valid superblock is durable",

@@ -232,7 +232,16 @@ static void do_strike(struct sim *s, enum sim_fault kind)
     case F_FREEZE: freeze(s); break;
     case F_FREEZE_END: freeze_end(s); break;
     case F_FAILOVER: failover(s); break;
-    case F_MEM_RING: mem_ring(s); break;
+    case F_LATENT:
+    case F_ROT_JOURNAL:
+    case F_ROT_SUPER:
+    case F_ROT_MD:
+    case F_ROT_REPLICA:
+    case F_ROT_ORIGIN: damage_strike(s, kind); break;
+    case F_ROLLBACK_SBY:
+    case F_ROLLBACK_PRIMARY:
+    case F_ROLLBACK_MD:
+    case F_ROLLBACK_ORIGIN: rollback_strike(s, kind); break;
     default: break;
     }
 }
@@ -252,6 +261,7 @@ static void strike(struct sim *s, uint64_t kind, void *p)
 void oper_stop_faults(struct sim *s)
 {
     s->faults_on = false;
+    damage_stops(s);
     s->cap.proc.kill_in = s->rep.proc.kill_in = s->sby.proc.kill_in = 0;
     s->dir[0].down_until = s->dir[1].down_until = s->now;
     weather_heal(s);

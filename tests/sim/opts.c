@@ -50,7 +50,27 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_FAILOVER] = "failover",
     [F_MEM_FRAME] = "memory-frame",
     [F_MEM_RELINK] = "memory-relink",
-    [F_MEM_RING] = "memory-ring",
+    [F_EIO_STICKY] = "eio-sticky",
+    [F_ENOSPC] = "no-space",
+    [F_JOURNAL_FULL] = "journal-full",
+    [F_SHORT_WRITE] = "short-write",
+    [F_SHORT_READ] = "short-read",
+    [F_LATENT] = "latent-sector",
+    [F_ROT_JOURNAL] = "rot-journal",
+    [F_ROT_SUPER] = "rot-super",
+    [F_ROT_MD] = "rot-metadata",
+    [F_ROT_REPLICA] = "rot-replica",
+    [F_ROT_ORIGIN] = "rot-origin",
+    [F_MISDIRECTED] = "write-astray",
+    [F_LYING_FLUSH] = "lying-flush",
+    [F_SLOT_ONE] = "slot-damaged",
+    [F_SLOT_BOTH] = "both-slots",
+    [F_REORDERED] = "sectors-reordered",
+    [F_TORN_4096] = "page-torn",
+    [F_ROLLBACK_SBY] = "rollback-standby",
+    [F_ROLLBACK_PRIMARY] = "rollback-primary",
+    [F_ROLLBACK_MD] = "rollback-metadata",
+    [F_ROLLBACK_ORIGIN] = "rollback-origins",
 };
 
 static uint32_t chance(struct sim_rng *r, uint32_t percent_of_seeds, uint32_t ppm_max)
@@ -120,6 +140,70 @@ static void draw_crashes(struct sim_opts *o, struct sim_rng *r)
     o->ppm[F_TORN_PUBLISH] = chance(r, 25, 30000);
 }
 
+/* Errors are rare per seed: most of what they do is done once. */
+static void draw_errors(struct sim_opts *o, struct sim_rng *r)
+{
+    static const enum sim_fault kind[] = {F_EIO_ORIGIN, F_EIO_MD, F_EIO_SUPER, F_EIO_JOURNAL,
+                                          F_EIO_REPLICA}; /* in the order of enum sim_class */
+    uint32_t c = (uint32_t)rng_below(r, HK_ARRAY_SIZE(kind)), ppm;
+
+    if (rng_below(r, 7) != 0)
+        return;
+    ppm = (uint32_t)rng_range(r, 20, 2000);
+    if (c == C_MD || c == C_SUPER)
+        ppm *= 30; /* few operations go there */
+    o->damage_classes = 1u << c;
+    o->sticky_pct = rng_below(r, 3) ? 0 : (uint32_t)rng_below(r, 50);
+    o->short_pct = rng_below(r, 2) ? 0 : (uint32_t)rng_range(r, 20, 100);
+    if (rng_below(r, 4) == 0)
+        o->ppm[F_ENOSPC] = ppm;
+    if (!o->ppm[F_ENOSPC] || rng_below(r, 2))
+        o->ppm[kind[c]] = ppm;
+}
+
+/* One kind of file, and what happens to it. Budget: budget.c. */
+static void draw_damage(struct sim_opts *o, struct sim_rng *r)
+{
+    static const enum sim_fault rot[] = {F_ROT_ORIGIN, F_ROT_MD, F_ROT_SUPER, F_ROT_JOURNAL,
+                                         F_ROT_REPLICA};
+    static const enum sim_class classes[] = {C_JOURNAL, C_JOURNAL, C_JOURNAL, C_SUPER, C_SUPER,
+                                             C_MD,      C_MD,      C_REPLICA, C_ORIGIN};
+    enum sim_class c = classes[rng_below(r, HK_ARRAY_SIZE(classes))];
+    bool super = c == C_MD || c == C_SUPER;
+
+    o->damage = true;
+    o->damage_classes = 1u << c;
+    switch (rng_below(r, super ? 6 : 4)) {
+    case 0: o->mean_ns[rot[c]] = rng_range(r, NS_S / 5, 3 * NS_S); break;
+    case 1: o->mean_ns[F_LATENT] = rng_range(r, NS_S / 5, 3 * NS_S); break;
+    case 2: o->ppm[F_MISDIRECTED] = (uint32_t)rng_range(r, 20, 3000) * (super ? 20 : 1); break;
+    case 3: o->ppm[F_LYING_FLUSH] = rng_below(r, 2) ? SIM_ALL_PPM : 20000; break;
+    case 4: o->ppm[F_SLOT_ONE] = 400000; break;
+    default: o->ppm[F_SLOT_BOTH] = 400000; break;
+    }
+    /* Damage is found when somebody reads: by those that start again. */
+    if (c == C_MD)
+        o->mean_ns[F_POWER_PRIMARY] = rng_range(r, NS_S, 4 * NS_S);
+    if (c == C_MD && rng_below(r, 2))
+        o->mean_ns[F_CLEAN_STOP] = rng_range(r, NS_S / 2, 2 * NS_S);
+    if (c == C_MD || c == C_ORIGIN)
+        o->mean_ns[F_KILL_CAP] = rng_range(r, NS_S / 4, 2 * NS_S);
+    if (c == C_SUPER || c == C_JOURNAL || c == C_REPLICA)
+        o->mean_ns[F_POWER_SBY] = rng_range(r, NS_S / 4, 2 * NS_S);
+}
+
+/* A node whose disks go back to an older state: a restored VM, a LUN's snapshot. */
+static void draw_rollback(struct sim_opts *o, struct sim_rng *r)
+{
+    static const enum sim_fault kind[] = {F_ROLLBACK_SBY, F_ROLLBACK_SBY, F_ROLLBACK_PRIMARY,
+                                          F_ROLLBACK_MD, F_ROLLBACK_ORIGIN};
+    enum sim_fault f = kind[rng_below(r, HK_ARRAY_SIZE(kind))];
+
+    o->mean_ns[f] = rng_range(r, NS_S / 4, o->run_ns / 2);
+    if (f != F_ROLLBACK_SBY) /* dangerous is what was stopped cleanly */
+        o->mean_ns[F_CLEAN_STOP] = rng_range(r, NS_S / 3, 2 * NS_S);
+}
+
 static void draw_disks(struct sim_opts *o, struct sim_rng *r)
 {
     o->disk_ns[0] = rng_range(r, 5, 400) * NS_US;
@@ -128,17 +212,11 @@ static void draw_disks(struct sim_opts *o, struct sim_rng *r)
     o->tear4k = rng_below(r, 3) == 0;
     o->ppm[F_DISK_SLOW] = chance(r, 30, 3000);
     o->flush_eio_dooms = rng_below(r, 2) == 0;
-    /* Errors are rare per seed: most of what they do is done once. */
-    if (rng_below(r, 8) == 0) {
-        static const enum sim_fault kind[] = {F_EIO_JOURNAL, F_EIO_REPLICA, F_EIO_SUPER, F_EIO_MD,
-                                              F_EIO_ORIGIN};
-
-        enum sim_fault f = kind[rng_below(r, HK_ARRAY_SIZE(kind))];
-
-        o->ppm[f] = (uint32_t)rng_range(r, 20, 2000);
-        if (f == F_EIO_MD || f == F_EIO_SUPER)
-            o->ppm[f] *= 30; /* few operations go there */
-    }
+    draw_errors(o, r);
+    if (rng_below(r, 5) == 0)
+        draw_damage(o, r);
+    else if (rng_below(r, 20) == 0)
+        draw_rollback(o, r);
 }
 
 static void draw_sizes(struct sim_opts *o, struct sim_rng *r)
@@ -194,7 +272,6 @@ void sim_opts_draw(struct sim *s)
     o->mean_ns[F_FAILOVER] = every(&r, 40, NS_S, 2 * o->run_ns);
     o->primary_returns = rng_below(&r, 2);
     o->ppm[F_MEM_FRAME] = chance(&r, 12, 4000);
-    o->mean_ns[F_MEM_RING] = every(&r, 6, NS_S / 2, 4 * NS_S);
     o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);
 }
 
@@ -232,4 +309,5 @@ void sim_opts_print(const struct sim *s, FILE *out)
                     (unsigned long long)(o->mean_ns[i] / NS_MS));
     }
     fputc('\n', out);
+    budget_print(s, out);
 }

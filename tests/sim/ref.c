@@ -160,7 +160,7 @@ void ref_scan(struct sim *s)
     uint64_t head = cap_producer(s)->head;
     struct ref *ref = &s->ref;
 
-    for (;;) {
+    while (!s->forked) {
         uint64_t idx = ref->count - ref->rec_base + ref->slot_base;
         const struct hk_ring_side *side;
         const struct hk_record *slot;
@@ -222,6 +222,8 @@ static void make_void(struct sim *s, uint32_t index)
 /* The capture process came back with the old ring: what was not published must be void now. */
 void ref_restarted(struct sim *s)
 {
+    if (s->forked)
+        return;
     for (uint32_t i = s->ref.pub_count; i < s->ref.count; i++) {
         struct ref_rec *r = &s->ref.rec[i];
         const struct hk_record *slot = cap_slot(s, i - s->ref.rec_base + s->ref.slot_base);
@@ -261,6 +263,21 @@ void ref_new_ring(struct sim *s)
     advance_produced(s);
     s->ref.slot_base = 0;
     s->ref.rec_base = s->ref.count;
+}
+
+/* The node that made them was rolled back, and nobody else has them. */
+void ref_rewind(struct sim *s, uint64_t lsn)
+{
+    struct ref *r = &s->ref;
+
+    while (r->count && r->rec[r->count - 1].lsn >= lsn) {
+        if (has_content(r->rec[r->count - 1].type))
+            remove_versions(s, r->count - 1);
+        r->count--;
+    }
+    r->pub_count = hk_min_u64(r->pub_count, r->count);
+    r->rec_base = r->count;
+    r->next_lsn = r->produced = lsn;
 }
 
 const struct ref_rec *ref_find(const struct sim *s, uint64_t lsn)
@@ -388,12 +405,14 @@ void ref_check_image(struct sim *s, const char *check, const struct sim_file *vo
 {
     s->st.image_checks++;
     for (unsigned v = 0; v < SIM_VOLUMES; v++) {
-        const uint8_t *b = durable ? vol0[v].dur : vol0[v].cur;
+        const uint8_t *b = durable ? vol0[v].good : vol0[v].cur;
 
         for (unsigned i = 0; i < s->o.sectors; i++) {
             int got = pattern_identify(b + (size_t)i * SIM_SECTOR, v, i);
             int want = ref_value_at(s, v, i, lsn);
 
+            if (!durable && damage_at(&vol0[v], (uint64_t)i * SIM_SECTOR, SIM_SECTOR))
+                continue;
             SIM_CHECK(s, check, got == want,
                       "image%s differs from the log's prefix at LSN %llu: volume %u sector %u "
                       "holds %d, should hold %d",

@@ -76,7 +76,7 @@ static void setup(struct sim *s)
 
 static void run_until(struct sim *s, uint64_t end)
 {
-    while (sim_next_at(s) <= end && sim_step(s)) {
+    while (!s->over && sim_next_at(s) <= end && sim_step(s)) {
         check_after_event(s);
         SIM_CHECK(s, "I16", s->events < 30000000, "the run does not end");
     }

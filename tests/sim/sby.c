@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "replicator/store/journal.h"
 #include "tests/sim/sim.h"
 
 #define ULL(x) ((unsigned long long)(x))
@@ -89,11 +90,19 @@ static void act_control(struct sim *s, const struct hk_ctl *m)
         SIM_CHECK(s, "I11", m->welcome.durable >= s->sby.said_durable || s->standby_suspect,
                   "after a restart durable is %llu, %llu had been reported",
                   ULL(m->welcome.durable), ULL(s->sby.said_durable));
+        SIM_CHECK(s, "I12", m->welcome.durable >= s->cap.durable_taken || s->standby_suspect,
+                  "welcomes with durable %llu, the primary had been told %llu",
+                  ULL(m->welcome.durable), ULL(s->cap.durable_taken));
+        budget_met(s);
+        s->welcome_acked = m->welcome.acked;
         said(s, m->welcome.acked, m->welcome.durable, m->welcome.applied);
     }
-    if (m->type == HK_CTL_REFUSED)
+    if (m->type == HK_CTL_REFUSED) {
+        if (m->refused.reason == HK_REFUSE_LOST_DURABLE)
+            budget_met(s);
         sim_trace(s, "refu standby refuses: %llu (%llu, %llu)", m->refused.reason,
                   m->refused.detail[0], m->refused.detail[1]);
+    }
     conn_send(s, 1, m);
 }
 
@@ -101,10 +110,14 @@ static void fatal(struct sim *s, const struct hk_action *a)
 {
     sim_trace(s, "fatal at the standby: error %lld why %llu", (uint64_t)(int64_t)a->fatal.error,
               a->fatal.why, 0);
-    SIM_CHECK(s, "I11", s->st_eio || s->standby_suspect,
+    SIM_CHECK(s, "I11", s->st_eio || s->standby_suspect || budget_explains_standby(s),
               "the standby gave up without a fault of its disks: error %d, notice %d",
               a->fatal.error, a->fatal.why);
     s->sby.fatal = true;
+    if (budget_explains_standby(s)) {
+        s->stood_still = true;
+        s->sby.deaths++;
+    }
     if (s->o.flush_eio_dooms) {
         /* The data may be gone for good: an operator has to look, it does not come back by itself.
          */
@@ -125,7 +138,12 @@ static void notice(struct sim *s, const struct hk_action *a)
     case HK_NOTE_PROMOTION_STARTED: s->sby.promoting = true; break;
     case HK_NOTE_PROMOTED: check_promoted(s, arg[0], (uint32_t)arg[1]); break;
     case HK_NOTE_RECOVERED:
-        SIM_CHECK(s, "I11", arg[0] >= s->sby.said_durable || s->standby_suspect,
+        if (arg[1] == HK_JOURNAL_CORRUPT) {
+            SIM_CHECK(s, "I11", budget_explains_standby(s) || s->standby_suspect,
+                      "corrupt at %llu, and nothing was damaged", ULL(arg[0]));
+            break;
+        }
+        SIM_CHECK(s, "I11", budget_recovered(s, arg[0]) || s->standby_suspect,
                   "recovery ends at %llu, durable had been reported up to %llu", ULL(arg[0]),
                   ULL(s->sby.said_durable));
         SIM_CHECK(s, "I12",
@@ -138,11 +156,13 @@ static void notice(struct sim *s, const struct hk_action *a)
     case HK_NOTE_JOURNAL_FAILED:
     case HK_NOTE_SUPER_FAILED:
     case HK_NOTE_REPLICA_FAILED:
-        SIM_CHECK(s, "I11", s->st_eio, "notice %d without a fault of the disks", a->notify.id);
+        SIM_CHECK(s, "I11", s->st_eio || budget_explains_standby(s),
+                  "notice %d without a fault of the disks", a->notify.id);
         s->sby.not_promotable = true;
         break;
+    case HK_NOTE_JOURNAL_FULL: sim_struck(s, F_JOURNAL_FULL); break;
     case HK_NOTE_BAD_RECORD:
-        SIM_CHECK(s, "I15", s->memory_lied,
+        SIM_CHECK(s, "I15", s->memory_lied || budget_explains_standby(s),
                   "a bad record at LSN %llu (fault %llu) came out of good frames", ULL(arg[0]),
                   ULL(arg[1]));
         break;
@@ -171,8 +191,7 @@ static void act(struct sim *s, const struct hk_action *a)
     case HK_ACT_CONTROL_CLOSE: conn_close(s, 1); break;
     case HK_ACT_REPORT:
     case HK_ACT_INSERT:
-    case HK_ACT_BIND_PEER:
-    case HK_ACT_CHECK_COPY: sim_fail(s, "I16", "a standby has no capture side (%d)", a->type);
+    case HK_ACT_BIND_PEER: sim_fail(s, "I16", "a standby has no capture side (%d)", a->type);
     case HK_ACT_NOTIFY: notice(s, a); break;
     case HK_ACT_VERB_DONE: verb_done(s, a); break;
     case HK_ACT_FATAL: fatal(s, a); break;
@@ -302,7 +321,7 @@ void sby_start(struct sim *s, uint64_t a, void *p)
 
     (void)a;
     (void)p;
-    if (s->sby.proc.up || (s->sby.fatal && s->standby_suspect))
+    if (s->sby.proc.up || (s->sby.fatal && s->standby_suspect) || s->sby.deaths > 2)
         return;
     s->sby.proc.up = true;
     s->sby.proc.started_ns = s->now;
@@ -384,4 +403,5 @@ void sby_setup(struct sim *s)
     sim_standby_super(s, super);
     hk_super_encode(super, s->super.cur + (super->sequence & 1) * HK_SUPER_BYTES);
     memcpy(s->super.dur, s->super.cur, s->super.bytes);
+    memcpy(s->super.good, s->super.cur, s->super.bytes);
 }

@@ -35,6 +35,7 @@ enum {
     SIM_FRAMES_KEPT = 64,  /* old frames an attacker (or a slow switch) may send again */
     SIM_SESSION_KEPT = 96, /* frames of one session, to be sent again as a whole */
     SIM_WALL_STEPS = 16,
+    SIM_LATENT_MAX = 8,
 };
 
 #define NS_US 1000ull
@@ -88,7 +89,27 @@ enum sim_fault {
     F_FAILOVER,
     F_MEM_FRAME,  /* a bit of log bytes flips before they are sealed */
     F_MEM_RELINK, /* … a whole record says that another one stands before it */
-    F_MEM_RING,   /* a bit of a payload flips in the ring: every copy that is sent is bad */
+    F_EIO_STICKY, /* errors that stay until the faults stop */
+    F_ENOSPC,
+    F_JOURNAL_FULL, /* no segment was free: acks stop until there is room */
+    F_SHORT_WRITE,
+    F_SHORT_READ,
+    F_LATENT, /* a sector that can't be read until it is written again */
+    F_ROT_JOURNAL,
+    F_ROT_SUPER,
+    F_ROT_MD,
+    F_ROT_REPLICA,
+    F_ROT_ORIGIN,
+    F_MISDIRECTED,
+    F_LYING_FLUSH, /* said durable, and gone at a power cut */
+    F_SLOT_ONE,    /* a superblock slot damaged while the node was down */
+    F_SLOT_BOTH,
+    F_REORDERED,        /* at a power cut a newer write survived and an older one vanished */
+    F_TORN_4096,        /* like F_TORN_WRITE, in pages */
+    F_ROLLBACK_SBY,     /* a node's disks are as they were some time ago */
+    F_ROLLBACK_PRIMARY, /* metadata and origins */
+    F_ROLLBACK_MD,
+    F_ROLLBACK_ORIGIN,
     F_FAULTS
 };
 extern const char *const sim_fault_name[F_FAULTS];
@@ -107,9 +128,13 @@ struct sim_opts {
     uint64_t delay_ns, jitter_ns, byte_ps, ipc_ns;
     uint64_t disk_ns[2]; /* primary's, standby's */
     uint64_t md_ns;      /* the primary's metadata */
-    bool tear4k;
-    bool flush_eio_dooms;   /* after a failed flush the data is gone although it still reads well */
-    uint32_t ppm[F_FAULTS]; /* chance at each occasion */
+    bool tear4k, damage; /* damage: some fault makes a disk hold other bytes than it promised */
+    uint32_t short_pct;  /* of the errors: transfers cut short */
+    uint32_t sticky_pct; /* of the errors: from now on always */
+    uint32_t
+        damage_classes;   /* bit per enum sim_class: what rot, latent errors, lies … may strike */
+    bool flush_eio_dooms; /* after a failed flush the data is gone although it still reads well */
+    uint32_t ppm[F_FAULTS];     /* chance at each occasion */
     uint64_t mean_ns[F_FAULTS]; /* mean interval of timed faults; 0: never */
     bool primary_returns;       /* after a power loss */
     bool speedy;                /* clients do not think */
@@ -155,7 +180,13 @@ struct sim_file {
     uint8_t site;
     uint16_t volume;
     uint64_t bytes;
-    uint8_t *cur, *dur;    /* as read now; as a power cut would leave it without luck */
+    uint8_t *cur, *dur; /* as read now; as a power cut would leave it without luck */
+    uint8_t *good;  /* what an honest disk would hold instead of dur; dur itself in most seeds */
+    uint32_t *hurt; /* sectors in which dur may differ from good */
+    uint32_t hurt_count;
+    bool *is_hurt;                                 /* by sector: is it in that list */
+    uint32_t latent[SIM_LATENT_MAX], latent_count; /* sectors that can't be read */
+    uint32_t dead;                                 /* bit per enum hk_disk_kind: always fails */
     struct sim_ver **head; /* per sector: versions not yet durable, newest first */
     uint32_t *dirty, dirty_count, *dirty_at;
     uint64_t flush_failures;
@@ -288,15 +319,16 @@ struct sim_conn {
 struct sim_cap {
     struct sim_proc proc;
     struct hk_capture *c;
-    uint8_t *ring, *memory;
+    uint8_t *ring, *memory, *slots; /* slots: of the metadata, as read */
     uint64_t ring_bytes;
     bool ring_there, serving, redoing, stopping, meta_busy;
+    bool facts_lost;    /* this life found a slot damaged, and no witness that nothing was in it */
     bool ring_was_lost; /* this life began with a new ring and an unclean super */
     bool uncaptured;    /* some write passed without capture, ever */
     bool wake_pending, sink /* a replicator is attached */, state_dirty;
-    uint64_t lease, released; /* released: highest that was accepted */
-    uint32_t conn;            /* whom the lease was given to */
-    struct sim_op ops;        /* list head of those begun */
+    uint64_t lease, released, durable_taken; /* highest that were accepted */
+    uint32_t conn;                           /* whom the lease was given to */
+    struct sim_op ops;                       /* list head of those begun */
     uint32_t in_flight, last_state, stop_flushed;
     int stop_error; /* of their flush before a clean stop */
     uint64_t told_ns, stop_since, redo_lsn;
@@ -337,6 +369,7 @@ struct sim_sby {
     uint8_t *window, *memory;
     size_t memory_bytes, memory_used;
     bool want_room, fatal;
+    uint32_t deaths; /* by damage: it stays down after some */
     /* claims, kept over restarts: what was said cannot be unsaid */
     uint64_t said_durable, said_applied, said_acked, acks_sent;
     uint64_t hello_lease, session_lease; /* of the last HELLO; of the session that stands */
@@ -362,6 +395,7 @@ struct sim_super_cache {
     struct hk_super super;
 };
 
+struct sim_snap;
 struct sim_trace {
     uint64_t at;
     const char *fmt;
@@ -417,7 +451,19 @@ struct sim {
     bool stood_still;     /* a component fail-stopped for good */
     bool st_eio;          /* the standby's disks returned an error */
     bool memory_lied;     /* log bytes were damaged where no tag covers them */
-    uint64_t rotten_lsn, rotten_end; /* the record whose copy in the ring is damaged; 0: none */
+    bool md_error;        /* the primary's metadata did */
+    /* budget.c */
+    uint32_t damaged[2]; /* bit per enum sim_class: read by a process (0), struck at all (1) */
+    uint32_t vanished;   /* bit per enum sim_class: durable data went without a trace */
+    bool loss_found;     /* the standby has less than it had said */
+    bool no_super[2];    /* no valid superblock is left at that site */
+    bool class_void;     /* and cannot know: what it says of loss is off until it meets a primary */
+    uint64_t was_durable; /* truly durable there before that */
+    uint64_t lost_end;    /* acknowledged as replicated, and lost */
+    bool forked;          /* the primary goes on at fork_lsn, below where the log had come to */
+    bool over;            /* and rightly so: from here on it is another log than the reference's */
+    uint64_t fork_lsn, welcome_acked, sent_end;
+    struct sim_snap *snap[2];
     uint64_t op_ids;
     uint8_t *scratch;
     struct sim_super_cache md_cache, sby_cache;
@@ -458,8 +504,6 @@ static inline void sim_struck(struct sim *s, enum sim_fault f)
 
 /* memory.c */
 void mem_frame(struct sim *s, uint64_t lsn, uint8_t *bytes, uint32_t len);
-void mem_ring(struct sim *s);
-bool mem_is_rotten(const struct sim *s, uint64_t lsn, uint64_t end);
 
 /* opts.c */
 void sim_opts_draw(struct sim *s);
@@ -473,6 +517,38 @@ void sim_io_submit(struct sim *s, struct sim_proc *proc, struct sim_file *f, enu
 void sim_io_abandon(struct sim *s, struct sim_proc *proc); /* the process dies */
 void sim_power_cut(struct sim *s, unsigned site);
 void sim_disk_forget(struct sim *s);
+void sim_disk_each(struct sim *s, unsigned site, void (*fn)(struct sim *, struct sim_file *));
+enum sim_put { PUT_VOLATILE, PUT_DURABLE, PUT_PROMISED /* called durable, and it is not */ };
+enum sim_flush { FLUSH_HONEST, FLUSH_DOOMED /* what was volatile is gone */, FLUSH_LIE };
+enum { SIM_ALL_PPM = 1000000 };
+void sim_disk_write(struct sim *s, struct sim_io *io, enum sim_put put, uint32_t part_ppm);
+void sim_disk_flush(struct sim_file *f, uint64_t seq, enum sim_flush how);
+void sim_disk_fill(struct sim_io *io, uint64_t bytes); /* a read's buffers, so far */
+
+/* damage.c: what a disk does instead of what it was asked, and what it does unasked */
+void damage_perform(struct sim *s, struct sim_io *io);
+void damage_strike(struct sim *s, enum sim_fault kind);
+void damage_power_cut(struct sim *s, unsigned site);
+void damage_stops(struct sim *s);
+void damage_hurt(struct sim *s, struct sim_file *f, uint32_t sector); /* dur and good part here */
+bool damage_at(const struct sim_file *f, uint64_t offset, uint64_t bytes);
+bool damage_any(const struct sim_file *f);
+void damage_accept(struct sim_file *f, uint64_t offset, uint64_t bytes);
+
+/* rollback.c: snapshots of a node's disks, and their return */
+void rollback_strike(struct sim *s, enum sim_fault kind);
+void rollback_clean_stop(struct sim *s);
+
+/* budget.c: which guarantees are void after what struck, and what must be noticed all the same */
+void budget_print(const struct sim *s, FILE *out);
+void budget_read(struct sim *s, const struct sim_io *io);
+bool budget_recovered(struct sim *s, uint64_t end);
+void budget_met(struct sim *s);
+void budget_lost(struct sim *s, uint64_t end);
+void budget_primary_began(struct sim *s, uint64_t at);
+void budget_forked_send(struct sim *s);
+bool budget_explains_standby(const struct sim *s);
+uint64_t budget_durable(const struct sim *s);
 
 /* ref.c */
 void ref_reset(struct sim *s);
@@ -482,6 +558,7 @@ void ref_published(struct sim *s, uint32_t rec, const struct hk_record *slot, co
 void ref_restarted(struct sim *s);
 void ref_all_done(struct sim *s);
 void ref_new_ring(struct sim *s);
+void ref_rewind(struct sim *s, uint64_t lsn); /* what came after it was never so */
 const struct ref_rec *ref_find(const struct sim *s, uint64_t lsn); /* covering lsn */
 uint8_t ref_value_at(const struct sim *s, unsigned vol, unsigned sector, uint64_t lsn);
 /* Does the value occur at some prefix end in [from, to]? */
@@ -506,6 +583,7 @@ void naive_segment_changed(struct sim *s);
 void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t offset,
                            uint64_t bytes);
 void naive_truncate(struct sim *s, uint64_t lsn);
+bool naive_in_doubt(const uint8_t *slots);
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret);
 void naive_power_cut_now(struct sim *s, const char *when);
 uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed);
@@ -558,7 +636,6 @@ enum {
     IPC_INSERTED,
     IPC_STATE,
     IPC_PEER,
-    IPC_CHECK_COPY,
     IPC_CLOSED
 };
 struct ipc_msg {

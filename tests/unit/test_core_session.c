@@ -363,7 +363,8 @@ static void hello(void **state)
                      hk_refusal_text(hello_table[i].why));
         /* Only a primary of ours may make us write "full compare" down. */
         assert_int_equal(v.full_compare, hello_table[i].spoil == compare_theirs ||
-                                             hello_table[i].spoil == compare_ours);
+                                             hello_table[i].spoil == compare_ours ||
+                                             hello_table[i].why == HK_REFUSE_LOST_DURABLE);
     }
 }
 
