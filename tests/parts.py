@@ -37,6 +37,7 @@ PARTS = [
     ('sim', 75, 660, 'simulator'),
     ('fuzz', 30, 180, 'fuzz corpora replayed, ASan and UBSan'),
     ('crash', 20, 380, 'crash enumeration'),
+    ('model', 0, 200, 'SPIN: every state of the models, every mutant of them'),
     ('e2e', 280, 780, 'real daemons'),
     ('demo', 0, 420, 'the demo'),
 ]
@@ -395,6 +396,10 @@ def run_fuzz(part):
     run_meson(part, 'build-asan', 'fuzz')
 
 
+def run_model(part):
+    run_counted(part, ['/usr/bin/python3', 'tests/model/run.py'])
+
+
 def run_crash(part):
     # All of it at full speed, a sample of it under the sanitizers.
     if part.mode == 'full':
@@ -467,7 +472,8 @@ def run_demo(part):
 
 
 RUN = {'lint': run_lint, 'build': run_build, 'unit': run_unit, 'clang': run_clang, 'tsan': run_tsan,
-       'sim': run_sim, 'fuzz': run_fuzz, 'crash': run_crash, 'e2e': run_e2e, 'demo': run_demo}
+       'sim': run_sim, 'fuzz': run_fuzz, 'crash': run_crash, 'model': run_model, 'e2e': run_e2e,
+       'demo': run_demo}
 
 
 def run_part(name, budget_s, mode):

@@ -61,6 +61,7 @@ static void init_mode(struct hk_capture *c)
     c->want.contact_timeout_ns = c->contact_timeout_ns;
 }
 
+/* model: sync.pml, STARTED_CLEAN, RING_LOST_NOTED; session.pml, RING_LOST */
 static void init_new_ring(struct hk_capture *c, const struct hk_epoch *epoch, bool doubt)
 {
     const struct hk_super *s = &c->super;
@@ -122,12 +123,14 @@ static void init_producer(struct hk_capture *c, const struct hk_epoch *epoch)
  * A promoted side that has not met a standby since: who ordered the promotion consented to run
  * without one, so `block`, which protects a standby's copy, has nothing to forbid.
  */
+/* model: promote.pml, FIRST_WRITE */
 static bool alone_by_order(const struct hk_capture *c)
 {
     return hk_history_last(&c->super.history)->reason == HK_EPOCH_PROMOTE &&
            hk_uuid_is_nil(&c->super.peer_replica_id);
 }
 
+/* model: contact.pml, CAPTURE_RESTARTED */
 static void init_policy(struct hk_capture *c, const struct hk_now *now)
 {
     const struct hk_epoch *epoch = hk_history_last(&c->super.history);
@@ -264,6 +267,7 @@ static enum hk_stall stall_of(const struct hk_capture *c, const struct hk_op *op
 }
 
 /* Takes the range, and unless capture is passing the LSN and the slot. */
+/* model: sync.pml, LSN_RESERVED; contact.pml, WRITE_RESERVED; session.pml, RECORD_PRODUCED */
 static enum hk_step admit(struct hk_capture *c, struct hk_op *op, const struct hk_now *now)
 {
     struct hk_reserve r = {.type = op->type,
@@ -344,12 +348,14 @@ enum hk_step hk_capture_begin(struct hk_capture *c, struct hk_op *op, const stru
     return HK_WAIT;
 }
 
+/* model: sync.pml, RECORD_PUBLISHED; promote.pml, RECORD_PRODUCED */
 void hk_capture_publish(const struct hk_capture *c, struct hk_op *op)
 {
     HK_ASSERT(op->stage == HK_OP_COPYING);
     hk_capture_publish_slot(c, op->slot, op->lsn.v, op->payload);
 }
 
+/* model: sync.pml, SUBMITTED_TO_ORIGIN */
 enum hk_step hk_capture_copied(struct hk_capture *c, struct hk_op *op)
 {
     HK_ASSERT(op->stage == HK_OP_COPYING && op->captured);
@@ -367,6 +373,7 @@ static void origin_failed(struct hk_capture *c)
     hk_meta_set(c, HK_SF_ORIGIN_FAILED | HK_SF_FULL_COMPARE);
 }
 
+/* model: sync.pml, ORIGIN_DONE */
 enum hk_step hk_capture_written(struct hk_capture *c, struct hk_op *op, int result,
                                 const struct hk_now *now)
 {
@@ -409,6 +416,7 @@ static void release_failed(struct hk_capture *c)
         make_ready(c, &c->failed, c->failed.first, HK_OP_READY_DONE);
 }
 
+/* model: sync.pml, WRITE_COMPLETED; contact.pml, WRITE_COMPLETED; promote.pml, WRITE_COMPLETED */
 static void release_held(struct hk_capture *c, const struct hk_now *now)
 {
     struct hk_op *op, *next;
@@ -547,6 +555,7 @@ bool hk_capture_redo_next(struct hk_capture *c, struct hk_redo *ret)
     return true;
 }
 
+/* model: sync.pml, REDONE */
 void hk_capture_redo_done(struct hk_capture *c, int result, const struct hk_now *now)
 {
     HK_ASSERT(c->redo_out && c->redo_next < c->redo_end);
@@ -560,6 +569,7 @@ void hk_capture_redo_done(struct hk_capture *c, int result, const struct hk_now 
     hk_capture_settle(c, now);
 }
 
+/* model: sync.pml, STOPPED_CLEAN */
 static void stop_clean(struct hk_capture *c)
 {
     c->want.clean_lsn = c->next_lsn;

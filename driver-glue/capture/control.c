@@ -45,6 +45,7 @@ void hk_control_gap_payload(const struct hk_capture *c, uint64_t lsn, struct hk_
     *ret = gap;
 }
 
+/* model: contact.pml, REJOIN_PUT */
 static bool put_mode(struct hk_capture *c, const struct hk_now *now)
 {
     struct hk_mode_change mode = {.mode = c->cfg.mode,

@@ -38,6 +38,7 @@ void hk_meta_clear(struct hk_capture *c, uint32_t flags)
     c->meta_dirty = true;
 }
 
+/* model: sync.pml, CEILING_ISSUED */
 void hk_meta_plan_ceiling(struct hk_capture *c)
 {
     uint64_t step = c->cfg.ceiling_step_bytes;
@@ -56,6 +57,7 @@ bool hk_meta_dead(const struct hk_capture *c, uint64_t mono_ns)
            hk_elapsed_ns(mono_ns, c->meta_failed_since_ns) >= c->cfg.pace_bound_ns;
 }
 
+/* model: contact.pml, META_ISSUED */
 bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)
 {
     if (!c->meta_dirty || c->meta_in_flight || c->meta_backoff)
@@ -75,6 +77,7 @@ bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)
     return true;
 }
 
+/* model: sync.pml, CEILING_DURABLE, CLEAN_CLEARED; contact.pml, META_DURABLE */
 void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now *now)
 {
     HK_ASSERT(c->meta_in_flight);

@@ -20,6 +20,7 @@ uint64_t hk_policy_watermark(const struct hk_capture *c)
     return c->mode == HK_MODE_SEMISYNC || HK_BUG(sync_waits_for_acked) ? c->acked : c->durable;
 }
 
+/* model: contact.pml, WRITE_COMPLETED_ALONE */
 bool hk_policy_may_complete(const struct hk_capture *c, const struct hk_op *op)
 {
     if (!op->captured || !hk_policy_waits(c) || c->passing || c->stage == HK_SYNC_DEGRADED)
@@ -32,6 +33,7 @@ uint32_t hk_policy_passing_flags(const struct hk_capture *c)
     return HK_SF_FULL_COMPARE | (hk_policy_waits(c) ? HK_SF_DEGRADED : 0);
 }
 
+/* model: sync.pml, PASSING */
 bool hk_policy_gate_open(const struct hk_capture *c)
 {
     if (c->barred || c->redo_next < c->redo_end || !hk_meta_surely_clear(c, HK_SF_CLEAN))
@@ -81,6 +83,7 @@ static void want_degraded(struct hk_capture *c, const struct hk_now *now)
 }
 
 /* WAITING or REJOIN → DEGRADING → DEGRADED. */
+/* model: contact.pml, DEGRADE_DECIDED, DEGRADED_DURABLE */
 static void degrade_step(struct hk_capture *c, const struct hk_now *now)
 {
     bool outstanding = hk_policy_watermark(c) < c->next_lsn;
@@ -176,6 +179,7 @@ static void rejoin_step(struct hk_capture *c, const struct hk_now *now)
 }
 
 /* The standby has stored the newest mode record: what it says holds, and what it ends is over. */
+/* model: contact.pml, REJOIN_STORED */
 static void mode_step(struct hk_capture *c)
 {
     if (!c->mode_end || c->durable < c->mode_end || c->passing || c->pending_rejoin)
@@ -248,6 +252,7 @@ void hk_policy_state(struct hk_capture *c, const struct hk_now *now)
     __atomic_store_n(&c->producer->state, (uint32_t)state, __ATOMIC_RELAXED);
 }
 
+/* model: session.pml, ATTACHED */
 uint64_t hk_capture_attach(struct hk_capture *c, const struct hk_now *now)
 {
     /* Above anything an earlier life of the capture side gave out. */
@@ -268,6 +273,7 @@ void hk_capture_detach(struct hk_capture *c, uint64_t lease, const struct hk_now
 }
 
 /* Believed only as far as it can be true: known watermarks never move back. */
+/* model: sync.pml, ACK_TAKEN */
 static void take_watermarks(struct hk_capture *c, uint64_t released, uint64_t acked,
                             uint64_t durable, const struct hk_now *now)
 {
@@ -289,6 +295,7 @@ static void take_watermarks(struct hk_capture *c, uint64_t released, uint64_t ac
     HK_AT(acked);
 }
 
+/* model: contact.pml, REPORT_TAKEN; session.pml, REPORT_TAKEN */
 int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn released,
                       struct hk_lsn acked, struct hk_lsn durable, uint64_t contact_ns,
                       const struct hk_now *now)

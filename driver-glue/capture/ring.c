@@ -355,6 +355,7 @@ static void make_void(struct hk_capture *c, uint64_t index)
     __atomic_store_n(&side->done, 1, __ATOMIC_RELEASE);
 }
 
+/* model: sync.pml, RING_FOUND */
 void hk_capture_load_ring(struct hk_capture *c)
 {
     const struct hk_ring_producer *p = c->producer;

@@ -116,6 +116,7 @@ static void copy_in(struct hk_receiver *r, uint64_t lsn, const uint8_t *from, ui
         __builtin_memcpy(r->cfg.window, from + n, bytes - n);
 }
 
+/* model: sync.pml, RECORD_PLACED; promote.pml, RECORD_PLACED */
 static int place(struct hk_receiver *r, const struct hk_frame *f, const uint8_t *body)
 {
     uint64_t first = hk_max_u64(f->lsn, r->acked), end = f->lsn + f->span;

@@ -220,6 +220,7 @@ static uint32_t wanted(const struct hk_sender *s, const struct hk_sender_path *p
     return s->next < end ? (uint32_t)hk_min_u64(p->body_max, end - s->next) : 0;
 }
 
+/* model: sync.pml, SENT; session.pml, DATA_SENT */
 static bool next_data(struct hk_sender *s, struct hk_sender_path *p, uint64_t now_ns,
                       struct hk_frame *ret)
 {

@@ -55,6 +55,7 @@ static enum hk_refusal judge_identity(const struct hk_session_standby *me, const
     return HK_REFUSE_NONE;
 }
 
+/* model: promote.pml, RETURNS */
 static enum hk_refusal judge_kinship(const struct hk_session_standby *me, const struct hk_hello *h,
                                      uint64_t detail[2])
 {
@@ -171,6 +172,7 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     return why;
 }
 
+/* model: session.pml, HELLO_JUDGED */
 void hk_session_judge_hello(const struct hk_session_standby *me, const struct hk_hello *h,
                             struct hk_session_verdict *ret)
 {
@@ -192,6 +194,7 @@ static bool welcome_ok(const struct hk_welcome *w)
     return w->applied <= w->durable && w->durable <= w->acked && w->acked <= w->window;
 }
 
+/* model: session.pml, WELCOME_JUDGED */
 enum hk_refusal hk_session_judge_welcome(const struct hk_hello *hello, const struct hk_welcome *w,
                                          uint64_t produced, uint64_t ret_detail[2])
 {

@@ -205,6 +205,7 @@ void hk_freeze_reached(struct hk_group *g, uint64_t end, const char *name)
 
 /* ---- standby: the end of a freeze ---- */
 
+/* model: freeze.pml, FREEZE_END_PUT */
 void hk_freeze_end(struct hk_group *g, enum hk_freeze_end why, uint64_t op_id)
 {
     struct hk_standby *s = g->standby;
@@ -240,6 +241,7 @@ void hk_freeze_end_verb(struct hk_group *g, const struct hk_verb *v)
         hk_freeze_end(g, HK_FREEZE_RELEASED, v->op_id);
 }
 
+/* model: freeze.pml, FREEZE_ENDED */
 static void freeze_ended(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;

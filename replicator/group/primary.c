@@ -77,6 +77,7 @@ static void turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t de
     end_session(g, why);
 }
 
+/* model: session.pml, HELLO_SENT */
 static void greet(struct hk_group *g)
 {
     struct hk_primary *p = g->primary;
@@ -115,6 +116,7 @@ static void greet(struct hk_group *g)
     p->greeting_ns = g->now.mono_ns;
 }
 
+/* model: contact.pml, SESSION_BEGUN */
 static void begin_session(struct hk_group *g, const struct hk_welcome *w)
 {
     struct hk_primary *p = g->primary;
@@ -276,6 +278,7 @@ static void ring_lost(struct hk_group *g)
 
 /* ---- frames ---- */
 
+/* model: contact.pml, ACK_TAKEN; session.pml, ACK_TAKEN; promote.pml, ACK_TAKEN */
 static void take_frame(struct hk_group *g, const struct hk_frame *f, const uint8_t *body)
 {
     struct hk_primary *p = g->primary;
@@ -328,6 +331,7 @@ bool hk_primary_contact(const struct hk_group *g, const struct hk_now *now)
            now->mono_ns < p->sender.contact_ns + g->cfg.contact_timeout_ns;
 }
 
+/* model: session.pml, SESSION_GIVEN_UP */
 static void watch_contact(struct hk_group *g)
 {
     struct hk_primary *p = g->primary;
@@ -497,6 +501,7 @@ static uint64_t oldest_time_ns(const struct hk_group *g)
     return g->cfg.source->time_at(g->cfg.source, HK_LSN(p->durable));
 }
 
+/* model: contact.pml, PING_SENT */
 static void make_ping(struct hk_group *g, struct hk_action *ret)
 {
     struct hk_primary *p = g->primary;

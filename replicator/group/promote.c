@@ -80,6 +80,7 @@ static void answer(struct hk_group *g, int error)
     s->failover.op_id = 0;
 }
 
+/* model: promote.pml, FAILOVER_ORDERED */
 void hk_promote_verb(struct hk_group *g, const struct hk_verb *v)
 {
     struct hk_standby *s = g->standby;
@@ -143,6 +144,7 @@ static void unfreeze(struct hk_group *g)
 }
 
 /* Semisync acknowledged what is only in memory here: it is part of what must not be lost. */
+/* model: promote.pml, EVERYTHING_JOURNALLED */
 static void journal_all(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -158,6 +160,7 @@ static void journal_all(struct hk_group *g)
     s->promotion_ticket = 0;
 }
 
+/* model: promote.pml, EPOCH_PUT */
 static void begin_epoch(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -178,6 +181,7 @@ static void begin_epoch(struct hk_group *g)
     s->promotion_ticket = hk_standby_put(g);
 }
 
+/* model: promote.pml, NEW_EPOCH_DURABLE */
 static void epoch_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -193,6 +197,7 @@ static void epoch_step(struct hk_group *g)
     s->promotion = HK_PROMOTION_DRAIN;
 }
 
+/* model: promote.pml, DRAINED */
 static void drain(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -241,6 +246,7 @@ static void fill_primary(const struct hk_super *standby, const struct hk_epoch *
     ret->promote_lsn = ret->promote_time_ns = 0;
 }
 
+/* model: promote.pml, PRIMARY_MD_DURABLE */
 static void primary_read(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -271,6 +277,7 @@ static void primary_read(struct hk_group *g)
     s->promotion_ticket = hk_super_store_put(&s->primary_md);
 }
 
+/* model: promote.pml, PROMOTED_PUT */
 static void finish(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -285,6 +292,7 @@ static void finish(struct hk_group *g)
     s->promotion = HK_PROMOTION_FINISH;
 }
 
+/* model: promote.pml, PROMOTION_DONE */
 static void promoted(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;

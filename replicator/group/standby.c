@@ -133,6 +133,7 @@ static bool super_is_ours(const struct hk_group *g, const struct hk_super *super
  * The newest superblock may be gone. What it may have said about loss is unknown until a primary is
  * met; and an image it had released must not be called frozen.
  */
+/* model: freeze.pml, IN_DOUBT */
 static void newer_facts_may_be_gone(struct hk_group *g)
 {
     hk_standby_super(g)->flags |= HK_SF_IN_DOUBT;
@@ -142,6 +143,7 @@ static void newer_facts_may_be_gone(struct hk_group *g)
         hk_standby_put(g);
 }
 
+/* model: freeze.pml, STANDBY_STARTED */
 static void super_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -182,6 +184,7 @@ static void super_step(struct hk_group *g)
     s->stage = HK_STAGE_JOURNAL;
 }
 
+/* model: promote.pml, STANDBY_RECOVERED */
 static void journal_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -224,6 +227,7 @@ static void say_still_frozen(struct hk_group *g)
         hk_group_notify(g, HK_NOTE_FROZEN, super->freeze_lsn, 0, 0, super->freeze_name);
 }
 
+/* model: promote.pml, REDONE */
 static void redo_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;

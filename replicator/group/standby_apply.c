@@ -34,6 +34,7 @@ static void applied_is_stored(struct hk_group *g, uint64_t lsn)
 
 /* ---- barriers ---- */
 
+/* model: freeze.pml, MARK_REACHED */
 static void freeze_begins(struct hk_group *g, const struct hk_record *r, const struct hk_mark *m)
 {
     struct hk_super *super = hk_standby_super(g);
@@ -133,6 +134,7 @@ static void take_barrier(struct hk_group *g)
     s->barrier_ticket = hk_standby_put(g);
 }
 
+/* model: freeze.pml, FROZEN_DURABLE; promote.pml, MODE_STORED */
 static void barrier_is_stored(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -175,6 +177,7 @@ static void log_is_corrupt(struct hk_group *g)
 
 /* ---- the course of things ---- */
 
+/* model: promote.pml, APPLIED_PUT; freeze.pml, APPLIED_PUT */
 static void store_applied(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 
+/* model: promote.pml, MODE_SEEN */
 void hk_standby_mode_seen(struct hk_group *g, uint64_t end, const struct hk_mode_change *m)
 {
     struct hk_super *super = hk_standby_super(g);
@@ -119,6 +120,7 @@ static void store_modes(struct hk_group *g)
     s->mode_ticket = hk_standby_put(g);
 }
 
+/* model: sync.pml, DURABLE_REPORTED; promote.pml, DURABLE_REPORTED; contact.pml, STANDBY_DURABLE */
 void hk_standby_log_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;

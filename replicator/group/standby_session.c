@@ -260,6 +260,7 @@ void hk_standby_control(struct hk_group *g, const struct hk_ctl *c)
 
 /* ---- frames ---- */
 
+/* model: contact.pml, CONTACT_DATED */
 static void date_contact(struct hk_group *g, uint8_t path, const struct hk_ping *ping)
 {
     struct hk_standby *s = g->standby;
@@ -306,6 +307,7 @@ static void take_ping(struct hk_group *g, const struct hk_frame *f, const uint8_
     date_contact(g, f->path, &ping);
 }
 
+/* model: session.pml, DATA_TAKEN */
 void hk_standby_frame(struct hk_group *g, const struct hk_frame *f, const uint8_t *body)
 {
     struct hk_standby *s = g->standby;
@@ -330,6 +332,7 @@ void hk_standby_frame(struct hk_group *g, const struct hk_frame *f, const uint8_
         take_ping(g, f, body);
 }
 
+/* model: contact.pml, ACK_SENT; session.pml, ACK_SENT */
 bool hk_standby_next_ack(struct hk_group *g, struct hk_action *ret)
 {
     struct hk_standby *s = g->standby;

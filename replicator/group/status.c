@@ -149,6 +149,7 @@ static enum hk_loss_class class_now(const struct hk_group *g, const struct hk_no
     return hk_promote_class(g, &fenced_now);
 }
 
+/* model: freeze.pml, STILL_FROZEN */
 static void standby_status(const struct hk_group *g, const struct hk_now *now,
                            struct hk_group_status *st)
 {

@@ -359,6 +359,7 @@ static bool add_to_write(struct hk_apply *a, struct hk_apply_op *o)
     return true;
 }
 
+/* model: promote.pml, APPLIED; freeze.pml, APPLIED */
 static void write_pieces(struct hk_apply *a)
 {
     struct hk_apply_op *o;
@@ -390,6 +391,7 @@ static void write_pieces(struct hk_apply *a)
     }
 }
 
+/* model: promote.pml, REPLICA_FLUSHED; freeze.pml, REPLICA_FLUSHED */
 static void flush_volumes(struct hk_apply *a)
 {
     struct hk_apply_op *o;

@@ -302,6 +302,7 @@ static void set_pages(struct hk_journal *j, struct hk_journal_slot *slot, uint64
     }
 }
 
+/* model: sync.pml, JOURNAL_SUBMITTED */
 static void submit_batch(struct hk_journal *j, uint64_t first, uint64_t bytes)
 {
     uint32_t i = (j->slot_head + j->slot_count++) % HK_JOURNAL_INFLIGHT;
@@ -398,6 +399,7 @@ static void advance(struct hk_journal *j)
         take_segment(j);
 }
 
+/* model: sync.pml, JOURNAL_WRITTEN; promote.pml, JOURNAL_DURABLE */
 static void running_done(struct hk_journal *j, struct hk_diskop *op)
 {
     HK_ASSERT(j->state == HK_JOURNAL_RUNNING);

@@ -599,6 +599,7 @@ static void finish(struct hk_journal *j)
     flush_next(j);
 }
 
+/* model: sync.pml, JOURNAL_RECOVERED */
 static void flush_next(struct hk_journal *j)
 {
     struct hk_journal_recovery *v = j->recovery;

@@ -99,6 +99,7 @@ static void pick(struct hk_super_store *s)
 }
 
 /* Writes what the newest put took, unless a write is in flight already. */
+/* model: promote.pml, SUPER_ISSUED; freeze.pml, SUPER_ISSUED */
 static void write_next(struct hk_super_store *s)
 {
     unsigned slot;
@@ -114,6 +115,7 @@ static void write_next(struct hk_super_store *s)
     submit(s, 0, HK_DISK_WRITE_DSYNC, TAG_WRITE, slot);
 }
 
+/* model: promote.pml, SUPER_DURABLE; freeze.pml, SUPER_DURABLE */
 static void write_done(struct hk_super_store *s)
 {
     const void *slot = s->slot[s->sequence & 1];

@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
 import fences  # noqa: E402
+import models  # noqa: E402
 import selftest  # noqa: E402
 import style  # noqa: E402
 import texts  # noqa: E402
@@ -29,6 +30,7 @@ CHECKS = [
     ('scripts', 'shell and python can be parsed', style.check_scripts),
     ('words', 'no word that does not belong here', style.check_words),
     ('tables', 'ledger and baseline have their columns', style.check_tables),
+    ('models', 'models and code name one another', models.check_models),
     ('message-table', 'message ids unique, every field there', texts.check_message_table),
     ('messages-known', 'every id in the code is in the table', texts.check_messages_known),
     ('messages-used', 'every id in the table is said somewhere', texts.check_messages_used),

@@ -27,7 +27,10 @@ SOUND = {
     'proto/hash.c': DUAL + '#include "proto/lsn.h"\n\n#include <xxhash.h>\n',
     'driver-glue/capture/capture.c': DUAL + '#include "proto/lsn.h"\n',
     'replicator/core/sender.c': APACHE + '#include "proto/lsn.h"\n/* malloc(1), float */\n',
-    'replicator/group/group.c': APACHE + '#include "replicator/core/sender.h"\n',
+    'replicator/group/group.c': APACHE + '#include "replicator/core/sender.h"\n\n'
+                                '/* model: a.pml, STEP_TAKEN, STEP_DONE */\n',
+    'tests/model/a.pml': APACHE + 'end:\n    :: d_step { x ->\n    STEP_TAKEN: /* so: */\n'
+                         '    :: d_step { x -> STEP_DONE: y }\n    env_crash:\n',
     'replicator/io/link.c': APACHE + '#include <liburing.h>\n#include <rte_ethdev.h>\n',
     'replicator/daemon/main.c': APACHE + 'const char *id = "HKE1001E";\n',
     'replicator/messages/def/config.def': APACHE + MESSAGE.format(id='HKE1001E', ja=JA),
@@ -54,6 +57,12 @@ def swap(path, old, new):
 
 
 CASES = [
+    ('models', *add('replicator/group/group.c', '/* model: a.pml, MISSED */\n'), 'MISSED'),
+    ('models', *add('replicator/core/sender.c', '/* model: b.pml, STEP_DONE */\n'), 'b.pml'),
+    ('models', *add('replicator/core/sender.c', '/* model: STEP_DONE */\n'), 'not "model'),
+    ('models', *add('tests/model/a.pml', '    UNNAMED:\n'), 'UNNAMED'),
+    ('models', *add('tests/model/a.pml', '    lower:\n'), 'lower'),
+    ('models', *swap('replicator/group/group.c', ', STEP_DONE', ''), 'STEP_DONE'),
     ('fences', *add('proto/lsn.h', '#include "replicator/core/sender.h"\n'), 'may not include'),
     ('fences', *add('driver-glue/capture/capture.c', '#include "driver-glue/nbd/x.h"\n'), 'may'),
     ('fences', *add('replicator/core/sender.c', '#include "replicator/store/x.h"\n'), 'may not'),

@@ -10,7 +10,7 @@ import unicodedata
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 C_FILES = ('.c', '.h')
-CODE_FILES = ('.c', '.h', '.def', '.py', '.sh', '.build', '.proto')
+CODE_FILES = ('.c', '.h', '.def', '.py', '.sh', '.build', '.proto', '.pml')
 
 
 class Skip(Exception):
