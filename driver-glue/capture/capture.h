@@ -170,7 +170,7 @@ bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now);
 struct hk_capture_status {
     enum hk_group_state state;
     uint64_t state_since_ns; /* realtime */
-    struct hk_super super;
+    struct hk_super super;   /* what is durable, and those flags that are to be set */
     struct hk_lsn produced, released, acked, durable, ceiling;
     uint64_t tail; /* slot index */
     struct hk_lsn tail_lsn;

@@ -29,6 +29,8 @@ static uint64_t offset_of(uint64_t mono_ns, uint64_t real_ns)
 void hk_lag_age_clock(struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns)
 {
     a->offset_ns = hk_max_u64(a->offset_ns, offset_of(mono_ns, real_ns));
+    if (a->begun_ns == 0)
+        a->begun_ns = mono_ns;
 }
 
 bool hk_lag_age_wants(const struct hk_lag_age *a, uint64_t durable)
@@ -49,19 +51,24 @@ void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns)
         return;
     a->time_ns = time_ns;
     a->since_ns = mono_ns;
+    if (time_ns > mono_ns + a->offset_ns && a->offset_ns)
+        a->ahead_ns = mono_ns;
 }
 
 uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns)
 {
-    uint64_t by_mono, by_real, latest_ns;
+    uint64_t by_mono, by_real, latest_ns, ceiling_ns;
 
     if (a->time_ns == 0)
         return 0;
     latest_ns = mono_ns + hk_max_u64(a->offset_ns, offset_of(mono_ns, real_ns));
     by_mono = mono_ns > a->since_ns ? mono_ns - a->since_ns : 0;
     by_real = latest_ns > a->time_ns ? latest_ns - a->time_ns : 0;
-    if (a->past[0].mono_ns)
-        by_real = hk_min_u64(by_real, mono_ns - a->past[0].mono_ns);
+    ceiling_ns = hk_max_u64(a->past[0].mono_ns, a->begun_ns);
+    if (a->ahead_ns && a->ahead_ns >= a->past[0].mono_ns)
+        by_real = mono_ns - ceiling_ns;
+    else if (a->past[0].mono_ns)
+        by_real = hk_min_u64(by_real, mono_ns - ceiling_ns);
     return hk_max_u64(hk_max_u64(by_mono, by_real), 1);
 }
 

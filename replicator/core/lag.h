@@ -15,12 +15,15 @@ uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to);
  * Age of the oldest record that is not durable. Capture times are realtime, which may be set back:
  * so an age is taken from the wall clock at its most advanced, and the monotonic time since which
  * that record is known to be the oldest is the floor. Everything that had been produced at past[0]
- * has become durable since, so the record is no older than that: this is the ceiling.
+ * has become durable since, so the record is no older than that: this is the ceiling. While stamps
+ * are ahead of the wall clock (it was set back, and they never go back) the ceiling alone counts.
  */
 struct hk_lag_age {
     uint64_t time_ns;   /* capture time of that record, 0: none */
     uint64_t since_ns;  /* monotonic: since when it has been the oldest */
     uint64_t offset_ns; /* largest realtime − monotonic that was seen */
+    uint64_t begun_ns;  /* monotonic: the first look */
+    uint64_t ahead_ns;  /* monotonic: when a stamp of the future was seen last; 0: never */
     struct {
         uint64_t lsn, mono_ns; /* produced then; 0: never */
     } past[2];

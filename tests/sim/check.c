@@ -204,15 +204,24 @@ static void remember_unreplicated(struct sim *s, uint64_t end)
     s->lost[s->lost_count++] = (struct sim_lost){s->now, end};
 }
 
-/* The class that a promoted side has stated holds for ever after. */
+/*
+ * Whoever saw "0 if fenced before t0+T" may fence until then: the claim stands that long. And the
+ * class that a promoted side has stated holds for ever after.
+ */
 static void check_against_stated(struct sim *s, uint64_t end)
 {
+    SIM_CHECK(s, "I18", s->now >= s->sby.claim_limit || clk_ever_stood(s, 1) || s->standby_suspect,
+              "the standby showed \"0 if fenced before t0+T\", and an op ending at %llu is "
+              "acknowledged alone %llu us before that",
+              ULL(end), ULL((s->sby.claim_limit - s->now) / NS_US));
     if (!s->sby.promoted || end <= s->sby.promote_lsn)
         return;
     SIM_CHECK(s, "I18", s->sby.loss_class != HK_LOSS_ZERO_PROVEN,
               "\"0, proven\" was stated at %llu, and an op ending at %llu is acknowledged",
               ULL(s->sby.promote_lsn), ULL(end));
-    SIM_CHECK(s, "I18", s->sby.loss_class != HK_LOSS_ZERO_IF_FENCED || s->now >= s->sby.fence_limit,
+    SIM_CHECK(s, "I18",
+              s->sby.loss_class != HK_LOSS_ZERO_IF_FENCED || s->now >= s->sby.fence_limit ||
+                  clk_ever_stood(s, 1),
               "\"0 if fenced before t0+T\" was stated, and an op ending at %llu is acknowledged "
               "%llu us before that",
               ULL(end), ULL((s->sby.fence_limit - s->now) / NS_US));
@@ -398,6 +407,8 @@ static void check_class(struct sim *s, uint64_t position, uint32_t loss_class, u
     if ((loss_class != HK_LOSS_ZERO_PROVEN && loss_class != HK_LOSS_ZERO_IF_FENCED) ||
         s->class_void)
         return;
+    if (loss_class == HK_LOSS_ZERO_IF_FENCED && clk_ever_stood(s, 1))
+        return;
     SIM_CHECK(
         s, "I18", s->lost_end <= position,
         "%s: class %u is stated at %llu, but an op ending at %llu was acknowledged and is lost",
@@ -552,6 +563,16 @@ static void primary_status(struct sim *s)
               ULL(s->nj.durable));
 }
 
+static void hold_to_class(struct sim *s, const struct hk_group_status *st)
+{
+    uint64_t limit = from_real(s, st->contact_real_ns) + s->o.contact_ns;
+
+    check_class(s, s->nj.durable, st->loss_class, limit, "standby's status");
+    if (st->loss_class == HK_LOSS_ZERO_IF_FENCED && limit > s->sby.claim_limit &&
+        !clk_ever_stood(s, 1))
+        s->sby.claim_limit = limit;
+}
+
 static void standby_status(struct sim *s)
 {
     struct hk_group_status *st = &s->status;
@@ -560,15 +581,15 @@ static void standby_status(struct sim *s)
     hk_group_status(s->sby.g, &now, st);
     if (!st->ready || st->promoted || (st->super.flags & HK_SF_PROMOTING))
         return;
-    check_lose(s, st, UINT64_MAX, "the standby");
+    if (!clk_unfit(s, 1))
+        check_lose(s, st, UINT64_MAX, "the standby");
     if (s->standby_suspect)
         return;
     SIM_CHECK(s, "I11", st->mark.durable.v <= s->nj.durable || st->mark.durable.v <= HK_LSN_FIRST,
               "the standby shows durable %llu, truly durable is %llu", ULL(st->mark.durable.v),
               ULL(s->nj.durable));
     if (st->loss_class == HK_LOSS_ZERO_IF_FENCED || st->loss_class == HK_LOSS_ZERO_PROVEN)
-        check_class(s, s->nj.durable, st->loss_class,
-                    from_real(s, st->contact_real_ns) + s->o.contact_ns, "standby's status");
+        hold_to_class(s, st);
 }
 
 void check_status(struct sim *s)

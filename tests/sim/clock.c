@@ -24,6 +24,23 @@ bool clk_stands(const struct sim *s, unsigned site)
     return s->now < s->clk[site].stopped_until;
 }
 
+/*
+ * What a site's clock shows is no measure of T: it stands, or it has lost time since the contact
+ * that a claim goes back to. No program could notice, so claims that rest on it are not judged.
+ */
+bool clk_unfit(const struct sim *s, unsigned site)
+{
+    const struct sim_clk *c = &s->clk[site];
+
+    return clk_stands(s, site) ||
+           (c->keeps_loss && s->now < c->stopped_until + 2 * s->o.contact_ns);
+}
+
+bool clk_ever_stood(const struct sim *s, unsigned site)
+{
+    return s->clk[site].ever_stood;
+}
+
 static int64_t wall_base(const struct sim_clk *c)
 {
     return c->wall[(c->wall_count - 1) % SIM_WALL_STEPS].base;
@@ -118,6 +135,7 @@ void clk_stop(struct sim *s, unsigned site, uint64_t for_ns, bool keeps_loss)
     c->stopped_at = s->now;
     c->stopped_until = s->now + for_ns;
     c->keeps_loss = keeps_loss;
+    c->ever_stood = true;
     sim_trace(s, "stop of the clocks of site %llu for %llu us (kept: %llu)", site, for_ns / NS_US,
               keeps_loss);
 }

@@ -155,25 +155,58 @@ static void ask_failover(struct sim *s, uint64_t a, void *p)
     sim_at(s, s->now + 300 * NS_MS, NULL, ask_failover, 0, NULL);
 }
 
+static void primary_lost(struct sim *s)
+{
+    cap_power(s);
+    s->primary_dead = s->primary_gone = true;
+    s->primary_gone_real_ns = sim_clock(s, 1).real_ns;
+}
+
+static void primary_lost_later(struct sim *s, uint64_t a, void *p)
+{
+    (void)a;
+    (void)p;
+    if (!s->primary_gone)
+        primary_lost(s);
+}
+
+/*
+ * Cut off for so long that the primary goes on alone, and dies later; meanwhile somebody sets the
+ * standby's clock, perhaps so that the fence seems to have been in time, and restarts its daemon.
+ */
+static void lost_slowly(struct sim *s)
+{
+    uint64_t t = s->o.contact_ns;
+
+    link_cut(s, 0, 1000 * NS_S);
+    link_cut(s, 1, 1000 * NS_S);
+    conn_break(s);
+    if (rng_below(&s->rng_fault, 2)) {
+        sim_struck(s, F_CLOCK_STEP);
+        clk_step(s, 1, -(int64_t)rng_below(&s->rng_fault, 3 * t));
+    }
+    if (rng_below(&s->rng_fault, 2))
+        sby_kill(s);
+    sim_at(s, s->now + t / 2 + rng_below(&s->rng_fault, 3 * t), NULL, primary_lost_later, 0, NULL);
+}
+
 static void failover(struct sim *s)
 {
     if (s->sby.failover_wanted)
         return;
     s->sby.failover_wanted = true;
     sim_struck(s, F_FAILOVER);
-    switch (rng_below(&s->rng_fault, 4)) {
+    switch (rng_below(&s->rng_fault, 5)) {
     case 0: break; /* the primary lives and is in contact */
     case 1:
         link_cut(s, 0, 1000 * NS_S);
         link_cut(s, 1, 1000 * NS_S);
         conn_break(s);
         break;
+    case 2: lost_slowly(s); break;
     default:
-        if (!s->primary_gone) {
-            cap_power(s);
-            s->primary_dead = s->primary_gone = true;
-            s->primary_gone_real_ns = sim_clock(s, 1).real_ns;
-        }
+        if (!s->primary_gone)
+            primary_lost(s);
         break;
     }
     /* At once, or after people have thought about it. */

@@ -121,6 +121,12 @@ static void draw_clocks(struct sim_opts *o, struct sim_rng *r)
     /* Each up to the 500 ppm by which a kernel slews, and what a crystal adds. */
     for (int i = 0; i < 2; i++)
         o->drift_ppm[i] = rng_below(r, 3) ? 0 : (int32_t)rng_below(r, 1201) - 600;
+    if (rng_below(r, 8) == 0) { /* a slow standby counts on more than a fast primary gives */
+        o->drift_ppm[0] = 600;
+        o->drift_ppm[1] = -600;
+        o->delay_ns = rng_range(r, 1, 100) * NS_US;
+        o->jitter_ns = 0;
+    }
 }
 
 static void draw_crashes(struct sim_opts *o, struct sim_rng *r)

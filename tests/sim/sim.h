@@ -167,7 +167,8 @@ struct sim_clk {
     int32_t ppm; /* how much faster than true time */
     uint64_t mono_base;
     uint64_t stopped_at, stopped_until, lost_ns; /* all clocks of the site stand still */
-    bool keeps_loss;                             /* … and go on from there afterwards */
+    bool ever_stood;
+    bool keeps_loss; /* … and go on from there afterwards */
     struct sim_wall wall[SIM_WALL_STEPS];
     uint32_t wall_count;
 };
@@ -380,6 +381,7 @@ struct sim_sby {
     char freeze_name[HK_NAME_BYTES];
     bool promoting, promoted, not_promotable;
     uint64_t promote_lsn, fence_limit;
+    uint64_t claim_limit; /* latest t0 + T that was shown with "0 if fenced before" */
     uint32_t loss_class, failover_refused;
     uint64_t failover_op;
     bool failover_wanted;
@@ -594,6 +596,8 @@ struct hk_now sim_clock(const struct sim *s, unsigned site);
 uint64_t clk_wake_at(const struct sim *s, unsigned site, uint64_t mono_ns);
 uint64_t clk_true_time(const struct sim *s, unsigned site, uint64_t real_ns);
 bool clk_stands(const struct sim *s, unsigned site);
+bool clk_unfit(const struct sim *s, unsigned site);
+bool clk_ever_stood(const struct sim *s, unsigned site);
 void clk_reboot(struct sim *s, unsigned site, uint64_t floor);
 void clk_step(struct sim *s, unsigned site, int64_t by_ns);
 void clk_stop(struct sim *s, unsigned site, uint64_t for_ns, bool keeps_loss);

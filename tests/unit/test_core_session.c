@@ -566,6 +566,11 @@ static void age_survives_a_clock_step(void **state)
     assert_true(hk_lag_age_wants(&a, 128));
     hk_lag_age_note(&a, 256, 1100);
     assert_int_equal(hk_lag_age_ns(&a, 1200, 2000), 200);
+    /* Stamps of the future, since the clock was set back before anybody looked, say nothing. */
+    hk_lag_age_set(&a, 9000, 1250);
+    assert_int_equal(hk_lag_age_ns(&a, 1300, 2100), 300);
+    hk_lag_age_set(&a, 9001, 5290); /* the wall clock has caught up, but this may be as old */
+    assert_int_equal(hk_lag_age_ns(&a, 5300, 9340), 4300);
 }
 
 static void rate_counts_busy_time_only(void **state)
