@@ -121,12 +121,6 @@ static void draw_clocks(struct sim_opts *o, struct sim_rng *r)
     /* Each up to the 500 ppm by which a kernel slews, and what a crystal adds. */
     for (int i = 0; i < 2; i++)
         o->drift_ppm[i] = rng_below(r, 3) ? 0 : (int32_t)rng_below(r, 1201) - 600;
-    if (rng_below(r, 8) == 0) { /* a slow standby counts on more than a fast primary gives */
-        o->drift_ppm[0] = 600;
-        o->drift_ppm[1] = -600;
-        o->delay_ns = rng_range(r, 1, 100) * NS_US;
-        o->jitter_ns = 0;
-    }
 }
 
 static void draw_crashes(struct sim_opts *o, struct sim_rng *r)
@@ -252,6 +246,20 @@ static void draw_work(struct sim_opts *o, struct sim_rng *r)
     o->align_pct = (uint32_t)rng_below(r, 101);
 }
 
+/* Of a stream of its own: what is added here leaves the other draws as they are. */
+static void draw_world(struct sim_opts *o, uint64_t seed)
+{
+    struct sim_rng r;
+
+    rng_seed(&r, seed, 9);
+    if (rng_below(&r, 12) == 0) { /* a slow standby counts on more than a fast primary gives */
+        o->drift_ppm[0] = 600;
+        o->drift_ppm[1] = -600;
+        o->delay_ns = rng_range(&r, 1, 100) * NS_US;
+        o->jitter_ns = 0;
+    }
+}
+
 void sim_opts_draw(struct sim *s)
 {
     struct sim_opts *o = &s->o;
@@ -279,6 +287,7 @@ void sim_opts_draw(struct sim *s)
     o->primary_returns = rng_below(&r, 2);
     o->ppm[F_MEM_FRAME] = chance(&r, 12, 4000);
     o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);
+    draw_world(o, s->seed);
 }
 
 void sim_opts_print(const struct sim *s, FILE *out)
