@@ -624,7 +624,7 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->state = c->state;
     ret->state_since_ns = c->state_since_ns;
     ret->super = c->super;
-    /* What is decided is told: until it is durable "0 would be lost" would be said of a lost ring. */
+    /* What is decided is told: else "0 would be lost" is said until it is durable. */
     ret->super.flags |= c->want.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED);
     ret->produced = HK_LSN(c->produced);
     ret->released = HK_LSN(c->released);
