@@ -81,6 +81,18 @@ static void start_meta(struct sim *s)
 
 /* ---- the pump: what every call may have set free ---- */
 
+/* The superblock changes rarely, and is large: who is told the same gets the same copy. */
+static const struct hk_super *super_to_tell(struct sim *s)
+{
+    const struct hk_super *super = &s->cap.status.super;
+
+    if (!s->cap.told_super || memcmp(s->cap.told_super, super, sizeof(*super)) != 0) {
+        s->cap.told_super = sim_alloc(s, sizeof(*super));
+        *s->cap.told_super = *super;
+    }
+    return s->cap.told_super;
+}
+
 static void tell_state(struct sim *s)
 {
     struct hk_capture_status *st = &s->cap.status;
@@ -98,7 +110,7 @@ static void tell_state(struct sim *s)
     m.durable = st->durable;
     m.produced = st->produced;
     m.in_sync = st->in_sync;
-    m.super = st->super;
+    m.super = super_to_tell(s);
     fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_STATE, &m,
               sizeof(m));
 }
@@ -330,7 +342,7 @@ static void on_attach(struct sim *s, uint32_t conn)
     m.durable = st->durable;
     m.produced = st->produced;
     m.in_sync = st->in_sync;
-    m.super = st->super;
+    m.super = super_to_tell(s);
     sim_trace(s, "attached, lease %llu tail %llu at %llu", m.lease, m.tail, m.tail_lsn.v);
     fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_ATTACHED, &m,
               sizeof(m));

@@ -21,6 +21,15 @@ uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed)
     return XXH64(p, bytes, seed);
 }
 
+bool naive_super_slot(const uint8_t *slot)
+{
+    const struct hk_super *c = (const void *)slot;
+    uint64_t hash;
+
+    memcpy(&hash, slot + HK_SUPER_BYTES - 8, 8);
+    return c->magic == HK_SUPER_MAGIC && hash == XXH64(slot, HK_SUPER_BYTES - 8, 0);
+}
+
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret)
 {
     const uint8_t *base = durable ? f->good : f->cur;
@@ -29,10 +38,8 @@ bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret)
     for (int i = 0; i < 2; i++) {
         const uint8_t *slot = base + (size_t)i * HK_SUPER_BYTES;
         const struct hk_super *c = (const void *)slot;
-        uint64_t hash;
 
-        memcpy(&hash, slot + HK_SUPER_BYTES - 8, 8);
-        if (c->magic != HK_SUPER_MAGIC || hash != XXH64(slot, HK_SUPER_BYTES - 8, 0))
+        if (!naive_super_slot(slot))
             continue;
         if (!best || c->sequence > best->sequence)
             best = c;
@@ -98,6 +105,12 @@ static bool segment_ok(const struct sim *s, const struct sim_file *f, uint64_t *
     return true;
 }
 
+/* What a header says before its hash is looked at, which is dear. */
+static bool begins_at(const struct sim_file *f, uint64_t lsn)
+{
+    return ((const struct hk_segment_header *)(const void *)f->good)->first_lsn == lsn;
+}
+
 /* A whole batch at `at` that begins at `first`; compares its bytes with the reference. */
 static bool batch_ok(struct sim *s, const struct sim_file *f, uint64_t at, uint64_t first,
                      uint64_t *ret_end, uint64_t *ret_next)
@@ -135,7 +148,7 @@ static bool advance(struct sim *s)
     if (j->at && batch_ok(s, &s->segment[j->seg], j->at, j->durable, &end, &next))
         goto found;
     for (uint32_t i = 0; i < s->o.segment_count; i++) {
-        if (!segment_ok(s, &s->segment[i], &first) || first != j->durable)
+        if (!begins_at(&s->segment[i], j->durable) || !segment_ok(s, &s->segment[i], &first))
             continue;
         if (batch_ok(s, &s->segment[i], 4096, first, &end, &next)) {
             j->seg = i;
@@ -227,7 +240,8 @@ static uint64_t chain_end(struct sim *s, uint64_t applied)
             continue;
         }
         for (i = 0; i < s->o.segment_count; i++)
-            if (i != seg && segment_ok(s, &s->segment[i], &first) && first == pos &&
+            if (i != seg && begins_at(&s->segment[i], pos) &&
+                segment_ok(s, &s->segment[i], &first) &&
                 batch_ok(s, &s->segment[i], 4096, pos, &end, &next))
                 break;
         if (i == s->o.segment_count)

@@ -20,7 +20,7 @@ void ref_reset(struct sim *s)
         }
     }
     s->ref.count = s->ref.pub_count = 0;
-    s->ref.slot_base = s->ref.rec_base = 0;
+    s->ref.slot_base = s->ref.rec_base = s->ref.free_base = 0;
     s->ref.produced = s->ref.next_lsn = s->ref.first_lsn = HK_LSN_FIRST;
 }
 
@@ -262,7 +262,7 @@ void ref_new_ring(struct sim *s)
             make_void(s, i);
     advance_produced(s);
     s->ref.slot_base = 0;
-    s->ref.rec_base = s->ref.count;
+    s->ref.rec_base = s->ref.free_base = s->ref.count;
 }
 
 /* The node that made them was rolled back, and nobody else has them. */

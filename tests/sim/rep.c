@@ -332,7 +332,7 @@ static void capture_event(struct sim *s, const struct ipc_msg *m, bool attached)
         e.capture.durable = m->durable;
         e.capture.produced = HK_LSN(s->rep.read_lsn);
         e.capture.state = m->state;
-        e.capture.super = &m->super;
+        e.capture.super = m->super;
     }
     rep_event(s, &e);
 }
@@ -386,7 +386,7 @@ void rep_ipc(struct sim *s, uint64_t gen, void *p)
         return;
     m = msg->body;
     sim_trace(s, "ipc. to replicator: %llu, state %llu flags %llx", msg->kind, m->state,
-              m->super.flags);
+              m->super ? m->super->flags : 0);
     if (m->conn != s->rep.proc.life) {
         sim_free(s, msg);
         return;

@@ -7,8 +7,13 @@
 
 #include "tests/sim/sim.h"
 
-struct sim_event {
+/* What is moved about is small; what an event does stays where it is. */
+struct sim_due {
     uint64_t at, tie;
+    uint32_t event;
+};
+
+struct sim_event {
     sim_fn fn;
     struct sim_proc *proc;
     uint64_t a;
@@ -16,14 +21,14 @@ struct sim_event {
     uint32_t life;
 };
 
-static bool before(const struct sim_event *x, const struct sim_event *y)
+static bool before(const struct sim_due *x, const struct sim_due *y)
 {
     return x->at != y->at ? x->at < y->at : x->tie < y->tie;
 }
 
 static void sift_up(struct sim *s, uint32_t i)
 {
-    struct sim_event e = s->heap[i];
+    struct sim_due e = s->heap[i];
 
     while (i > 0) {
         uint32_t up = (i - 1) / 2;
@@ -38,7 +43,7 @@ static void sift_up(struct sim *s, uint32_t i)
 
 static void sift_down(struct sim *s, uint32_t i)
 {
-    struct sim_event e = s->heap[i];
+    struct sim_due e = s->heap[i];
 
     for (;;) {
         uint32_t c = 2 * i + 1;
@@ -55,21 +60,32 @@ static void sift_down(struct sim *s, uint32_t i)
     s->heap[i] = e;
 }
 
+static void more_room(struct sim *s)
+{
+    uint32_t room = s->heap_room ? 2 * s->heap_room : 1024;
+
+    s->heap = realloc(s->heap, room * sizeof(*s->heap));
+    s->event = realloc(s->event, room * sizeof(*s->event));
+    if (!s->heap || !s->event)
+        abort();
+    s->heap_room = room;
+}
+
+/* Entries before heap_used have been used in this run; the heap's tail behind heap_count holds the
+ * numbers of those that are free again. */
 void sim_at(struct sim *s, uint64_t at, struct sim_proc *proc, sim_fn fn, uint64_t a, void *p)
 {
-    if (s->heap_count == s->heap_room) {
-        s->heap_room = s->heap_room ? 2 * s->heap_room : 1024;
-        s->heap = realloc(s->heap, s->heap_room * sizeof(*s->heap));
-    }
-    s->heap[s->heap_count] = (struct sim_event){
-        .at = at < s->now ? s->now : at,
-        .tie = rng_next(&s->rng),
-        .fn = fn,
-        .proc = proc,
-        .a = a,
-        .p = p,
-        .life = proc ? proc->life : 0,
-    };
+    struct sim_due *due;
+
+    if (s->heap_count == s->heap_room)
+        more_room(s);
+    due = &s->heap[s->heap_count];
+    if (s->heap_count == s->heap_used)
+        due->event = s->heap_used++;
+    due->at = at < s->now ? s->now : at;
+    due->tie = rng_next(&s->rng);
+    s->event[due->event] =
+        (struct sim_event){.fn = fn, .proc = proc, .a = a, .p = p, .life = proc ? proc->life : 0};
     sift_up(s, s->heap_count++);
 }
 
@@ -86,15 +102,18 @@ void sim_forget_run(struct sim *s)
 /* Runs the next event; false when there is none. */
 bool sim_step(struct sim *s)
 {
+    struct sim_due due;
     struct sim_event e;
 
     if (s->heap_count == 0)
         return false;
-    e = s->heap[0];
+    due = s->heap[0];
+    e = s->event[due.event];
     s->heap[0] = s->heap[--s->heap_count];
     if (s->heap_count)
         sift_down(s, 0);
-    s->now = e.at;
+    s->heap[s->heap_count].event = due.event;
+    s->now = due.at;
     if (e.proc) {
         if (e.life != e.proc->life)
             return true;
@@ -188,7 +207,7 @@ void sim_pages_forget(uint8_t *p, size_t bytes)
     size_t whole = bytes & ~(size_t)4095;
 
     /* Few pages are cheaper to write than to map again. */
-    if (bytes < 256 << 10) {
+    if (bytes <= 2 << 20) {
         memset(p, 0, bytes);
         return;
     }

@@ -239,6 +239,7 @@ struct ref {
     uint32_t count, room, pub_count; /* records before pub_count are published or void */
     uint64_t slot_base;              /* rec[rec_base] lies in this slot of the present ring */
     uint32_t rec_base;
+    uint32_t free_base; /* records of this ring before it are done and released */
     uint64_t first_lsn, next_lsn;
     uint64_t epoch_seed;
     uint32_t epoch_ordinal;
@@ -337,6 +338,7 @@ struct sim_cap {
     int flush_result;
     struct hk_redo redo;
     struct hk_capture_status status;
+    struct hk_super *told_super; /* the last one that was told */
     struct hk_super super_read;
 };
 
@@ -395,6 +397,8 @@ struct sim_super_cache {
     uint64_t seen;
     bool valid;
     struct hk_super super;
+    bool whole[2]; /* what naive_super_slot() said about raw */
+    _Alignas(64) uint8_t raw[2][HK_SUPER_BYTES];
 };
 
 struct sim_snap;
@@ -409,6 +413,7 @@ struct sim_stats {
         promotions, sim_ns, fault[F_FAULTS], acked, status_checks, converged, behind;
 };
 
+struct sim_due;
 struct sim_event;
 
 struct sim {
@@ -420,7 +425,7 @@ struct sim {
     char failure[512];
     struct sim_trace trace[SIM_TRACE_KEEP];
     uint64_t trace_at;
-    uint32_t heap_count;
+    uint32_t heap_count, heap_used;
     struct sim_file origin[SIM_VOLUMES], md;
     struct sim_file super, pmd, journal_dir, replica[SIM_VOLUMES], segment[SIM_SEGMENTS_MAX];
     uint64_t disk_seq;
@@ -476,7 +481,8 @@ struct sim {
     struct sim_stats st;
     struct ref ref;
     struct naive_journal nj;
-    struct sim_event *heap;
+    struct sim_due *heap;
+    struct sim_event *event; /* what the heap's entries stand for; as many */
     uint32_t heap_room;
 };
 
@@ -587,6 +593,7 @@ void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t off
 void naive_truncate(struct sim *s, uint64_t lsn);
 bool naive_in_doubt(const uint8_t *slots);
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret);
+bool naive_super_slot(const uint8_t *slot);
 void naive_power_cut_now(struct sim *s, const char *when);
 uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed);
 
@@ -654,7 +661,7 @@ struct ipc_msg {
     struct hk_uuid replica_id, ring_id;
     uint8_t record_type;
     struct hk_mark mark;
-    struct hk_super super;
+    const struct hk_super *super; /* with a state: as it was then; stays until the run ends */
 };
 void cap_setup(struct sim *s);
 void cap_start(struct sim *s, uint64_t a, void *p);
