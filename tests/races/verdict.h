@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a program that also exists with a bug compiled in tells what it found: without HK_EXPECT_BUG
+ * a failed CHECK is a failure; with it (-DHK_EXPECT_BUG=name) it is what was to be shown. Any
+ * thread may fail; the first one ends the process.
+ */
+#ifndef HK_RACES_VERDICT_H
+#define HK_RACES_VERDICT_H
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define VERDICT_TEXT_OF(x) #x
+#define VERDICT_TEXT(x)    VERDICT_TEXT_OF(x)
+
+#ifdef HK_EXPECT_BUG
+enum { VERDICT_BUG = 1 };
+#define VERDICT_NAME VERDICT_TEXT(HK_EXPECT_BUG)
+#else
+enum { VERDICT_BUG = 0 };
+#define VERDICT_NAME "none"
+#endif
+
+__attribute__((format(printf, 1, 2), noreturn)) static inline void verdict(const char *fs, ...)
+{
+    va_list args;
+
+    if (VERDICT_BUG)
+        printf("ok 1 - %s is noticed: ", VERDICT_NAME);
+    else
+        printf("not ok 1 - ");
+    va_start(args, fs);
+    vprintf(fs, args);
+    va_end(args);
+    printf("\n1..1\n");
+    fflush(stdout);
+    _exit(VERDICT_BUG ? 0 : 1);
+}
+
+/* The end of a program in which no CHECK failed. */
+static inline int verdict_end(const char *what)
+{
+    if (VERDICT_BUG)
+        printf("not ok 1 - %s was not noticed\n1..1\n", VERDICT_NAME);
+    else
+        printf("ok 1 - %s\n1..1\n", what);
+    return VERDICT_BUG ? 1 : 0;
+}
+
+#define CHECK(condition, ...)     \
+    do {                          \
+        if (!(condition))         \
+            verdict(__VA_ARGS__); \
+    } while (0)
+
+#endif
