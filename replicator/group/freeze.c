@@ -148,6 +148,20 @@ bool hk_standby_frozen(const struct hk_group *g)
            (hk_standby_super(g)->flags & HK_SF_FROZEN);
 }
 
+/*
+ * May a piece of the replica be taken for the image now? Durably frozen, and not ending for want of
+ * a superblock that may have said that it had ended: then the applier may have moved on long ago.
+ */
+/* model: freeze.pml, STILL_FROZEN */
+bool hk_freeze_stands(const struct hk_group *g)
+{
+    const struct hk_standby *s = g->standby;
+
+    if (s->freeze_ending && s->freeze_end_why == HK_FREEZE_IN_DOUBT)
+        return false;
+    return hk_super_store_durable(&s->super)->flags & HK_SF_FROZEN;
+}
+
 void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v)
 {
     struct hk_standby *s = g->standby;

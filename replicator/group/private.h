@@ -259,6 +259,7 @@ bool hk_standby_alive(const struct hk_group *g, uint64_t mono_ns);
 void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v);
 void hk_freeze_end_verb(struct hk_group *g, const struct hk_verb *v);
 void hk_freeze_reply(struct hk_group *g, const struct hk_ctl *c);
+bool hk_freeze_stands(const struct hk_group *g);
 void hk_freeze_end(struct hk_group *g, enum hk_freeze_end why, uint64_t op_id);
 void hk_freeze_standby_step(struct hk_group *g);
 void hk_freeze_reached(struct hk_group *g, uint64_t end, const char *name);

@@ -347,7 +347,7 @@ bool hk_standby_next_ack(struct hk_group *g, struct hk_action *ret)
     ack.applied = hk_min_u64(s->applied, s->reported);
     ack.flags = (s->replica_failed ? HK_ACK_NOT_PROMOTABLE : 0) |
                 (s->journal_full ? HK_ACK_JOURNAL_FULL : 0) |
-                (hk_super_store_durable(&s->super)->flags & HK_SF_FROZEN ? HK_ACK_FROZEN : 0);
+                (hk_freeze_stands(g) ? HK_ACK_FROZEN : 0);
     bytes = hk_ack_encode(&ack, ranges, ret->send.body, sizeof(ret->send.body));
     HK_ASSERT(bytes > 0);
     ret->type = HK_ACT_SEND;

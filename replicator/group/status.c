@@ -149,7 +149,6 @@ static enum hk_loss_class class_now(const struct hk_group *g, const struct hk_no
     return hk_promote_class(g, &fenced_now);
 }
 
-/* model: freeze.pml, STILL_FROZEN */
 static void standby_status(const struct hk_group *g, const struct hk_now *now,
                            struct hk_group_status *st)
 {
@@ -196,7 +195,7 @@ static void standby_status(const struct hk_group *g, const struct hk_now *now,
     st->mode = (enum hk_mode)super->mode;
     st->on_link_loss = (enum hk_link_loss)super->on_link_loss;
     st->super_flags_peer = s->session ? s->hello.super_flags : 0;
-    st->frozen = super->flags & HK_SF_FROZEN;
+    st->frozen = hk_freeze_stands(g);
     __builtin_memcpy(st->freeze_name, super->freeze_name, HK_NAME_BYTES);
     st->freeze_lsn = HK_LSN(super->freeze_lsn);
     st->promoted = super->flags & HK_SF_PROMOTED;
