@@ -245,6 +245,14 @@ static void print_refused(const Hk__Pb__Status *s)
                s->control_bad, s->strangers, s->local_bad);
 }
 
+/* What the standby refused although its frames were good: where was it damaged? */
+static void print_memory(const Hk__Pb__Status *s)
+{
+    if (s->own_copy_bad + s->own_copy_good)
+        printf(" %-9s refused by the standby: damaged here %" PRIu64 "   whole here %" PRIu64 "\n",
+               "MEMORY", s->own_copy_bad, s->own_copy_good);
+}
+
 static void print_frozen(const Hk__Pb__Status *s)
 {
     char t[48], at[40];
@@ -272,6 +280,7 @@ static void print_screen(const Hk__Pb__Status *s)
     print_paths(s);
     print_buffers(s);
     print_refused(s);
+    print_memory(s);
     print_frozen(s);
     for (i = 0; i < s->n_flags; i++)
         printf("%s%s%s", i ? ", " : " FLAGS     ", s->flags[i], i + 1 == s->n_flags ? "\n" : "");
@@ -383,6 +392,8 @@ static void numbers_json(const Hk__Pb__Status *s, json_t *o)
              {"freeze_time_ns", s->freeze_time_ns},
              {"bad_record", s->bad_record},
              {"bad_chain", s->bad_chain},
+             {"own_copy_bad", s->own_copy_bad},
+             {"own_copy_good", s->own_copy_good},
              {"out_of_window", s->out_of_window},
              {"other_session", s->other_session},
              {"control_bad", s->control_bad},

@@ -643,6 +643,7 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->bytes = c->bytes;
     ret->uncaptured = c->uncaptured;
     ret->origin_errors = c->origin_errors;
+    ret->copies_lost = c->copies_lost;
     ret->attached = c->attached;
     ret->passing = c->passing;
     ret->barred = c->barred;

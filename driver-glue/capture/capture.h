@@ -149,6 +149,15 @@ int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn releas
 /* Binds the standby's replica id durably on first contact; -EEXIST when another one is bound. */
 int hk_capture_bind_peer(struct hk_capture *c, uint64_t lease, const struct hk_uuid *replica_id);
 /*
+ * The standby refused the record at lsn twice although its frames were good: is our own copy whole?
+ * Hashed here, under the lock, since nothing the caller says is believed. 0: it is. -EUCLEAN: it is
+ * not; the standby can never have it, so "full compare required" is made durable, and the policy
+ * acts as on a standby that is gone: with `continue` writes pass uncaptured (not before T in sync
+ * and semisync), with `block` they wait. -ERANGE: no published record begins there; -ESTALE.
+ */
+int hk_capture_check_copy(struct hk_capture *c, uint64_t lease, struct hk_lsn lsn,
+                          const struct hk_now *now);
+/*
  * A control record (marks only: mode and gap are the core's own). -EINVAL, -EAGAIN no room now,
  * -ESHUTDOWN capture is passing, -ESTALE. Published when it returns 0.
  */
@@ -177,6 +186,7 @@ struct hk_capture_status {
     uint32_t slots_used, slots_total, waiting, held;
     uint64_t payload_used, payload_total;
     uint64_t writes, bytes, uncaptured, origin_errors;
+    uint64_t copies_lost; /* records whose copy in the ring was found damaged */
     bool attached;
     bool in_sync;           /* mode sync holds for every write acknowledged so far (I9, I18) */
     bool passing;           /* writes are not captured */

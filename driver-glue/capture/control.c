@@ -96,7 +96,7 @@ int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const 
     as_record.payload_hash = hk_xxh64(payload, bytes, 0);
     if (hk_record_check_payload(&as_record, payload) != HK_RECORD_OK)
         return -EINVAL;
-    if (c->passing || c->barred || c->behind_wanted || c->stopping)
+    if (c->passing || c->barred || c->behind_wanted || c->copy_lost || c->stopping)
         return -ESHUTDOWN;
     if (!hk_policy_gate_open(c) || c->marks >= HK_CAPTURE_MARKS_MAX || !fits(c, bytes))
         return -EAGAIN;

@@ -110,6 +110,8 @@ struct hk_capture {
     bool passing, barred, behind_wanted;
     bool pass_held;        /* passing, but nothing may be acknowledged before … */
     uint64_t pass_from_ns; /* … then: T after the standby may have heard of an earlier life */
+    bool copy_lost;        /* the log has a hole: a copy in the ring is damaged */
+    uint64_t copies_lost;
     bool pending_gap, pending_mode, pending_rejoin;
     uint64_t mode_end;
     uint64_t rejoin_target, rejoin_since_ns;

@@ -118,7 +118,12 @@ static bool room_waits_for_replicator(const struct hk_capture *c)
  */
 static bool may_go_behind(const struct hk_capture *c)
 {
-    if (!continues(c) || !room_waits_for_replicator(c))
+    if (!continues(c))
+        return false;
+    /* Nothing will ever come of the log: no room to wait for, but what was promised holds for T. */
+    if (c->copy_lost)
+        return !hk_policy_waits(c) || c->stage == HK_SYNC_DEGRADED;
+    if (!room_waits_for_replicator(c))
         return false;
     return c->mode != HK_MODE_SYNC || c->stage == HK_SYNC_DEGRADED;
 }
@@ -135,7 +140,7 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
         if (!may_go_behind(c))
             return;
         paced_ns = hk_elapsed_ns(now->mono_ns, c->room_since_ns);
-        if (drained && paced_ns < c->cfg.pace_bound_ns)
+        if (!c->copy_lost && drained && paced_ns < c->cfg.pace_bound_ns)
             return;
         if (hk_policy_waits(c))
             want_degraded(c, now);

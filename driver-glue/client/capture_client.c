@@ -332,7 +332,8 @@ static enum hk_client_event message(struct hk_capture_client *c, uint64_t now_ns
     case HK_IPC_REPORT:
     case HK_IPC_INSERT:
     case HK_IPC_DETACH:
-    case HK_IPC_PEER: break;
+    case HK_IPC_PEER:
+    case HK_IPC_CHECK_COPY: break;
     }
     lose(c, now_ns); /* not something the capture side says now */
     return HK_CLIENT_NONE;
@@ -443,6 +444,15 @@ int hk_capture_client_bind_peer(struct hk_capture_client *c, const struct hk_uui
     if (c->state != CLIENT_ATTACHED)
         return -ENOTCONN;
     return send_message(c, &m, HK_IPC_PEER) == 0 ? 0 : -EAGAIN;
+}
+
+int hk_capture_client_check_copy(struct hk_capture_client *c, struct hk_lsn lsn)
+{
+    struct hk_cap_ipc m = {.check_copy = {.lsn = lsn.v}};
+
+    if (c->state != CLIENT_ATTACHED)
+        return -ENOTCONN;
+    return send_message(c, &m, HK_IPC_CHECK_COPY) == 0 ? 0 : -EAGAIN;
 }
 
 void hk_capture_client_detach(struct hk_capture_client *c, bool for_good)

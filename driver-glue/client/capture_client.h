@@ -63,6 +63,8 @@ int hk_capture_client_insert(struct hk_capture_client *c, uint64_t request,
                              const struct hk_mark *mark);
 /* Binds the standby's replica id. -ENOTCONN, -EAGAIN. */
 int hk_capture_client_bind_peer(struct hk_capture_client *c, const struct hk_uuid *replica_id);
+/* The capture side looks at its copy of the record at lsn; its state tells. -ENOTCONN, -EAGAIN. */
+int hk_capture_client_check_copy(struct hk_capture_client *c, struct hk_lsn lsn);
 /* Gives the lease back (after STOP, or at the end); poll then returns DETACHED, and reconnects
  * after the back-off unless `for_good`. */
 void hk_capture_client_detach(struct hk_capture_client *c, bool for_good);

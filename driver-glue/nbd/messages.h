@@ -36,5 +36,6 @@
 #define HK_MSG_NO_EXPORT      "HKE3063E"
 #define HK_MSG_BARRED         "HKE3064E"
 #define HK_MSG_SERVICE        "HKE3065E"
+#define HK_MSG_COPY_LOST      "HKE3066E"
 
 #endif

@@ -240,6 +240,20 @@ static int on_peer(struct hk_service *s, const struct peer *p)
     return rc == -ESTALE ? rc : 0;
 }
 
+static int on_check_copy(struct hk_service *s, const struct hk_now *now)
+{
+    struct hk_lsn lsn = HK_LSN(s->in.check_copy.lsn);
+    int rc = hk_capture_check_copy(s->e->capture, s->in.lease, lsn, now);
+
+    if (rc == -EUCLEAN)
+        nbdkit_error(HK_MSG_COPY_LOST
+                     " group %s: the record at LSN %#llx is damaged in the memory of the ring; "
+                     "the standby can't have it: a full compare is required; examine this host's "
+                     "memory, and what was written last on the volumes",
+                     s->e->conf.group_name, (unsigned long long)lsn.v);
+    return rc == -ESTALE ? rc : 0;
+}
+
 static int on_message(struct hk_service *s, struct peer *p, const struct hk_now *now)
 {
     if (s->in.type != HK_IPC_ATTACH && (!p->lease || s->in.lease != p->lease)) {
@@ -251,6 +265,7 @@ static int on_message(struct hk_service *s, struct peer *p, const struct hk_now 
     case HK_IPC_REPORT: return on_report(s, p, now);
     case HK_IPC_INSERT: return on_insert(s, p, now);
     case HK_IPC_PEER: return on_peer(s, p);
+    case HK_IPC_CHECK_COPY: return on_check_copy(s, now);
     case HK_IPC_DETACH: return -1;
     case HK_IPC_ATTACHED:
     case HK_IPC_REFUSED:

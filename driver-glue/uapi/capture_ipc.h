@@ -25,6 +25,7 @@ enum hk_cap_ipc_type {
     HK_IPC_STOP = 9,   /* c → r: clean stop is under way: drain, then DETACH */
     HK_IPC_EPOCH = 10, /* c → r: history, mode, policy or T changed (super follows) */
     HK_IPC_PEER = 11,  /* r → c: replica id of the standby met, to be bound durably */
+    HK_IPC_CHECK_COPY = 12, /* r → c: the standby refused this record twice: look at the own copy */
 };
 
 enum hk_cap_ipc_flags {
@@ -108,6 +109,9 @@ struct hk_cap_ipc {
         struct {
             struct hk_uuid replica_id;
         } peer;
+        struct {
+            uint64_t lsn;
+        } check_copy;
     };
 };
 
@@ -129,6 +133,7 @@ static inline uint32_t hk_cap_ipc_bytes(uint16_t type)
     case HK_IPC_STOP: return head;
     case HK_IPC_EPOCH: return head + sizeof(m->epoch);
     case HK_IPC_PEER: return head + sizeof(m->peer);
+    case HK_IPC_CHECK_COPY: return head + sizeof(m->check_copy);
     }
     return 0;
 }

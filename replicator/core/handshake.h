@@ -32,6 +32,7 @@ enum hk_refusal {
     HK_REFUSE_NOT_READY,    /* recovery is still running */
     HK_REFUSE_BAD_FRAME,    /* a bad payload hash inside a valid frame ended the session */
     HK_REFUSE_MALFORMED,    /* a control message out of place */
+    HK_REFUSE_COPY,         /* the primary's own copy of what comes next is damaged */
     HK_REFUSALS
 };
 const char *hk_refusal_text(enum hk_refusal r);
@@ -58,6 +59,8 @@ struct hk_welcome {
     struct hk_uuid site_id, host_id, replica_id;
     uint64_t config_hash;
     uint64_t acked, durable, applied, window;
+    uint64_t bad_lsn;          /* a record that was refused, although its frames were good … */
+    uint32_t bad_count;        /* … so many times on end; 0: none */
     uint32_t super_flags;      /* the standby's */
     struct hk_history history; /* the standby's, before it took over the primary's */
 };

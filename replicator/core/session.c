@@ -191,6 +191,8 @@ static bool welcome_ok(const struct hk_welcome *w)
         return false;
     if ((w->acked | w->durable | w->applied) % HK_RECORD_ALIGN != 0)
         return false;
+    if (w->bad_count > 0 && (w->bad_lsn == 0 || w->bad_lsn % HK_RECORD_ALIGN != 0))
+        return false;
     return w->applied <= w->durable && w->durable <= w->acked && w->acked <= w->window;
 }
 
@@ -250,6 +252,7 @@ const char *hk_refusal_text(enum hk_refusal r)
     case HK_REFUSE_NOT_READY: return "recovery is still running";
     case HK_REFUSE_BAD_FRAME: return "a bad record inside a valid frame";
     case HK_REFUSE_MALFORMED: return "a control message out of place";
+    case HK_REFUSE_COPY: return "the primary's own copy of the log is damaged";
     case HK_REFUSALS: break;
     }
     return "unknown reason";

@@ -222,7 +222,8 @@ static void act(struct hk_node *n)
     case HK_ACT_SEND: act_send(n); break;
     case HK_ACT_REPORT:
     case HK_ACT_INSERT:
-    case HK_ACT_BIND_PEER: hk_node_primary_action(n, &n->action); break;
+    case HK_ACT_BIND_PEER:
+    case HK_ACT_CHECK_COPY: hk_node_primary_action(n, &n->action); break;
     case HK_ACT_CONTROL_OUT: tell_action(n, HK_FROM_NODE_CONTROL); break;
     case HK_ACT_CONTROL_CLOSE: tell_action(n, HK_FROM_NODE_CONTROL_CLOSE); break;
     case HK_ACT_NOTIFY:

@@ -273,6 +273,8 @@ void hk_node_primary_action(struct hk_node *n, const struct hk_action *a)
         act_report(n, a);
     else if (a->type == HK_ACT_INSERT)
         act_insert(n, a);
+    else if (a->type == HK_ACT_CHECK_COPY)
+        hk_capture_client_check_copy(n->primary->client, a->check_lsn);
     else
         hk_capture_client_bind_peer(n->primary->client, &a->peer_replica_id);
 }

@@ -44,6 +44,7 @@ const char *hk_notice_refusal_id(uint64_t reason)
         [HK_REFUSE_LEASE] = "HKE2026E",        [HK_REFUSE_RING] = "HKE2027E",
         [HK_REFUSE_BUSY] = "HKE2028W",         [HK_REFUSE_NOT_READY] = "HKE2029W",
         [HK_REFUSE_BAD_FRAME] = "HKE2030E",    [HK_REFUSE_MALFORMED] = "HKE2031E",
+        [HK_REFUSE_COPY] = "HKE2032E",
     };
 
     return reason < HK_REFUSALS && ids[reason] ? ids[reason] : "HKE2012E";
@@ -138,6 +139,14 @@ static void session_notes(struct hk_control *c, const struct hk_from_node *m)
                       "all paths to site %s are silent for longer than %llu ms",
                       c->conf->site[c->local->peer_index].name,
                       (unsigned long long)(c->conf->contact_timeout_ns / 1000000));
+        break;
+    case HK_NOTE_PATH_SUSPECT:
+        hk_notice_add(c, "HKE2043E", m->epoch, a[0], 0, NULL,
+                      "the record at LSN %#llx was refused %llu times by site %s as damaged, and "
+                      "the copy here is whole: a path, or the memory of a host, changes bytes; it "
+                      "is sent again",
+                      (unsigned long long)a[0], (unsigned long long)a[1],
+                      c->conf->site[c->local->peer_index].name);
         break;
     case HK_NOTE_CONTACT_BACK:
         hk_notice_add(c, "HKE2042I", m->epoch, m->lsn, 0, NULL, "site %s is heard again",

@@ -358,6 +358,8 @@ static void fill_buffers(struct hk_control *c, struct hk_status_text *s)
     s->m.applying_frozen = g->frozen;
     s->m.bad_record = g->data_bad_record;
     s->m.bad_chain = g->data_bad_chain;
+    s->m.own_copy_bad = g->own_copy_bad;
+    s->m.own_copy_good = g->own_copy_good;
     s->m.out_of_window = g->data_out_of_window;
     s->m.other_session = g->frames_other_session;
     s->m.control_bad = g->control_bad + c->peer_bad;

@@ -142,12 +142,13 @@ enum hk_action_type {
     HK_ACT_SEND = 1, /* build, seal and send one frame */
     HK_ACT_CONTROL_OUT,
     HK_ACT_CONTROL_CLOSE,
-    HK_ACT_REPORT,    /* primary: to the capture side */
-    HK_ACT_INSERT,    /* primary: ask capture for a control record */
-    HK_ACT_BIND_PEER, /* primary: ask capture to bind the standby's replica id */
-    HK_ACT_NOTIFY,    /* for people and the event log */
-    HK_ACT_VERB_DONE, /* answer to a verb */
-    HK_ACT_FATAL,     /* fail-stop: storage lied; the daemon ends after saying so */
+    HK_ACT_REPORT,     /* primary: to the capture side */
+    HK_ACT_INSERT,     /* primary: ask capture for a control record */
+    HK_ACT_BIND_PEER,  /* primary: ask capture to bind the standby's replica id */
+    HK_ACT_CHECK_COPY, /* primary: ask capture to look at its own copy of a record */
+    HK_ACT_NOTIFY,     /* for people and the event log */
+    HK_ACT_VERB_DONE,  /* answer to a verb */
+    HK_ACT_FATAL,      /* fail-stop: storage lied; the daemon ends after saying so */
 };
 
 /* What happened, in the pure side's words; the daemon turns each into a message (HKE####). */
@@ -171,6 +172,7 @@ enum hk_notice_id {
     HK_NOTE_PROMOTION_STARTED, /* arg0 position, arg1 enum hk_loss_class */
     HK_NOTE_PROMOTED,          /* arg0 position, arg1 enum hk_loss_class, arg2 ns taken */
     HK_NOTE_MODE,              /* standby: arg0 enum hk_mode, arg1 LSN */
+    HK_NOTE_PATH_SUSPECT,      /* primary: own copy good; arg0 LSN, arg1 times refused */
     HK_NOTICES
 };
 
@@ -202,6 +204,7 @@ struct hk_action {
             struct hk_mark mark;
         } insert;
         struct hk_uuid peer_replica_id;
+        struct hk_lsn check_lsn;
         struct {
             enum hk_notice_id id;
             uint64_t arg[4];
@@ -272,6 +275,7 @@ struct hk_group_status {
     uint64_t journal_used, journal_total; /* used: what can't be recycled */
     uint64_t journal_held;                /* … and what is kept of the past as well */
     uint64_t data_bad_record; /* of them, the next: whole, but not behind the record before */
+    uint64_t own_copy_bad, own_copy_good; /* primary: looked at since the standby refused it */
     uint64_t data_bad_chain, data_out_of_window, frames_other_session, control_bad;
     uint32_t path_count;
     struct hk_path_status path[HK_PATHS_MAX];

@@ -166,6 +166,12 @@ static void take_welcome(struct hk_group *g, const struct hk_welcome *w)
         greet(g);
         return;
     }
+    if (!hk_copy_sendable(g, w)) {
+        detail[0] = w->bad_lsn;
+        detail[1] = w->bad_count;
+        turn_away(g, HK_REFUSE_COPY, detail);
+        return;
+    }
     begin_session(g, w);
 }
 
@@ -543,6 +549,12 @@ bool hk_primary_next(struct hk_group *g, bool can_send, struct hk_action *ret)
         p->bind_wanted = false;
         ret->type = HK_ACT_BIND_PEER;
         ret->peer_replica_id = p->bind_id;
+        return true;
+    }
+    if (p->check_wanted && p->attached) {
+        p->check_wanted = false;
+        ret->type = HK_ACT_CHECK_COPY;
+        ret->check_lsn = HK_LSN(p->check_lsn);
         return true;
     }
     if (p->attached && hk_freeze_next(g, ret))

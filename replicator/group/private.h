@@ -71,6 +71,9 @@ struct hk_primary {
     bool report_wanted;
     bool bind_wanted;
     struct hk_uuid bind_id;
+    bool check_wanted;  /* the capture side is to look at its copy of … */
+    uint64_t check_lsn; /* … this record, the last one found damaged */
+    uint64_t own_copy_bad, own_copy_good;
     /* contact that capture has not echoed yet, with the acks it stands for */
     struct {
         uint64_t contact_ns, ack_seen[HK_PATHS_MAX];
@@ -153,7 +156,9 @@ struct hk_standby {
     uint32_t session; /* 0: none */
     struct hk_uuid session_host;
     uint64_t session_lease;
-    uint64_t heard_ns; /* newest frame of any session, monotonic; 0 never */
+    uint64_t bad_lsn;   /* the record refused last … */
+    uint32_t bad_count; /* … so many times on end */
+    uint64_t heard_ns;  /* newest frame of any session, monotonic; 0 never */
     bool contact_lost;
     bool hello_pending; /* accepted; the superblock or the journal is not ready yet */
     uint64_t hello_ticket;
@@ -218,6 +223,8 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e);
 bool hk_primary_next(struct hk_group *g, bool can_send, struct hk_action *ret);
 uint64_t hk_primary_deadline_ns(const struct hk_group *g);
 bool hk_primary_contact(const struct hk_group *g, const struct hk_now *now);
+/* copy.c: may a session begin here, as far as the primary's own copy of the log goes? */
+bool hk_copy_sendable(struct hk_group *g, const struct hk_welcome *w);
 /* freeze.c: the primary's share */
 void hk_freeze_ask(struct hk_group *g, uint64_t op_id, const char *name, bool by_peer);
 void hk_freeze_inserted(struct hk_group *g, uint64_t request, int error, uint64_t lsn,

@@ -45,6 +45,8 @@ void hk_standby_received(struct hk_group *g)
         return;
     hk_group_notify(g, HK_NOTE_BAD_RECORD, s->receiver.fault_lsn, s->receiver.fault, 0, NULL);
     s->receiver.fault = HK_RECORD_OK;
+    s->bad_count = s->bad_lsn == s->receiver.fault_lsn ? s->bad_count + 1 : 1;
+    s->bad_lsn = s->receiver.fault_lsn;
     hk_standby_end_session(g, HK_REFUSE_BAD_FRAME);
 }
 

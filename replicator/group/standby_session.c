@@ -205,6 +205,8 @@ static void welcome(struct hk_group *g)
         .durable = s->reported,
         .applied = hk_min_u64(s->applied, s->reported),
         .window = hk_receiver_edge(&s->receiver),
+        .bad_lsn = s->bad_lsn,
+        .bad_count = s->bad_lsn == s->receiver.acked ? s->bad_count : 0,
         .super_flags = super->flags,
         .history = s->history_before,
     };

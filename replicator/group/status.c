@@ -99,6 +99,8 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
     st->mode = (enum hk_mode)p->super.mode;
     st->on_link_loss = (enum hk_link_loss)p->super.on_link_loss;
     st->super_flags_peer = p->peer.super_flags;
+    st->own_copy_bad = p->own_copy_bad;
+    st->own_copy_good = p->own_copy_good;
     /* Writes that pass by, or that nobody watches, are not in the log: their number is not known.
      */
     st->lose_known = p->attached && state != HK_STATE_BEHIND &&

@@ -31,7 +31,8 @@ STATUS_KEYS = {
     'other_session', 'control_bad', 'alarms', 'paths', 'volumes', 'flags', 'cause', 'next', 'do',
     'config', 'lag_bytes', 'lag_ns', 'learnt_known', 'learnt_age_ns', 'rate_known', 'rate_produced',
     'rate_acked', 'rate_durable', 'rate_applied', 'contact_lost_ns', 'stopped_since_ns',
-    'fenced_before_ns', 'local_bad', 'strangers', 'bad_chain'}
+    'fenced_before_ns', 'local_bad', 'strangers', 'bad_chain',
+    'own_copy_bad', 'own_copy_good'}
 
 
 def ask(cluster, site, verb, *argv, code=0):

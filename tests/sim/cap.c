@@ -419,6 +419,11 @@ void cap_ipc(struct sim *s, uint64_t gen, void *p)
         check_lease(s, m, m->lease != s->cap.lease || !s->cap.sink, rc);
         SIM_CHECK(s, "I12", rc != -EEXIST, "another standby is bound although there is only one");
         break;
+    case IPC_CHECK_COPY:
+        rc = hk_capture_check_copy(s->cap.c, m->lease, m->lsn, &now);
+        SIM_CHECK(s, "I18", rc != 0 || !mem_is_rotten(s, m->lsn.v, m->lsn.v + 64),
+                  "capture calls its damaged copy of LSN %llu whole", ULL(m->lsn.v));
+        break;
     case IPC_CLOSED:
         if (m->conn != s->cap.conn)
             break;

@@ -638,6 +638,18 @@ void check_after_event(struct sim *s)
 
 /* ---- the end: everything has converged ---- */
 
+/* What can never be sent is known to be missing: on stable storage, at the primary (I1). */
+static void check_hole(struct sim *s)
+{
+    if (!s->rotten_lsn || s->rotten_end <= s->nj.durable || s->primary_dead || s->primary_gone ||
+        s->sby.promoted || s->sby.promoting || s->stood_still || s->standby_suspect)
+        return;
+    SIM_CHECK(s, "I1", md_durable(s)->flags & HK_SF_FULL_COMPARE,
+              "the only copy of LSN %llu is damaged, the standby lacks it, and nothing durable "
+              "says so",
+              ULL(s->rotten_lsn));
+}
+
 void check_end(struct sim *s)
 {
     uint32_t flags;
@@ -651,6 +663,7 @@ void check_end(struct sim *s)
                   s->stood_still || s->standby_suspect || s->sby.failover_refused ||
                       s->sby.not_promotable,
                   "a failover was asked for and never ended");
+    check_hole(s);
     if (s->sby.promoted || s->sby.promoting || s->primary_dead || s->stood_still ||
         s->standby_suspect || s->sby.not_promotable || s->origin_suspect || s->loss_found)
         return;

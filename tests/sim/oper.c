@@ -275,6 +275,7 @@ static void do_strike(struct sim *s, enum sim_fault kind)
     case F_ROLLBACK_PRIMARY:
     case F_ROLLBACK_MD:
     case F_ROLLBACK_ORIGIN: rollback_strike(s, kind); break;
+    case F_MEM_RING: mem_ring(s); break;
     default: break;
     }
 }

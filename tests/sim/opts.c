@@ -71,6 +71,7 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_ROLLBACK_PRIMARY] = "rollback-primary",
     [F_ROLLBACK_MD] = "rollback-metadata",
     [F_ROLLBACK_ORIGIN] = "rollback-origins",
+    [F_MEM_RING] = "memory-ring",
 };
 
 static uint32_t chance(struct sim_rng *r, uint32_t percent_of_seeds, uint32_t ppm_max)
@@ -286,6 +287,7 @@ void sim_opts_draw(struct sim *s)
     o->mean_ns[F_FAILOVER] = every(&r, 40, NS_S, 2 * o->run_ns);
     o->primary_returns = rng_below(&r, 2);
     o->ppm[F_MEM_FRAME] = chance(&r, 12, 4000);
+    o->mean_ns[F_MEM_RING] = every(&r, 6, NS_S / 2, 4 * NS_S);
     o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);
     draw_world(o, s->seed);
 }

@@ -167,7 +167,7 @@ static void act_send(struct sim *s, const struct hk_action *a)
               len, h->span);
     if (s->forked)
         budget_forked_send(s);
-    else
+    else if (!mem_is_rotten(s, h->lsn, h->lsn + len))
         ref_check_log_bytes(s, "I5", h->lsn, s->scratch, len);
     mem_frame(s, h->lsn, s->scratch, len);
     s->sent_end = hk_max_u64(s->sent_end, h->lsn + h->span);
@@ -208,7 +208,17 @@ static void act(struct sim *s, const struct hk_action *a)
         m.replica_id = a->peer_replica_id;
         to_capture(s, IPC_PEER, &m);
         break;
+    case HK_ACT_CHECK_COPY:
+        SIM_CHECK(s, "I18", mem_is_rotten(s, a->check_lsn.v, a->check_lsn.v + 64),
+                  "the copy of LSN %llu is whole and is called damaged", ULL(a->check_lsn.v));
+        m.lease = s->rep.lease;
+        m.lsn = a->check_lsn;
+        to_capture(s, IPC_CHECK_COPY, &m);
+        break;
     case HK_ACT_NOTIFY:
+        if (a->notify.id == HK_NOTE_PATH_SUSPECT)
+            SIM_CHECK(s, "I18", !mem_is_rotten(s, a->notify.arg[0], a->notify.arg[0] + 64),
+                      "the copy of LSN %llu is damaged and is called whole", ULL(a->notify.arg[0]));
         sim_trace(s, "note primary %llu (%llu, %llu)", a->notify.id, a->notify.arg[0],
                   a->notify.arg[1]);
         break;

@@ -110,6 +110,7 @@ enum sim_fault {
     F_ROLLBACK_PRIMARY, /* metadata and origins */
     F_ROLLBACK_MD,
     F_ROLLBACK_ORIGIN,
+    F_MEM_RING, /* a bit of a payload flips in the ring: every copy that is sent is bad */
     F_FAULTS
 };
 extern const char *const sim_fault_name[F_FAULTS];
@@ -471,6 +472,7 @@ struct sim {
     bool over;            /* and rightly so: from here on it is another log than the reference's */
     uint64_t fork_lsn, welcome_acked, sent_end;
     struct sim_snap *snap[2];
+    uint64_t rotten_lsn, rotten_end; /* the record whose copy in the ring is damaged; 0: none */
     uint64_t op_ids;
     uint8_t *scratch;
     struct sim_super_cache md_cache, sby_cache;
@@ -512,6 +514,8 @@ static inline void sim_struck(struct sim *s, enum sim_fault f)
 
 /* memory.c */
 void mem_frame(struct sim *s, uint64_t lsn, uint8_t *bytes, uint32_t len);
+void mem_ring(struct sim *s);
+bool mem_is_rotten(const struct sim *s, uint64_t lsn, uint64_t end);
 
 /* opts.c */
 void sim_opts_draw(struct sim *s);
@@ -647,6 +651,7 @@ enum {
     IPC_INSERTED,
     IPC_STATE,
     IPC_PEER,
+    IPC_CHECK_COPY,
     IPC_CLOSED
 };
 struct ipc_msg {

@@ -40,12 +40,13 @@ static bool look(struct hk_source *source, struct hk_source_view *ret)
 static int gather(struct hk_source *source, struct hk_lsn lsn, uint32_t bytes, struct hk_iovec *iov,
                   int max)
 {
-    (void)source;
-    (void)lsn;
-    (void)bytes;
-    (void)iov;
-    (void)max;
-    return -ERANGE;
+    struct rig *r = HK_CONTAINER_OF(source, struct rig, source);
+
+    assert_true(max > 0);
+    if (lsn.v < r->log.first || lsn.v + bytes > r->produced)
+        return -ERANGE;
+    iov[0] = (struct hk_iovec){r->log.bytes + (lsn.v - r->log.first), bytes};
+    return 1;
 }
 
 /* ---- making ---- */
@@ -284,6 +285,8 @@ static void send(struct rig *r, const struct hk_action *a, struct rig_queue *q)
     if (h->type == HK_FRAME_DATA) {
         assert_true(h->lsn + h->span <= r->produced && h->body_len == h->span);
         memcpy(f->body, logmaker_at(&r->log, h->lsn), h->span);
+        if (r->flip_lsn >= h->lsn && r->flip_lsn < h->lsn + h->span)
+            f->body[r->flip_lsn - h->lsn] ^= 1;
     } else {
         memcpy(f->body, a->send.body, h->body_len);
     }
@@ -401,6 +404,10 @@ static bool act(struct rig *r, bool at_standby)
     case HK_ACT_BIND_PEER:
         r->bound = a.peer_replica_id;
         r->super.peer_replica_id = a.peer_replica_id;
+        break;
+    case HK_ACT_CHECK_COPY:
+        r->checked_lsn = a.check_lsn.v;
+        r->control_off = true; /* the daemon does not connect again at once */
         break;
     case HK_ACT_NOTIFY: note(r, at_standby, &a); break;
     case HK_ACT_VERB_DONE:

@@ -79,6 +79,8 @@ struct rig {
     uint64_t reported_durable, reported_acked, reported_contact;
     uint32_t reported_flags;
     struct hk_uuid bound;
+    uint64_t flip_lsn;       /* this byte of the log changes on its way, each time; 0: none */
+    uint64_t checked_lsn;    /* CHECK_COPY, the last one; 0: none */
     bool insert_now;         /* INSERT is answered at once */
     struct hk_action insert; /* the last one asked for */
     int fatal;               /* error of the standby's FATAL, 0: none */

@@ -36,6 +36,78 @@ static void test_degrade_is_durable_first(void **state)
     rig_free(&r);
 }
 
+/* Damages the payload of a record in the ring. */
+static void flip_payload(struct rig *r, uint64_t slot)
+{
+    const struct hk_ring_header *h = r->ring;
+    const struct hk_ring_side *side =
+        (const void *)((const uint8_t *)r->ring + h->sides_offset + slot * sizeof(*side));
+
+    ((uint8_t *)r->ring)[h->payload_offset + side->payload_pos] ^= 1;
+}
+
+/* The standby refuses a record: only a copy that is really damaged has consequences. */
+static void test_copy_is_damaged(void **state)
+{
+    struct rig r;
+    struct hk_op op = rig_write(0, 0, 4096), later = rig_write(0, 4096, 4096);
+    uint64_t lease;
+
+    rig_start(&r);
+    rig_up(&r);
+    rig_drain(&r);
+    lease = r.lease;
+    assert_int_equal(rig_run(&r, &op), HK_WAIT);
+    assert_int_equal(hk_capture_check_copy(r.c, lease, op.lsn, &r.now), 0);
+    assert_int_equal(hk_capture_check_copy(r.c, lease, op.end, &r.now), -ERANGE);
+    assert_int_equal(hk_capture_check_copy(r.c, lease + 1, op.lsn, &r.now), -ESTALE);
+    rig_meta(&r);
+    assert_false(r.super.flags & HK_SF_FULL_COMPARE);
+    flip_payload(&r, op.slot);
+    assert_int_equal(hk_capture_check_copy(r.c, lease, op.lsn, &r.now), -EUCLEAN);
+    assert_false(rig_status(&r).in_sync);
+    rig_meta(&r);
+    assert_true(r.super.flags & HK_SF_FULL_COMPARE);
+    assert_int_equal(rig_status(&r).copies_lost, 1);
+    /* The standby counts on T: nothing is acknowledged alone before. */
+    rig_expect_next(&r, NULL, 0);
+    rig_pass(&r, 5 * RIG_SECOND - 1);
+    rig_meta(&r);
+    rig_expect_next(&r, NULL, 0);
+    rig_pass(&r, 1);
+    rig_meta(&r);
+    assert_true(r.super.flags & HK_SF_DEGRADED);
+    rig_expect_next(&r, &op, HK_DONE);
+    rig_meta(&r);
+    assert_int_equal(rig_status(&r).state, HK_STATE_BEHIND);
+    assert_int_equal(rig_begin(&r, &later), HK_SUBMIT);
+    assert_null(later.payload);
+    rig_written(&r, &later, 0);
+    rig_free(&r);
+}
+
+/* Under `block` writes wait, for ever if need be. */
+static void test_copy_is_damaged_block(void **state)
+{
+    struct rig r;
+    struct hk_op op = rig_write(0, 0, 4096);
+
+    rig_start(&r);
+    r.cfg.on_link_loss = HK_LINK_LOSS_BLOCK;
+    rig_up(&r);
+    rig_drain(&r);
+    assert_int_equal(rig_run(&r, &op), HK_WAIT);
+    flip_payload(&r, op.slot);
+    assert_int_equal(hk_capture_check_copy(r.c, r.lease, op.lsn, &r.now), -EUCLEAN);
+    rig_meta(&r);
+    assert_true(r.super.flags & HK_SF_FULL_COMPARE);
+    rig_pass(&r, 100 * RIG_SECOND);
+    rig_meta(&r);
+    rig_expect_next(&r, NULL, 0);
+    assert_false(r.super.flags & HK_SF_DEGRADED);
+    rig_free(&r);
+}
+
 /* Two threads, one read the clock earlier and got the lock later: not an eternity has passed. */
 static void test_clock_read_before_the_lock(void **state)
 {
@@ -555,6 +627,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_degrade_is_durable_first),
+        cmocka_unit_test(test_copy_is_damaged),
+        cmocka_unit_test(test_copy_is_damaged_block),
         cmocka_unit_test(test_clock_read_before_the_lock),
         cmocka_unit_test(test_rejoin),
         cmocka_unit_test(test_rejoin_fails),

@@ -337,7 +337,6 @@ static void bad_record_ends_the_session(void **state)
 {
     struct rig *r = begin(9, HK_MODE_ASYNC, HK_LINK_LOSS_CONTINUE);
     struct hk_group_status st;
-    uint8_t *byte;
     uint32_t session;
 
     (void)state;
@@ -345,19 +344,88 @@ static void bad_record_ends_the_session(void **state)
     assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
     rig_status(r, true, &st);
     session = st.session_id;
-    byte = r->log.bytes + (r->log.next - r->log.first) + 100;
+    r->flip_lsn = r->log.next + 100;
     logmaker_write(&r->log, 0, 0, 4096, &r->rnd);
-    *byte ^= 1;
     rig_produced(r);
     rig_run(r, 50 * RIG_MS);
     assert_non_null(rig_find_note(r, true, HK_NOTE_BAD_RECORD));
     assert_non_null(rig_find_note(r, false, HK_NOTE_SESSION_DOWN));
     assert_true(r->reported_durable < r->log.next);
-    *byte ^= 1;
+    r->flip_lsn = 0;
     assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
     rig_status(r, true, &st);
     assert_int_not_equal(st.session_id, session);
     assert_true(st.data_bad_record > 0);
+    rig_free(r);
+}
+
+static bool copy_checked(struct rig *r)
+{
+    return r->checked_lsn != 0;
+}
+
+static bool path_suspected(struct rig *r)
+{
+    return rig_find_note(r, false, HK_NOTE_PATH_SUSPECT) != NULL;
+}
+
+/* Refused twice, and the own copy is damaged: it is said, and nothing more is sent. */
+static void own_copy_is_bad(void **state)
+{
+    struct rig *r = begin(9, HK_MODE_ASYNC, HK_LINK_LOSS_CONTINUE);
+    const struct rig_note *note;
+    struct hk_group_status st;
+    uint64_t lsn;
+
+    (void)state;
+    rig_write(r, 5);
+    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    lsn = r->log.next;
+    logmaker_write(&r->log, 0, 0, 4096, &r->rnd);
+    r->log.bytes[lsn - r->log.first + 100] ^= 1;
+    rig_produced(r);
+    assert_true(rig_until(r, copy_checked, 5000 * RIG_MS));
+    assert_int_equal(r->checked_lsn, lsn);
+    note = rig_find_note(r, false, HK_NOTE_REFUSED);
+    assert_non_null(note);
+    assert_int_equal(note->arg[0], HK_REFUSE_COPY);
+    assert_int_equal(note->arg[1], lsn);
+    assert_null(rig_find_note(r, false, HK_NOTE_PATH_SUSPECT));
+    rig_status(r, true, &st);
+    assert_int_equal(st.data_bad_record, 2); /* not before the second time, not after it */
+    rig_run(r, 200 * RIG_MS);
+    rig_status(r, true, &st);
+    assert_int_equal(st.data_bad_record, 2);
+    rig_status(r, false, &st);
+    assert_int_equal(st.own_copy_bad, 1);
+    assert_int_not_equal(st.session, HK_SESSION_UP);
+    assert_int_equal(r->reported_durable, lsn);
+    rig_free(r);
+}
+
+/* Refused twice, and the own copy is whole: somewhere on the way bytes change. */
+static void own_copy_is_good(void **state)
+{
+    struct rig *r = begin(9, HK_MODE_ASYNC, HK_LINK_LOSS_CONTINUE);
+    struct hk_group_status st;
+    uint64_t lsn;
+
+    (void)state;
+    rig_write(r, 5);
+    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    lsn = r->log.next;
+    logmaker_write(&r->log, 0, 0, 4096, &r->rnd);
+    r->flip_lsn = lsn + 100;
+    rig_produced(r);
+    assert_true(rig_until(r, path_suspected, 5000 * RIG_MS));
+    assert_int_equal(rig_find_note(r, false, HK_NOTE_PATH_SUSPECT)->arg[0], lsn);
+    assert_int_equal(rig_find_note(r, false, HK_NOTE_PATH_SUSPECT)->arg[1], 2);
+    assert_int_equal(r->checked_lsn, 0);
+    r->flip_lsn = 0;
+    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    rig_status(r, false, &st);
+    assert_true(st.own_copy_good > 0);
+    assert_int_equal(st.own_copy_bad, 0);
     rig_free(r);
 }
 
@@ -516,6 +584,8 @@ int main(void)
         cmocka_unit_test(a_mode_is_stored_before_it_is_reported),
         cmocka_unit_test(semisync_is_acknowledged_at_once),
         cmocka_unit_test(bad_record_ends_the_session),
+        cmocka_unit_test(own_copy_is_bad),
+        cmocka_unit_test(own_copy_is_good),
         cmocka_unit_test(bad_chain_ends_the_session),
         cmocka_unit_test(refusals),
         cmocka_unit_test(behind_is_written_down),

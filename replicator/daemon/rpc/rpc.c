@@ -264,6 +264,8 @@ static int welcome_encode(const struct hk_welcome *w, uint8_t *out, size_t max)
     m.applied = w->applied;
     m.window = w->window;
     m.super_flags = w->super_flags;
+    m.bad_lsn = w->bad_lsn;
+    m.bad_count = w->bad_count;
     history_out(&w->history, &history);
     m.n_history = w->history.count;
     m.history = history.pointer;
@@ -282,6 +284,8 @@ static bool welcome_decode(const Hk__Pb__Welcome *m, struct hk_welcome *w)
     w->applied = m->applied;
     w->window = m->window;
     w->super_flags = m->super_flags;
+    w->bad_lsn = m->bad_lsn;
+    w->bad_count = m->bad_count;
     return m->session != 0 && uuid_in(&m->site_id, &w->site_id) &&
            uuid_in(&m->host_id, &w->host_id) && uuid_in(&m->replica_id, &w->replica_id) &&
            history_in(m->n_history, m->history, &w->history);

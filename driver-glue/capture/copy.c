@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * The ring is the only copy of what the standby lacks, and memory can go bad. When the standby has
+ * refused one record twice the replicator asks for a look; nothing it says is believed, the hashes
+ * of publication decide. A record whose copy is damaged can never be sent: the log has a hole.
+ */
+#include "driver-glue/capture/internal.h"
+
+#include <errno.h>
+
+/* The slot of a published record; false: none begins at lsn. */
+static bool find(const struct hk_capture *c, uint64_t lsn, uint64_t *ret_slot)
+{
+    uint64_t lo = c->tail, hi = c->published;
+
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2;
+
+        if (c->sides[mid & c->slot_mask].lsn < lsn)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *ret_slot = lo;
+    return lo < c->published && c->sides[lo & c->slot_mask].lsn == lsn;
+}
+
+static bool copy_ok(const struct hk_capture *c, uint64_t index)
+{
+    const struct hk_record *slot = &c->slots[index & c->slot_mask];
+    const struct hk_ring_side *side = &c->sides[index & c->slot_mask];
+    struct hk_record r = *slot;
+
+    if (hk_record_check(&r, HK_LSN(side->lsn), c->epoch_ordinal, c->epoch_seed) != HK_RECORD_OK)
+        return false;
+    return hk_record_payload_ok(&r, c->payload + side->payload_pos % c->payload_bytes);
+}
+
+int hk_capture_check_copy(struct hk_capture *c, uint64_t lease, struct hk_lsn lsn,
+                          const struct hk_now *now)
+{
+    uint64_t slot;
+
+    if (!c->attached || lease != c->lease)
+        return -ESTALE;
+    hk_capture_advance_published(c);
+    if (!find(c, lsn.v, &slot))
+        return -ERANGE;
+    if (copy_ok(c, slot))
+        return 0;
+    c->copies_lost += !c->copy_lost;
+    c->copy_lost = true;
+    hk_meta_set(c, HK_SF_FULL_COMPARE);
+    hk_capture_settle(c, now);
+    return -EUCLEAN;
+}
