@@ -37,5 +37,6 @@
 #define HK_MSG_BARRED         "HKE3064E"
 #define HK_MSG_SERVICE        "HKE3065E"
 #define HK_MSG_COPY_LOST      "HKE3066E"
+#define HK_MSG_ORIGIN_SECTOR  "HKE3067E"
 
 #endif

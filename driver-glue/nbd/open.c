@@ -147,6 +147,15 @@ static int open_origins(struct hk_engine *e)
                          (unsigned long long)v->bytes);
             return -1;
         }
+        if (!hk_origin_holds(&e->origin[i], v->bytes)) {
+            nbdkit_error(HK_MSG_ORIGIN_SECTOR
+                         " %s: the origin of volume %s takes whole sectors of %u bytes, and %llu "
+                         "bytes end inside one; nothing is served; choose a device with sectors of "
+                         "512 bytes, or a size that is a multiple of %u",
+                         v->origin, v->name, e->origin[i].sector, (unsigned long long)v->bytes,
+                         e->origin[i].sector);
+            return -1;
+        }
     }
     return 0;
 }

@@ -13,7 +13,23 @@
 
 #include "proto/record.h"
 
-enum { ZERO_BYTES = 1 << 20 };
+enum { ZERO_BYTES = 1 << 20, SECTOR_BYTES = 512 };
+
+static uint32_t sector_bytes(int fd, bool is_device)
+{
+    int bytes = 0;
+
+    if (!is_device || ioctl(fd, BLKSSZGET, &bytes) < 0 || bytes <= 0)
+        return SECTOR_BYTES;
+    return (uint32_t)bytes;
+}
+
+uint32_t (*hk_origin_sector_bytes)(int fd, bool is_device) = sector_bytes;
+
+bool hk_origin_holds(const struct hk_origin *o, uint64_t volume_bytes)
+{
+    return volume_bytes % o->sector == 0;
+}
 
 int hk_origin_open(const char *path, struct hk_origin *ret_origin)
 {
@@ -40,6 +56,7 @@ int hk_origin_open(const char *path, struct hk_origin *ret_origin)
     }
     if (rc)
         goto err_close;
+    o.sector = hk_origin_sector_bytes(o.fd, o.is_device);
     *ret_origin = o;
     return 0;
 err_close:

@@ -13,11 +13,17 @@
 struct hk_origin {
     int fd;
     bool is_device;
-    uint64_t bytes; /* of the device or file, ≥ the volume's */
+    uint64_t bytes;  /* of the device or file, ≥ the volume's */
+    uint32_t sector; /* smallest piece the device takes; 512 for a file */
 };
+
+/* A variable, so that a test can play a device that is not there. */
+extern uint32_t (*hk_origin_sector_bytes)(int fd, bool is_device);
 
 /* -EBUSY: somebody else holds it; -errno. */
 int hk_origin_open(const char *path, struct hk_origin *ret_origin);
+/* false: a volume of so many bytes ends inside one of the device's sectors. */
+bool hk_origin_holds(const struct hk_origin *o, uint64_t volume_bytes);
 void hk_origin_close(struct hk_origin *o);
 
 /* All 0 or -errno. */

@@ -74,12 +74,13 @@ static int open_replicas(struct hk_node *n, char *error)
 {
     struct hk_io_error err;
     uint32_t i;
-    int fd;
+    int fd, r;
 
     for (i = 0; i < n->conf->volume_count; i++) {
-        if (hk_disk_open_volume(n->local->standby.replica[i], n->conf->volume[i].bytes, true, &fd,
-                                NULL, &err))
-            return failed(error, "HKE4003E", &err);
+        r = hk_disk_open_volume(n->local->standby.replica[i], n->conf->volume[i].bytes, true, &fd,
+                                NULL, &err);
+        if (r)
+            return failed(error, r == -EOPNOTSUPP ? "HKE4006E" : "HKE4003E", &err);
         if (bind_file(n, HK_FILE_VOLUME0 + i, fd, NULL, error))
             return 1;
     }

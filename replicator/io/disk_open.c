@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening and preparing files, at start: synchronous, with words for people. */
+#include "proto/limits.h"
 #include "replicator/io/uring_disk.h"
 
 #include <dirent.h>
@@ -17,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WRITE_PIECE_BYTES = 4 << 20, LOCK_TRIES = 100 };
+enum { WRITE_PIECE_BYTES = 4 << 20, LOCK_TRIES = 100, SECTOR_BYTES = 512 };
 
 static const char temp_suffix[] = ".new";
 static const char segment_suffix[] = ".seg";
@@ -76,12 +77,33 @@ static int open_fail(const char *path, bool block, int error, struct hk_io_error
     return hk_io_fail(err, error, "cannot open %s: %s", path, strerror(-error));
 }
 
+/* A file system does not say it, but refuses what is too small: tried with a read. */
+static uint32_t sector_bytes(int fd, bool block)
+{
+    int bytes = SECTOR_BYTES;
+    uint8_t *at;
+    ssize_t n;
+
+    if (block)
+        return ioctl(fd, BLKSSZGET, &bytes) == 0 && bytes > 0 ? (uint32_t)bytes : SECTOR_BYTES;
+    at = aligned_alloc(HK_PAGE_BYTES, HK_PAGE_BYTES);
+    if (at == NULL)
+        return SECTOR_BYTES;
+    n = pread(fd, at, SECTOR_BYTES, SECTOR_BYTES);
+    bytes = n < 0 && errno == EINVAL ? HK_PAGE_BYTES : SECTOR_BYTES;
+    free(at);
+    return (uint32_t)bytes;
+}
+
+uint32_t (*hk_disk_sector_bytes)(int fd, bool block) = sector_bytes;
+
 /* What the volume is may change between stat and open; what was opened decides. */
 int hk_disk_open_volume(const char *path, uint64_t bytes, bool writable, int *ret_fd,
                         uint64_t *ret_bytes, struct hk_io_error *err)
 {
     int flags = (writable ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC, fd, ret;
     uint64_t size = 0;
+    uint32_t sector;
     struct stat st;
     bool block;
 
@@ -109,6 +131,16 @@ int hk_disk_open_volume(const char *path, uint64_t bytes, bool writable, int *re
         ret = hk_io_fail(err, size > bytes ? -EFBIG : -EOVERFLOW,
                          "%s has %llu bytes, the group says %llu: sizes must be equal", path,
                          (unsigned long long)size, (unsigned long long)bytes);
+        goto err_close;
+    }
+    sector = hk_disk_sector_bytes(fd, block);
+    if (size % sector != 0) {
+        ret = hk_io_fail(err, -EOPNOTSUPP,
+                         "%s takes whole sectors of %u bytes, and a volume of %llu bytes ends "
+                         "inside one: its last %llu bytes could never be written; choose a device "
+                         "with sectors of 512 bytes, or a size that is a multiple of %u",
+                         path, sector, (unsigned long long)size,
+                         (unsigned long long)(size % sector), sector);
         goto err_close;
     }
     *ret_fd = fd;

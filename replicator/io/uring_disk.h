@@ -64,9 +64,16 @@ struct hk_disk_progress {
 };
 
 /*
+ * Smallest piece that O_DIRECT takes, as the device or the file system says. A variable, so that a
+ * test can play a device that is not there.
+ */
+extern uint32_t (*hk_disk_sector_bytes)(int fd, bool block);
+
+/*
  * A volume (replica or origin): O_DIRECT; O_EXCL for a block device, an exclusive flock for a file.
  * -EBUSY somebody has it; -EFBIG or -EOVERFLOW its size differs from `bytes` (the text says both);
- * bytes 0: any size. ret_bytes may be NULL.
+ * bytes 0: any size. -EOPNOTSUPP: it ends in a piece smaller than its sectors, which nobody could
+ * ever write. ret_bytes may be NULL.
  */
 int hk_disk_open_volume(const char *path, uint64_t bytes, bool writable, int *ret_fd,
                         uint64_t *ret_bytes, struct hk_io_error *err);

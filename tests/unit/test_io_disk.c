@@ -466,6 +466,36 @@ static void test_open_volume(void **state)
     assert_int_equal(other, -7); /* untouched on failure */
 }
 
+static uint32_t large_sectors(int fd, bool block)
+{
+    return PAGE;
+}
+
+/* What ends inside a sector could never be written whole: refused while it costs nothing. */
+static void test_open_large_sectors(void **state)
+{
+    uint32_t (*truly)(int fd, bool block) = hk_disk_sector_bytes;
+    struct fixture *f = *state;
+    struct hk_io_error err = {0};
+    int fd = -7;
+
+    close(make_file(f, "odd", FILE_BYTES + 512));
+    close(make_file(f, "even", FILE_BYTES));
+    hk_disk_sector_bytes = large_sectors;
+    assert_int_equal(
+        hk_disk_open_volume(path_in(f, "odd"), FILE_BYTES + 512, true, &fd, NULL, &err),
+        -EOPNOTSUPP);
+    assert_non_null(strstr(err.text, "sectors of 4096 bytes"));
+    assert_int_equal(fd, -7);
+    assert_int_equal(hk_disk_open_volume(path_in(f, "even"), FILE_BYTES, true, &fd, NULL, &err), 0);
+    close(fd);
+    hk_disk_sector_bytes = truly;
+    /* A file system on small sectors takes it, as the probe finds out. */
+    assert_int_equal(
+        hk_disk_open_volume(path_in(f, "odd"), FILE_BYTES + 512, true, &fd, NULL, &err), 0);
+    close(fd);
+}
+
 static void test_open_meta(void **state)
 {
     struct fixture *f = *state;
@@ -592,6 +622,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rename, setup, teardown),
         cmocka_unit_test_setup_teardown(test_create_alloc_unlink, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_volume, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_open_large_sectors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_meta, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_segments, setup, teardown),
         cmocka_unit_test_setup_teardown(test_segments_still_written, setup, teardown),
