@@ -642,7 +642,8 @@ void check_after_event(struct sim *s)
 static void check_hole(struct sim *s)
 {
     if (!s->rotten_lsn || s->rotten_end <= s->nj.durable || s->primary_dead || s->primary_gone ||
-        s->sby.promoted || s->sby.promoting || s->stood_still || s->standby_suspect)
+        s->sby.promoted || s->sby.promoting || s->stood_still || s->standby_suspect ||
+        s->loss_found || s->forked || s->no_super[0] || s->no_super[1])
         return;
     SIM_CHECK(s, "I1", md_durable(s)->flags & HK_SF_FULL_COMPARE,
               "the only copy of LSN %llu is damaged, the standby lacks it, and nothing durable "
