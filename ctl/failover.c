@@ -11,11 +11,12 @@ static void print_json(const Hk__Pb__Reply *r)
 
     snprintf(op, sizeof(op), "%016" PRIx64, r->op_id);
     hk_print_json(json_pack(
-        "{s:i, s:s, s:b, s:I, s:i, s:s, s:I, s:I, s:I, s:I, s:s}", "schema", 1, "state", "promoted",
-        "already", (int)r->already, "position", (json_int_t)r->position, "position_epoch",
-        (int)r->position_epoch, "loss_class", r->loss_class, "took_ns", (json_int_t)r->took_ns,
-        "t0_ns", (json_int_t)r->t0_ns, "fenced_before_ns", (json_int_t)r->fenced_before_ns,
-        "torn_bytes", (json_int_t)r->torn_bytes, "operation", r->already ? "" : op));
+        "{s:i, s:s, s:b, s:I, s:i, s:s, s:I, s:I, s:I, s:I, s:b, s:s}", "schema", 1, "state",
+        "promoted", "already", (int)r->already, "position", (json_int_t)r->position,
+        "position_epoch", (int)r->position_epoch, "loss_class", r->loss_class, "took_ns",
+        (json_int_t)r->took_ns, "t0_ns", (json_int_t)r->t0_ns, "fenced_before_ns",
+        (json_int_t)r->fenced_before_ns, "torn_bytes", (json_int_t)r->torn_bytes, "in_doubt",
+        (int)r->in_doubt, "operation", r->already ? "" : op));
 }
 
 static void print_words(const Hk__Pb__Reply *r)
@@ -31,6 +32,9 @@ static void print_words(const Hk__Pb__Reply *r)
     if (r->torn_bytes)
         printf("  JOURNAL        torn or corrupt behind it, %" PRIu64 " bytes, can't tell which\n",
                r->torn_bytes);
+    if (r->in_doubt)
+        printf("  METADATA       a superblock was found damaged and no primary met since: newer "
+               "facts\n                 may be gone, the loss can't be stated better (HKE4025W)\n");
     if (!r->already)
         printf("  TOOK           %" PRIu64 ".%03" PRIu64 " s\n", r->took_ns / 1000000000u,
                r->took_ns / 1000000u % 1000);

@@ -105,6 +105,9 @@ static void standby_causes(struct hk_control *c, struct hk_status_text *s)
         add(s, "HKE4023E a replica could not be written: NOT promotable");
     if (g->super.flags & HK_SF_FULL_COMPARE)
         add(s, "HKE2023E a full compare is required: the primary writes what is not here");
+    if (g->super.flags & HK_SF_IN_DOUBT)
+        add(s, "HKE4025W a superblock was found damaged: newer facts may be gone, so a loss is "
+               "stated as \"unknown\" and no better");
     if (refused(c))
         refusal_cause(c, s);
     else if (!g->contact && !(g->super.flags & HK_SF_PROMOTING))
@@ -218,6 +221,11 @@ static void standby_do(struct hk_control *c, struct hk_status_text *s)
         manual_action(c, s);
         return;
     }
+    if (g->super.flags & HK_SF_IN_DOUBT)
+        hk_report_list(s, hk_report_keep(s,
+                                         "0 let %s connect: the doubt about the metadata then ends "
+                                         "by itself (hikae explain HKE4025W)",
+                                         peer_of(c)));
     if (g->contact) {
         hk_report_list(s, hk_report_keep(s, "1 look at `hikae status` at %s", peer_of(c)));
         return;

@@ -59,6 +59,7 @@ void hk_failover_reply(const struct hk_control *c, const uint64_t arg[4], Hk__Pb
     ret->took_ns = arg[2];
     ret->t0_ns = arg[3];
     ret->torn_bytes = c->torn_bytes;
+    ret->in_doubt = g->super.flags & HK_SF_IN_DOUBT;
     if (arg[1] == HK_LOSS_ZERO_IF_FENCED && arg[3])
         ret->fenced_before_ns = arg[3] + g->super.contact_timeout_ns;
     /* The status is of before the promotion, or of after it. */
@@ -86,12 +87,17 @@ static void plan_effects(const struct hk_control *c, char *ret, size_t bytes)
     loss_text(hk_report_class(c), g->contact_real_ns, g->super.contact_timeout_ns, loss);
     snprintf(ret, bytes,
              "standby %s becomes primary at LSN %#" PRIx64 "; loss: %s%s; %" PRIu64
-             " bytes are still to be applied; older epochs are refused from then on%s%s%s",
+             " bytes are still to be applied; older epochs are refused from then on%s%s%s%s",
              c->local->site, g->mark.durable.v, loss,
              hk_report_class(c) == HK_LOSS_ZERO_IF_FENCED
                  ? " - if the fence command succeeds in time"
                  : "",
-             g->apply_lag_bytes, g->frozen ? "; the frozen image ends" : "",
+             g->apply_lag_bytes,
+             g->super.flags & HK_SF_IN_DOUBT
+                 ? "; a superblock was found damaged and no primary met since (HKE4025W), so the "
+                   "loss can't be stated better"
+                 : "",
+             g->frozen ? "; the frozen image ends" : "",
              *c->local->fence_command ? "; the fence command runs first"
                                       : "; there is no fence command: make sure that the old "
                                         "primary is off",

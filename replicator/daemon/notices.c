@@ -203,6 +203,19 @@ static void store_notes(struct hk_control *c, const struct hk_from_node *m)
             "made anew and the record sent again",
             (unsigned long long)a[0], hk_record_fault_text((enum hk_record_fault)a[1]));
         break;
+    case HK_NOTE_IN_DOUBT:
+        hk_notice_add(
+            c, "HKE4025W", m->epoch, m->lsn, 0, NULL,
+            "one of the two superblocks of the standby is damaged, by a write cut off or "
+            "by the disk: newer facts may be gone; the data is whole up to LSN %#llx, but "
+            "until %s is met again no failover states a better loss than \"unknown\"",
+            (unsigned long long)m->lsn, c->conf->site[c->local->peer_index].name);
+        break;
+    case HK_NOTE_DOUBT_OVER:
+        hk_notice_add(c, "HKE4026I", m->epoch, m->lsn, 0, NULL,
+                      "site %s was met: what the damaged superblock may have held is known again",
+                      c->conf->site[c->local->peer_index].name);
+        break;
     case HK_NOTE_EPOCH:
         hk_notice_add(c, "HKE4030I", (uint32_t)a[0], a[1], 0, NULL,
                       "epoch %llu begins at LSN %#llx (%s)", (unsigned long long)a[0],

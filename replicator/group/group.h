@@ -173,6 +173,8 @@ enum hk_notice_id {
     HK_NOTE_PROMOTED,          /* arg0 position, arg1 enum hk_loss_class, arg2 ns taken */
     HK_NOTE_MODE,              /* standby: arg0 enum hk_mode, arg1 LSN */
     HK_NOTE_PATH_SUSPECT,      /* primary: own copy good; arg0 LSN, arg1 times refused */
+    HK_NOTE_IN_DOUBT,          /* standby: a superblock slot is damaged; newer facts may be gone */
+    HK_NOTE_DOUBT_OVER,        /* standby: a primary was met that knows better */
     HK_NOTICES
 };
 

@@ -137,6 +137,7 @@ static bool super_is_ours(const struct hk_group *g, const struct hk_super *super
 static void newer_facts_may_be_gone(struct hk_group *g)
 {
     hk_standby_super(g)->flags |= HK_SF_IN_DOUBT;
+    hk_group_notify(g, HK_NOTE_IN_DOUBT, 0, 0, 0, NULL);
     if (hk_standby_super(g)->flags & HK_SF_FROZEN)
         hk_freeze_end(g, HK_FREEZE_IN_DOUBT, 0);
     else

@@ -157,6 +157,8 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     change = s->verdict.adopt || !hk_uuid_equal(&super->peer_replica_id, &h->replica_id);
     super->peer_replica_id = h->replica_id;
     /* It requires no full compare, and nothing is missing that it had been told is durable. */
+    if (super->flags & HK_SF_IN_DOUBT)
+        hk_group_notify(g, HK_NOTE_DOUBT_OVER, 0, 0, 0, NULL);
     change = change || (super->flags & HK_SF_IN_DOUBT);
     super->flags &= ~(uint32_t)HK_SF_IN_DOUBT;
     s->log_in_doubt = false;

@@ -94,6 +94,8 @@ static void class_is_unknown_until_a_primary_is_met(void **state)
     rig_status(r, true, &st);
     assert_int_equal(st.loss_class, HK_LOSS_UNKNOWN);
     assert_true(st.super.flags & HK_SF_IN_DOUBT);
+    assert_non_null(rig_find_note(r, true, HK_NOTE_IN_DOUBT));
+    assert_null(rig_find_note(r, true, HK_NOTE_DOUBT_OVER));
     rig_kill_standby(r, true);
     rig_start_standby(r);
     assert_true(rig_until(r, is_ready, 5000 * RIG_MS));
@@ -105,6 +107,7 @@ static void class_is_unknown_until_a_primary_is_met(void **state)
     assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
     rig_status(r, true, &st);
     assert_false(st.super.flags & HK_SF_IN_DOUBT);
+    assert_non_null(rig_find_note(r, true, HK_NOTE_DOUBT_OVER));
     assert_int_equal(st.loss_class, HK_LOSS_ZERO_PROVEN);
     rig_free(r);
 }
