@@ -301,7 +301,12 @@ class Cluster:
         return wait_until(f'{site.name}: {want}', matches, timeout)
 
     def wait_healthy(self, timeout=40):
-        """Replicating; in sync where the mode can be."""
+        """Replicating; in sync where the mode can be.
+
+        The standby is asked as well: a primary may go on with a dead session until the contact
+        timeout, and would look healthy beside a standby that has only just been started again.
+        """
+        self.wait_status(self.osaka, timeout, session='up', contact=True)
         if self.mode == 'sync':
             return self.wait_status(self.tokyo, timeout, in_sync=True)
         return self.wait_status(self.tokyo, timeout, state='replicating', session='up',
@@ -315,6 +320,13 @@ class Cluster:
                 f'produced {p["produced"]}, durable {s["durable"]}, applied {s["applied"]}'
             return s
         return wait_until('the standby catching up', caught_up, timeout)
+
+    def degraded(self):
+        """What the primary's metadata holds durably; it says so before the first acknowledgement
+        that the standby has no part in."""
+        r = self.hikae(self.tokyo, 'dump', '--json', f'{self.tokyo.dir}/core.md', check=False)
+        assert r.returncode == 0, f'dump: exit {r.returncode}: {r.stdout}'
+        return 'degraded' in json.loads(r.stdout[r.stdout.index('{'):])['super']['flags']
 
     # ---- doing harm ----
 
