@@ -29,7 +29,9 @@ enum {
 #define HK_CEILING_STEP_BYTES         (16ULL << 30) /* SPEC.md §6: moved ahead in these steps */
 #define HK_SEGMENT_BYTES_DEFAULT      (64ULL << 20)
 #define HK_CONTACT_TIMEOUT_NS_DEFAULT 5000000000ULL /* T */
-#define HK_PACE_BOUND_NS_DEFAULT      30000000000ULL
-#define HK_APPLY_LAG_BYTES_DEFAULT    (1ULL << 30) /* bound of durable − applied (RTO) */
+/* The clocks of two sites differ in speed by less than one part in so many. */
+#define HK_CLOCK_DRIFT_PART        512
+#define HK_PACE_BOUND_NS_DEFAULT   30000000000ULL
+#define HK_APPLY_LAG_BYTES_DEFAULT (1ULL << 30) /* bound of durable − applied (RTO) */
 
 #endif

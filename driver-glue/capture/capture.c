@@ -148,7 +148,7 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
         /* The standby may have been in contact a moment ago and counts on T; clocks that may have
          * been set don't tell how long ago an earlier life degraded, so each life waits. */
         c->pass_held = c->passing && hk_policy_waits(c) && !alone_by_order(c);
-        c->pass_from_ns = now->mono_ns + c->contact_timeout_ns;
+        c->pass_from_ns = now->mono_ns + hk_policy_patience_ns(c);
         if (c->passing && hk_policy_waits(c) && !(c->want.flags & HK_SF_DEGRADED)) {
             c->want.degraded_time_ns = now->real_ns;
             c->want.degraded_lsn = c->durable;

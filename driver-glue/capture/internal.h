@@ -195,6 +195,7 @@ bool hk_policy_waits(const struct hk_capture *c);         /* mode sync or semisy
 uint64_t hk_policy_watermark(const struct hk_capture *c); /* what completions wait for */
 bool hk_policy_may_complete(const struct hk_capture *c, const struct hk_op *op);
 uint32_t hk_policy_passing_flags(const struct hk_capture *c);
+uint64_t hk_policy_patience_ns(const struct hk_capture *c);
 bool hk_policy_gate_open(const struct hk_capture *c);
 void hk_policy_step(struct hk_capture *c, const struct hk_now *now);
 void hk_policy_state(struct hk_capture *c, const struct hk_now *now);

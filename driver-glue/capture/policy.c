@@ -53,6 +53,15 @@ bool hk_capture_serving(const struct hk_capture *c)
     return hk_policy_watermark(c) >= c->serve_lsn;
 }
 
+/*
+ * The standby counts on us for T by its own clock, and that one may be the slower. So whatever lets
+ * writes be acknowledged without it waits for T by any clock.
+ */
+uint64_t hk_policy_patience_ns(const struct hk_capture *c)
+{
+    return c->contact_timeout_ns + c->contact_timeout_ns / HK_CLOCK_DRIFT_PART + 1;
+}
+
 static bool continues(const struct hk_capture *c)
 {
     return c->on_link_loss == HK_LINK_LOSS_CONTINUE;
@@ -64,7 +73,7 @@ static bool continues(const struct hk_capture *c)
  */
 static bool no_contact(const struct hk_capture *c, uint64_t mono_ns)
 {
-    uint64_t limit = c->contact_timeout_ns;
+    uint64_t limit = hk_policy_patience_ns(c);
 
     if (hk_elapsed_ns(mono_ns, c->contact_ns) < limit)
         return false;
@@ -87,7 +96,7 @@ static void want_degraded(struct hk_capture *c, const struct hk_now *now)
 static void degrade_step(struct hk_capture *c, const struct hk_now *now)
 {
     bool outstanding = hk_policy_watermark(c) < c->next_lsn;
-    bool stalled = hk_elapsed_ns(now->mono_ns, c->hold_stall_ns) >= c->contact_timeout_ns;
+    bool stalled = hk_elapsed_ns(now->mono_ns, c->hold_stall_ns) >= hk_policy_patience_ns(c);
 
     if (!hk_policy_waits(c) || !continues(c) || c->barred)
         return;
@@ -342,7 +351,7 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
     if (continues(c)) {
         if (hk_policy_waits(c) && outstanding &&
             (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN))
-            at = hk_min_u64(at, c->hold_stall_ns + c->contact_timeout_ns);
+            at = hk_min_u64(at, c->hold_stall_ns + hk_policy_patience_ns(c));
         if (may_go_behind(c) && !c->behind_wanted)
             at = hk_min_u64(at, hk_min_u64(c->drain_stall_ns + c->contact_timeout_ns,
                                            c->room_since_ns + c->cfg.pace_bound_ns));

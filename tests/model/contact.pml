@@ -17,7 +17,7 @@
 #define LIVES 2 /* of the capture process */
 #endif
 #ifndef T
-#define T 3 /* contact timeout, in ticks of the primary */
+#define T 2 /* contact timeout, in ticks: so long after t0 the standby counts on the primary */
 #endif
 #ifndef DRIFT
 #define DRIFT 1
@@ -25,7 +25,7 @@
 #ifdef BUG_NO_DRIFT_MARGIN
 #define PATIENCE T
 #else
-#define PATIENCE (T - DRIFT) /* how long after t0 the standby counts on the primary */
+#define PATIENCE (T + DRIFT) /* of the primary, whose clock may be the faster one */
 #endif
 
 bit I9_degraded_before_alone = 1;
@@ -38,7 +38,7 @@ mtype = { waiting, degrading, degraded, rejoin };
 
 /* An ack as the standby remembers it: what it told, how long ago it left, and how long ago the
  * durable position in it was told first. Ages of OLD are of no use, whatever they are. */
-#define OLD PATIENCE
+#define OLD T
 typedef ack_t { bit valid; byte durable; byte sent; byte progress };
 
 /* capture */
@@ -121,10 +121,10 @@ inline take_ack()
 
 inline primary_ages()
 {
-    older(age_contact, T);
-    older(age_heard, T);
+    older(age_contact, PATIENCE);
+    older(age_heard, PATIENCE);
     if
-    :: durable_p < produced -> older(age_hold, T)
+    :: durable_p < produced -> older(age_hold, PATIENCE)
     :: else
     fi
 }
@@ -173,11 +173,11 @@ end:
     WRITE_COMPLETED_ALONE:
         completed = next_write;
         assert(I9_degraded_before_alone && (completed <= durable_s || surely_set));
-        assert(I18_zero_if_fenced && (completed <= durable_s || age_t0 >= PATIENCE))
+        assert(I18_zero_if_fenced && (completed <= durable_s || age_t0 >= T))
        }
     :: d_step {
         (stage == waiting || stage == rejoin) && durable_p < produced &&
-        (age_hold >= T || age_contact >= T) ->
+        (age_hold >= PATIENCE || age_contact >= PATIENCE) ->
     DEGRADE_DECIDED:
         stage = degrading;
         dirty = (want -> dirty : 1);
@@ -327,7 +327,7 @@ end:
         ping_replicating = 0;
         ping_produced = 0;
         ping_age = OLD;
-        assert(I18_zero_if_fenced && (completed <= durable_s || age_t0 >= PATIENCE))
+        assert(I18_zero_if_fenced && (completed <= durable_s || age_t0 >= T))
        }
     od
 }

@@ -31,7 +31,7 @@ SEARCH_S = 150
 # name, model, definitions. Every one is searched to its end.
 SEARCHES = [
     ('sync', 'sync', ['N=3', 'STANDBY_FAULTS=2', 'PRIMARY_FAULTS=2']),
-    ('contact', 'contact', ['T=2', 'DRIFT=1', 'N=2', 'LIVES=2']),
+    ('contact', 'contact', ['T=1', 'DRIFT=1', 'N=2', 'LIVES=2']),
     ('contact-rejoin', 'contact', ['T=2', 'DRIFT=0', 'N=3', 'LIVES=1']),
     ('session', 'session', ['N=2', 'LEASES=3', 'SESSIONS=3']),
     ('promote', 'promote', ['N=3', 'CRASHES=3']),
@@ -67,7 +67,7 @@ MUTANTS = [
     ('CONFIRM_UNTAKEN', 'contact', CONTACT, 'I18_zero_if_fenced'),
     ('DATED_BY_SENDING', 'contact', CONTACT, 'I18_zero_if_fenced'),
     ('CLEARED_IN_MEMORY', 'contact', ['T=2', 'DRIFT=0', 'N=3', 'LIVES=2'], 'I18_zero_if_fenced'),
-    ('NO_DRIFT_MARGIN', 'contact', ['T=2', 'DRIFT=1', 'N=2', 'LIVES=1'], 'I18_zero_if_fenced'),
+    ('NO_DRIFT_MARGIN', 'contact', ['T=1', 'DRIFT=1', 'N=2', 'LIVES=1'], 'I18_zero_if_fenced'),
     ('ACK_OF_ANY_SESSION', 'session', SESSION, 'I12_loss_is_found_out'),
     ('STALE_LEASE', 'session', SESSION, 'I6_stale_lease_is_refused'),
     ('LOST_DURABLE_UNCHECKED', 'session', SESSION, 'I12_loss_is_found_out'),
@@ -90,7 +90,7 @@ MUTANTS = [
 # name, model, definitions: for the ledger.
 LARGE = [
     ('sync', 'sync', ['N=3', 'STANDBY_FAULTS=4', 'PRIMARY_FAULTS=4']),
-    ('contact', 'contact', ['T=3', 'DRIFT=1', 'N=4', 'LIVES=3', 'ACK_DELAY']),
+    ('contact', 'contact', ['T=2', 'DRIFT=1', 'N=4', 'LIVES=3', 'ACK_DELAY']),
     ('session', 'session', ['N=3', 'LEASES=4', 'SESSIONS=5', 'ROLLBACKS=2', 'RESEEDS=2']),
 ]
 

@@ -15,8 +15,11 @@
 #include "driver-glue/capture/capture.h"
 
 enum { RIG_SLOTS = 16, RIG_VOLUME_BYTES = 1 << 22, RIG_MS = 1000000 };
-#define RIG_SECOND  (1000ull * RIG_MS)
-#define RIG_PAYLOAD ((uint64_t)HK_RING_PAYLOAD_MIN)
+#define RIG_SECOND (1000ull * RIG_MS)
+/* T, and how long the core waits until T has passed by any clock. */
+#define RIG_T        (5 * RIG_SECOND)
+#define RIG_PATIENCE (RIG_T + RIG_T / HK_CLOCK_DRIFT_PART + 1)
+#define RIG_PAYLOAD  ((uint64_t)HK_RING_PAYLOAD_MIN)
 
 struct rig {
     struct hk_capture *c;
@@ -87,7 +90,7 @@ static inline void rig_create(struct rig *r)
     hk_super_encode(&r->super, r->metadata + HK_SUPER_BYTES);
     r->cfg = (struct hk_capture_cfg){.mode = HK_MODE_SYNC,
                                      .on_link_loss = HK_LINK_LOSS_CONTINUE,
-                                     .contact_timeout_ns = 5 * RIG_SECOND,
+                                     .contact_timeout_ns = RIG_T,
                                      .pace_bound_ns = 30 * RIG_SECOND,
                                      .volume_count = 2,
                                      .volume_bytes = {RIG_VOLUME_BYTES, RIG_VOLUME_BYTES}};

@@ -313,7 +313,7 @@ static void test_reports_are_checked(void **state)
     assert_int_equal(hk_capture_report(r.c, r.lease, a.end, a.end, a.end, UINT64_MAX, &r.now), 0);
     rig_copy(&r, &b, 1);
     assert_int_equal(rig_written(&r, &b, 0), HK_WAIT);
-    rig_pass(&r, 5 * RIG_SECOND);
+    rig_pass(&r, RIG_PATIENCE);
     rig_meta(&r);
     assert_true(r.super.flags & HK_SF_DEGRADED);
     rig_free(&r);

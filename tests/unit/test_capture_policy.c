@@ -14,7 +14,7 @@ static void test_degrade_is_durable_first(void **state)
     rig_up(&r);
     rig_drain(&r);
     assert_int_equal(rig_run(&r, &op), HK_WAIT);
-    rig_pass(&r, 5 * RIG_SECOND - 1);
+    rig_pass(&r, RIG_PATIENCE - 1);
     rig_meta(&r);
     assert_false(r.super.flags & HK_SF_DEGRADED);
     rig_pass(&r, 1);
@@ -176,7 +176,7 @@ static void test_rejoin_fails(void **state)
     assert_int_equal(rig_run(&r, &b), HK_WAIT);
     rig_pass(&r, 4 * RIG_SECOND);
     rig_expect_next(&r, NULL, 0);
-    rig_pass(&r, RIG_SECOND);
+    rig_pass(&r, RIG_PATIENCE - 4 * RIG_SECOND);
     rig_expect_next(&r, &b, HK_DONE);
     rig_read_super(&r);
     assert_true(r.super.flags & HK_SF_DEGRADED);
@@ -333,7 +333,7 @@ static void test_progress_only_paces(void **state)
         assert_false(r.super.flags & HK_SF_FULL_COMPARE);
     }
     /* It stops draining: T later the ladder goes on. */
-    rig_pass(&r, 5 * RIG_SECOND);
+    rig_pass(&r, RIG_PATIENCE);
     rig_meta(&r);
     assert_true(r.super.flags & HK_SF_FULL_COMPARE);
     rig_expect_next(&r, &op[i], HK_SUBMIT);
@@ -350,7 +350,7 @@ static void test_block_never_degrades(void **state)
     rig_up(&r);
     rig_drain(&r);
     assert_int_equal(rig_run(&r, &held), HK_WAIT);
-    rig_pass(&r, 5 * RIG_SECOND);
+    rig_pass(&r, RIG_PATIENCE);
     assert_int_equal(rig_status(&r).state, HK_STATE_PACING);
     rig_pass(&r, 30 * RIG_SECOND);
     assert_int_equal(rig_status(&r).state, HK_STATE_BLOCKED);
@@ -469,7 +469,7 @@ static void test_metadata_dead(void **state)
     rig_start(&r);
     rig_up(&r);
     assert_int_equal(rig_run(&r, &held), HK_WAIT);
-    rig_pass(&r, 5 * RIG_SECOND);
+    rig_pass(&r, RIG_PATIENCE);
     for (i = 0; i < 29; i++) {
         assert_true(rig_meta_once(&r, -EIO));
         rig_expect_next(&r, NULL, 0);
@@ -515,7 +515,7 @@ static void test_lost_ring_passes(void **state)
                      HK_SF_FULL_COMPARE | HK_SF_DEGRADED);
     /* Nor before T: the standby may have heard of the earlier life a moment ago. */
     rig_expect_next(&r, NULL, 0);
-    rig_pass(&r, 5 * RIG_SECOND - 1);
+    rig_pass(&r, RIG_PATIENCE - 1);
     rig_expect_next(&r, NULL, 0);
     rig_pass(&r, 1);
     rig_expect_next(&r, &op, HK_SUBMIT);
@@ -524,7 +524,7 @@ static void test_lost_ring_passes(void **state)
     /* And stays so over the next start, with the flag on disk from the beginning. */
     assert_int_equal(rig_init(&r, HK_START_OLD_RING), 0);
     assert_int_equal(rig_begin(&r, &next), HK_WAIT);
-    rig_pass(&r, 5 * RIG_SECOND);
+    rig_pass(&r, RIG_PATIENCE);
     rig_expect_next(&r, &next, HK_SUBMIT);
     assert_int_equal(rig_producer(&r)->head, 0);
     rig_free(&r);
