@@ -128,7 +128,7 @@ static void attached(struct world *w, struct script *s)
         m.attached.tail_lsn = script_near(s, m.attached.tail_lsn, 64);
     }
     for (unsigned i = how >> 4 & 3; i > 0; i--)
-        ((uint8_t *)&m)[script_u16(s) % sizeof(m)] ^= script_u8(s);
+        script_patch(s, &m, sizeof(m));
     for (unsigned i = how >> 6; i > 0; i--)
         ring_base_damage(&base, s);
     write_ring();
@@ -153,10 +153,11 @@ static void message(struct world *w, struct script *s)
     m->lease = script_u8(s);
     bytes = hk_cap_ipc_bytes(m->type);
     for (unsigned i = script_u8(s) % 4; i > 0; i--)
-        ((uint8_t *)m)[script_u16(s) % (bytes + 1)] = script_u8(s);
+        script_patch(s, m, bytes + 1);
     for (unsigned i = 0; i < FDS_MAX; i++)
         fds[i] = hint_fd;
-    send_with(w, m, bytes + (script_u8(s) % 16 == 15), fds, script_u8(s) % 16 == 15 ? 4 : 0);
+    bytes += script_u8(s) % 16 == 15;
+    send_with(w, m, bytes, fds, script_u8(s) % 16 == 15 ? 4 : 0);
 }
 
 static void poll_once(struct world *w)
@@ -188,12 +189,14 @@ static void read_ring(struct world *w, struct script *s)
     struct hk_ring_reader *r = hk_capture_client_reader(w->c);
     struct iovec iov[8];
     struct hk_lsn produced;
+    uint64_t lsn;
     uint8_t sum = 0;
     int n;
 
     if (!r || hk_ring_reader_poll(r, 100, &produced) < 0)
         return;
-    n = hk_ring_reader_gather(r, HK_LSN(script_near(s, r->tail_lsn, 64)), script_u16(s), iov, 8);
+    lsn = script_near(s, r->tail_lsn, 64);
+    n = hk_ring_reader_gather(r, HK_LSN(lsn), script_u16(s), iov, 8);
     for (int i = 0; i < n; i++) {
         for (size_t k = 0; k < iov[i].iov_len; k += 512)
             sum = (uint8_t)(sum + ((const uint8_t *)iov[i].iov_base)[k]);

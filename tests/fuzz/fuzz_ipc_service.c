@@ -138,7 +138,7 @@ static void say(struct script *s, unsigned i, enum hk_cap_ipc_type type, struct 
     m->type = (uint16_t)type;
     m->lease = how & 1 ? script_u8(s) : type == HK_IPC_ATTACH ? 0 : w.s.peer[i].lease;
     for (unsigned n = how >> 1 & 3; n > 0; n--)
-        ((uint8_t *)m)[script_u16(s) % bytes] = script_u8(s);
+        script_patch(s, m, bytes);
     if ((how >> 4) == 15)
         bytes -= 1 + script_u8(s) % 8;
     if (w.end[i] >= 0 && send(w.end[i], m, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
@@ -195,7 +195,8 @@ static void write_one(struct script *s)
     if (w.held_count == HELD_MAX)
         return;
     op = &w.held[w.held_count];
-    *op = rig_write(script_u8(s) % 2, script_u8(s) * 4096u, 4096);
+    *op = rig_write(script_u8(s) % 2, 0, 4096);
+    op->offset = script_u8(s) * 4096u;
     step = hk_capture_begin(w.rig.c, op, &w.rig.now);
     if (step == HK_WAIT) {
         HK_ASSERT(hk_capture_cancel(w.rig.c, op));

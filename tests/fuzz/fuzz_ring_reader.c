@@ -53,6 +53,7 @@ static void step(struct script *s)
     uint64_t tail_lsn = r.tail_lsn, next_lsn = r.next_lsn, lsn;
     struct hk_lsn produced = HK_LSN(0);
     struct hk_record header;
+    uint32_t bytes;
     int rc;
 
     switch ((enum op)(script_u8(s) % OPS)) {
@@ -62,8 +63,11 @@ static void step(struct script *s)
         HK_ASSERT(rc == -EUCLEAN || (rc >= 0 && produced.v == r.next_lsn));
         break;
     case GATHER:
-        lsn = script_near(s, r.tail_lsn + script_u16(s) * 16u, 16);
-        gather(lsn, script_u16(s) << script_u8(s) % 8, script_u8(s) % (IOV_MAX_HERE + 1));
+        lsn = r.tail_lsn + script_u16(s) * 16u;
+        lsn = script_near(s, lsn, 16);
+        bytes = script_u16(s);
+        bytes <<= script_u8(s) % 8;
+        gather(lsn, bytes, script_u8(s) % (IOV_MAX_HERE + 1));
         break;
     case HEADER_AT:
         lsn = script_near(s, r.tail_lsn, 256);

@@ -150,9 +150,14 @@ static void link(struct world *w, struct script *s)
 
 static void step(struct world *w, struct script *s)
 {
+    uint64_t span;
+
     switch ((enum op)(script_u8(s) % OPS)) {
     case PRODUCE: hk_sender_produced(&w->s, w->s.produced + script_u16(s) * 64u); break;
-    case TIME: w->now_ns += (uint64_t)script_u16(s) << script_u8(s) % 24; break;
+    case TIME:
+        span = script_u16(s);
+        w->now_ns += span << script_u8(s) % 24;
+        break;
     case PULL: pull(w, script_u8(s)); break;
     case TRUE_ACK: true_ack(w, script_u8(s) % PATHS); break;
     case ACK: any_ack(w, s); break;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An input read as a script: numbers from its start; what it does not have is zero. */
+/*
+ * An input read as a script: numbers from its start; what it does not have is zero. One number an
+ * expression: compilers do not agree about the order of two.
+ */
 #ifndef HK_TESTS_FUZZ_SCRIPT_H
 #define HK_TESTS_FUZZ_SCRIPT_H
 
@@ -49,6 +52,14 @@ static inline void script_bytes(struct script *s, void *to, size_t bytes)
 
     for (size_t i = 0; i < bytes; i++)
         b[i] = script_u8(s);
+}
+
+/* Another value for one byte of something. */
+static inline void script_patch(struct script *s, void *to, size_t bytes)
+{
+    size_t at = script_u16(s) % bytes;
+
+    ((uint8_t *)to)[at] = script_u8(s);
 }
 
 /* A number near `base`: up to 127 below or 128 units above, or anything at all. */
