@@ -327,8 +327,8 @@ static int dump_batches(struct dump *d, const struct hk_segment_header *h, json_
 static int dump_segment(struct dump *d)
 {
     struct hk_segment_header h;
-    json_t *batches = json_array();
     enum hk_segment_fault f;
+    json_t *batches;
 
     if (d->size < sizeof(h))
         return hk_complain(HK_EXIT_REFUSED,
@@ -336,6 +336,7 @@ static int dump_segment(struct dump *d)
                            d->path, d->size);
     memcpy(&h, d->bytes, sizeof(h));
     f = hk_segment_header_check(&h);
+    batches = json_array();
     set_text(d->root, "structure", "segment");
     set_text(d->root, "verdict", hk_segment_fault_text(f));
     json_object_set_new(d->root, "batches", batches);

@@ -81,7 +81,7 @@ static void setup(struct world *w, uint8_t mode)
     memset(w, 0, sizeof(*w));
     w->log = &logs[mode & 1];
     HK_ASSERT(hk_receiver_init(&w->r, &cfg, &arena) == 0);
-    hk_receiver_rebase(&w->r, w->log->first);
+    hk_receiver_rebase(&w->r, w->log->first, 0);
     w->now_ns = 1000000000;
     start(w);
     w->edge = hk_receiver_edge(&w->r);

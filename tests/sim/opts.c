@@ -290,6 +290,9 @@ void sim_opts_draw(struct sim *s)
     o->mean_ns[F_MEM_RING] = every(&r, 6, NS_S / 2, 4 * NS_S);
     o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);
     draw_world(o, s->seed);
+#ifdef SIM_FED
+    o->run_ns /= 8; /* for a fuzzer many short runs are better than few long ones */
+#endif
 }
 
 void sim_opts_print(const struct sim *s, FILE *out)

@@ -6,8 +6,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/*
+ * With SIM_FED (the fuzzer's build) the first draws of a stream are bytes of the fuzzer's input,
+ * one each: a schedule that it can change piece by piece. Afterwards the seed decides, as ever.
+ */
+#ifdef SIM_FED
+struct sim_feed {
+    const uint8_t *at;
+    uint32_t left, stride;
+};
+enum { SIM_STREAMS = 16 };
+extern struct sim_feed sim_feed[SIM_STREAMS];
+#endif
+
 struct sim_rng {
     uint64_t s[4];
+#ifdef SIM_FED
+    struct sim_feed feed;
+#endif
 };
 
 static inline uint64_t rng_mix(uint64_t x)
@@ -24,6 +40,9 @@ static inline void rng_seed(struct sim_rng *r, uint64_t seed, uint64_t stream)
 
     for (int i = 0; i < 4; i++)
         r->s[i] = x = rng_mix(x + (uint64_t)i);
+#ifdef SIM_FED
+    r->feed = sim_feed[stream % SIM_STREAMS];
+#endif
 }
 
 static inline uint64_t rng_rotl(uint64_t v, int k)
@@ -41,6 +60,16 @@ static inline uint64_t rng_next(struct sim_rng *r)
     r->s[0] ^= r->s[3];
     r->s[2] ^= t;
     r->s[3] = rng_rotl(r->s[3], 45);
+#ifdef SIM_FED
+    if (r->feed.left > 0) {
+        uint8_t v = *r->feed.at;
+
+        r->feed.left--;
+        r->feed.at += r->feed.stride;
+        /* The ends are the ends: with 0 every chance that is one strikes. */
+        return v == 0 ? 0 : v == 255 ? UINT64_MAX : (uint64_t)v << 56 | ret >> 8;
+    }
+#endif
     return ret;
 }
 
