@@ -27,7 +27,7 @@ static bool all_zero(const void *bytes, size_t count)
 static bool lsns_ok(const struct hk_super *s)
 {
     uint64_t bits = s->ceiling | s->clean_lsn | s->durable_known | s->applied | s->degraded_lsn |
-                    s->mode_lsn | s->freeze_lsn | s->promote_lsn;
+                    s->mode_lsn | s->freeze_lsn | s->promote_lsn | s->ring_first_lsn;
 
     return bits % HK_RECORD_ALIGN == 0;
 }

@@ -78,8 +78,10 @@ struct hk_super {
     uint64_t clean_time_ns;    /* primary, with HK_SF_CLEAN: newest capture time given */
     uint32_t clean_prev_bytes; /* primary, with HK_SF_CLEAN: size of the epoch's last record */
     uint32_t reserved1;
-    struct hk_uuid ring_id; /* primary: the ring in use since it was not clean; nil: none yet */
-    uint8_t reserved0[32];
+    struct hk_uuid ring_id;  /* primary: the ring in use since it was not clean; nil: none yet.
+                                standby: the ring of the primary it last welcomed */
+    uint64_t ring_first_lsn; /* primary: where that ring's log began */
+    uint8_t reserved0[24];
     struct hk_interval interval[HK_INTERVALS_MAX];
     struct hk_history history;
     struct hk_super_volume volume[HK_VOLUMES_MAX];
@@ -98,6 +100,7 @@ HK_STATIC_ASSERT(offsetof(struct hk_super, group_id) == 32, "group_id at 32");
 HK_STATIC_ASSERT(offsetof(struct hk_super, ceiling) == 160, "ceiling at 160");
 HK_STATIC_ASSERT(offsetof(struct hk_super, freeze_name) == 256, "freeze_name at 256");
 HK_STATIC_ASSERT(offsetof(struct hk_super, ring_id) == 360, "ring_id at 360");
+HK_STATIC_ASSERT(offsetof(struct hk_super, ring_first_lsn) == 376, "ring_first_lsn at 376");
 HK_STATIC_ASSERT(offsetof(struct hk_super, interval) == 408, "intervals at 408");
 HK_STATIC_ASSERT(offsetof(struct hk_super, history) == 1944, "history at 1944");
 HK_STATIC_ASSERT(offsetof(struct hk_super, volume) == 6048, "volumes at 6048");

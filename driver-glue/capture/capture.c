@@ -221,6 +221,9 @@ int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void
     }
     init_producer(c, epoch);
     init_policy(c, now);
+    /* A ring that the metadata does not name yet has not given any LSN. */
+    if (start != HK_START_OLD_RING || !hk_uuid_equal(&super->ring_id, &c->header->ring_id))
+        c->want.ring_first_lsn = c->next_lsn;
     c->want.ring_id = c->header->ring_id;
     c->want.flags &= ~(uint32_t)HK_SF_CLEAN;
     c->want.clean_lsn = c->want.clean_time_ns = c->want.clean_prev_bytes = 0;
@@ -626,6 +629,9 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->super = c->super;
     /* What is decided is told: else "0 would be lost" is said until it is durable. */
     ret->super.flags |= c->want.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED);
+    /* Told from the start: whoever is met must be able to tell one life from another. */
+    ret->super.ring_id = c->want.ring_id;
+    ret->super.ring_first_lsn = c->want.ring_first_lsn;
     ret->produced = HK_LSN(c->produced);
     ret->released = HK_LSN(c->released);
     ret->acked = HK_LSN(c->acked);

@@ -50,6 +50,8 @@ struct hk_hello {
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
     struct hk_epoch epoch; /* the session's epoch; its parent_end is in it */
+    struct hk_uuid ring_id;
+    uint64_t ring_first_lsn; /* everything below was durable on the standby when it began */
     struct hk_history history;
 };
 

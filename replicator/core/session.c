@@ -136,6 +136,22 @@ static enum hk_refusal judge_adoption(const struct hk_session_standby *me, const
     return HK_REFUSE_NONE;
 }
 
+/*
+ * Another ring than at the last welcome begins where a clean stop ended, and there all was durable
+ * here. Having more means that the primary's metadata is from before what we have (SPEC.md §10.4).
+ */
+static enum hk_refusal judge_ring(const struct hk_session_standby *me, const struct hk_hello *h,
+                                  uint64_t acked, uint64_t detail[2])
+{
+    if (hk_uuid_is_nil(&me->super->ring_id) || hk_uuid_equal(&me->super->ring_id, &h->ring_id))
+        return HK_REFUSE_NONE;
+    if (acked <= h->ring_first_lsn || HK_BUG(rolled_primary_accepted))
+        return HK_REFUSE_NONE;
+    detail[0] = acked;
+    detail[1] = h->ring_first_lsn;
+    return HK_REFUSE_AHEAD;
+}
+
 static enum hk_refusal judge(const struct hk_session_standby *me, const struct hk_hello *h,
                              struct hk_session_verdict *v)
 {
@@ -166,6 +182,9 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
             return why;
         acked = durable = v->start_lsn;
     }
+    why = judge_ring(me, h, acked, v->detail);
+    if (why)
+        return why;
     why = judge_positions(acked, durable, h->durable, h->released, h->produced, h->ceiling,
                           v->detail);
     v->full_compare = why == HK_REFUSE_LOST_DURABLE && !HK_BUG(loss_not_noted);

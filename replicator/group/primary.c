@@ -107,6 +107,8 @@ static void greet(struct hk_group *g)
         .super_flags = p->super.flags,
         .volume_count = g->cfg.volume_count,
         .epoch = *hk_history_last(&p->super.history),
+        .ring_id = p->super.ring_id,
+        .ring_first_lsn = p->super.ring_first_lsn,
         .history = p->super.history,
     };
     __builtin_memcpy(h->volume_bytes, g->cfg.volume_bytes, sizeof(h->volume_bytes));

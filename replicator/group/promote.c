@@ -56,7 +56,7 @@ enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_ve
     if (super->mode != HK_MODE_SYNC || (flags & HK_SF_FULL_COMPARE))
         return HK_LOSS_UNKNOWN;
     /* What is gone of metadata or journal may have been relied on. */
-    if ((flags & HK_SF_IN_DOUBT) || s->log_in_doubt)
+    if (((flags & HK_SF_IN_DOUBT) || s->log_in_doubt) && !HK_BUG(doubt_forgotten))
         return HK_LOSS_UNKNOWN;
     /* Recovered log that was not read yet may hold the record that ended mode sync. */
     if (s->applied < s->mode_unsure_until)
@@ -241,6 +241,7 @@ static void fill_primary(const struct hk_super *standby, const struct hk_epoch *
     ret->degraded_time_ns = standby->promote_time_ns;
     ret->degraded_lsn = epoch->first_lsn;
     ret->contact_time_ns = 0;
+    ret->ring_id = (struct hk_uuid){{0}};
     ret->peer_replica_id = (struct hk_uuid){{0}}; /* the old primary is no standby of ours */
     ret->loss_class = HK_LOSS_NONE;
     ret->promote_lsn = ret->promote_time_ns = 0;

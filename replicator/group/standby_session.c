@@ -154,8 +154,10 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     /* Its word replaces the old session's from here on. */
     stop_session(g, HK_REFUSE_NONE);
     s->history_before = super->history;
-    change = s->verdict.adopt || !hk_uuid_equal(&super->peer_replica_id, &h->replica_id);
+    change = s->verdict.adopt || !hk_uuid_equal(&super->peer_replica_id, &h->replica_id) ||
+             !hk_uuid_equal(&super->ring_id, &h->ring_id);
     super->peer_replica_id = h->replica_id;
+    super->ring_id = h->ring_id;
     /* It requires no full compare, and nothing is missing that it had been told is durable. */
     if (super->flags & HK_SF_IN_DOUBT)
         hk_group_notify(g, HK_NOTE_DOUBT_OVER, 0, 0, 0, NULL);

@@ -490,7 +490,7 @@ void hk_apply_disk_done(struct hk_apply *a, struct hk_diskop *op)
         submit(a, &a->op[op->tag]);
         return;
     }
-    if (op->result != 0)
+    if (op->result != 0 && !HK_BUG(replica_error_swallowed))
         replica_failed(a, op);
     if (a->state == HK_APPLY_WRITING) {
         write_pieces(a);

@@ -576,11 +576,11 @@ static void finish(struct hk_journal *j)
         corrupt(j, v->applied, j->current);
         return;
     }
-    if (j->result.stamp > v->at) {
+    if (j->result.stamp > v->at && !HK_BUG(stamp_ignored)) {
         corrupt(j, v->at, j->current);
         return;
     }
-    if (v->shadow_lsn != 0 && v->shadow_lsn >= v->at) {
+    if (v->shadow_lsn != 0 && v->shadow_lsn >= v->at && !HK_BUG(shadow_ignored)) {
         corrupt(j, v->shadow_lsn, v->shadow_slot);
         return;
     }
@@ -640,7 +640,7 @@ void hk_journal_recovery_done(struct hk_journal *j, struct hk_diskop *op)
 {
     HK_ASSERT(j->state == HK_JOURNAL_RECOVERING);
     HK_ASSERT(op == &j->op);
-    if (op->result != 0) {
+    if (op->result != 0 && !HK_BUG(unreadable_is_end)) {
         stop(j, HK_JOURNAL_UNREADABLE, op->result < 0 ? op->result : -EIO);
         return;
     }

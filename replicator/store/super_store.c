@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replicator/store/super_store.h"
 
+#include "proto/bug.h"
+
 #include <errno.h>
 
 enum { TAG_READ0 = 0, TAG_READ1 = 1, TAG_FLUSH, TAG_WRITE };
@@ -143,7 +145,7 @@ void hk_super_store_disk_done(struct hk_super_store *s, struct hk_diskop *op)
 {
     HK_ASSERT(op == &s->op[0] || op == &s->op[1]);
     HK_ASSERT(op->owner == HK_OWNER_SUPER);
-    if (op->result != 0)
+    if (op->result != 0 && !(HK_BUG(unreadable_slot_blank) && op->kind == HK_DISK_READ))
         fail(s, op->result < 0 ? op->result : -EIO);
     if (s->state == HK_SUPER_STORE_FAILED)
         return;

@@ -529,8 +529,8 @@ static void check_lose(struct sim *s, const struct hk_group_status *st, uint64_t
     uint64_t truth = end > s->nj.durable ? end - s->nj.durable : 0;
     bool passed = s->passing_acked && s->now - s->passing_since_ns > CLAIM_GRACE_NS;
 
-    SIM_CHECK(s, "I18", !s->forked || !st->in_sync,
-              "%s is in sync, but the primary had been rolled back", who);
+    SIM_CHECK(s, "I18", !s->forked || !st->in_sync || st->role != HK_ROLE_PRIMARY,
+              "%s is in sync, but it had been rolled back", who);
     if (s->standby_suspect || s->sby.promoted || s->sby.promoting || s->loss_found || s->forked)
         return;
     if (st->in_sync) {

@@ -90,10 +90,13 @@ static void act_control(struct sim *s, const struct hk_ctl *m)
         SIM_CHECK(s, "I11", m->welcome.durable >= s->sby.said_durable || s->standby_suspect,
                   "after a restart durable is %llu, %llu had been reported",
                   ULL(m->welcome.durable), ULL(s->sby.said_durable));
-        SIM_CHECK(s, "I12", m->welcome.durable >= s->cap.durable_taken || s->standby_suspect,
+        SIM_CHECK(s, "I12",
+                  m->welcome.durable >= s->cap.durable_taken || s->standby_suspect ||
+                      s->sby.hello_lease != s->cap.lease,
                   "welcomes with durable %llu, the primary had been told %llu",
                   ULL(m->welcome.durable), ULL(s->cap.durable_taken));
-        budget_met(s);
+        if (s->sby.hello_lease == s->cap.lease)
+            budget_met(s);
         s->welcome_acked = m->welcome.acked;
         said(s, m->welcome.acked, m->welcome.durable, m->welcome.applied);
     }

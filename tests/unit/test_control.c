@@ -43,6 +43,8 @@ static void fill(struct hk_ctl *c, enum hk_ctl_type type, uint32_t epochs)
         unit_random_bytes(&seed, &c->hello, offsetof(struct hk_hello, volume_count));
         c->hello.volume_count = HK_VOLUMES_MAX;
         unit_random_bytes(&seed, c->hello.volume_bytes, sizeof(c->hello.volume_bytes));
+        unit_random_bytes(&seed, &c->hello.ring_id, sizeof(c->hello.ring_id));
+        c->hello.ring_first_lsn = UINT64_MAX - 63;
         fill_history(&c->hello.history, epochs);
         if (epochs)
             c->hello.epoch = *hk_history_last(&c->hello.history);

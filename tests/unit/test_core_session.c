@@ -238,6 +238,23 @@ static void ahead(struct scene *s)
 {
     s->me.acked = s->h.produced + 64;
 }
+/* A primary that was set back begins a ring below what the standby has, and has caught up since. */
+static void other_ring_below(struct scene *s)
+{
+    s->super.ring_id = id(7);
+    s->h.ring_id = id(8);
+    s->h.ring_first_lsn = s->me.acked - 64;
+}
+static void other_ring_here(struct scene *s)
+{
+    other_ring_below(s);
+    s->h.ring_first_lsn = s->me.acked;
+}
+static void same_ring(struct scene *s)
+{
+    other_ring_below(s);
+    s->h.ring_id = s->super.ring_id;
+}
 static void fresh(struct scene *s)
 {
     history_of(&s->super.history, 0);
@@ -337,6 +354,9 @@ static const struct {
     ROW(lost_durable, LOST_DURABLE, false),
     ROW(ring, RING, false),
     ROW(ahead, AHEAD, false),
+    ROW(other_ring_below, AHEAD, false),
+    ROW(other_ring_here, NONE, false),
+    ROW(same_ring, NONE, false),
     ROW(fresh, NONE, true),
     ROW(fresh_not_equal, FULL_COMPARE, false),
     ROW(fresh_late, RING, false),

@@ -372,7 +372,7 @@ static const struct fault_row super_rows[] = {
      HK_SUPER_BAD_FIELD},
     {"reserved1", SUP(reserved1), 1, true, HK_SUPER_BAD_FIELD},
     {"reserved0 first", SUPB(reserved0), 1, true, HK_SUPER_BAD_FIELD},
-    {"reserved0 last", SUPB(reserved0[31]), 1, true, HK_SUPER_BAD_FIELD},
+    {"reserved0 last", SUPB(reserved0[23]), 1, true, HK_SUPER_BAD_FIELD},
     {"interval_count over the limit", SUP(interval_count), 65, true, HK_SUPER_BAD_FIELD},
     {"interval_count 4 Gi - 1", SUP(interval_count), UINT32_MAX, true, HK_SUPER_BAD_FIELD},
     {"interval_count too small: a tail", SUP(interval_count), 1, true, HK_SUPER_BAD_FIELD},

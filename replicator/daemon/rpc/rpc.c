@@ -194,6 +194,8 @@ static int hello_encode(const struct hk_hello *h, uint8_t *out, size_t max)
     m.host_id = uuid_out(&h->host_id);
     m.replica_id = uuid_out(&h->replica_id);
     m.peer_replica_id = uuid_out(&h->peer_replica_id);
+    m.ring_id = uuid_out(&h->ring_id);
+    m.ring_first_lsn = h->ring_first_lsn;
     m.config_hash = h->config_hash;
     m.lease = h->lease;
     m.released = h->released;
@@ -230,6 +232,7 @@ static bool hello_decode(const Hk__Pb__Hello *m, struct hk_hello *h)
     h->durable = m->durable;
     h->produced = m->produced;
     h->ceiling = m->ceiling;
+    h->ring_first_lsn = m->ring_first_lsn;
     h->mode = m->mode;
     h->on_link_loss = m->on_link_loss;
     h->contact_timeout_ns = m->contact_timeout_ns;
@@ -241,7 +244,7 @@ static bool hello_decode(const Hk__Pb__Hello *m, struct hk_hello *h)
         h->volume_bytes[i] = m->volume_bytes[i];
     return uuid_in(&m->group_id, &h->group_id) && uuid_in(&m->site_id, &h->site_id) &&
            uuid_in(&m->host_id, &h->host_id) && uuid_in(&m->replica_id, &h->replica_id) &&
-           uuid_in(&m->peer_replica_id, &h->peer_replica_id) &&
+           uuid_in(&m->peer_replica_id, &h->peer_replica_id) && uuid_in(&m->ring_id, &h->ring_id) &&
            history_in(m->n_history, m->history, &h->history);
 }
 
