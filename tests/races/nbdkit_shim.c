@@ -18,6 +18,11 @@ void shim_quit(void)
     __atomic_store_n(&quit, true, __ATOMIC_RELEASE);
 }
 
+void shim_again(void)
+{
+    __atomic_store_n(&quit, false, __ATOMIC_RELEASE);
+}
+
 static __attribute__((format(printf, 1, 0))) void say(const char *fs, va_list args)
 {
     if (!getenv("HK_RACES_SAY"))

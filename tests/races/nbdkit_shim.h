@@ -8,5 +8,7 @@
 
 /* As if nbdkit had been told to end: the engine's quit thread hears of it. */
 void shim_quit(void);
+/* As if it had just been started. */
+void shim_again(void);
 
 #endif

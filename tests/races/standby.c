@@ -52,12 +52,14 @@ static const char *apply(struct standby *s, const struct hk_record *r, const uin
         memset(s->image[r->volume] + r->offset, 0, r->length);
         return NULL;
     }
-    memcpy(s->image[r->volume] + r->offset, payload, r->length);
+    /* memmove: memcpy may be led elsewhere by the linker. */
+    memmove(s->image[r->volume] + r->offset, payload, r->length);
     memcpy(&word, payload, 8);
     for (uint32_t at = 0; at < r->length; at += BLOCK) {
         if (word >= VERSIONS || !block_is(payload + at, word))
             return "a write of torn content";
     }
+    s->lsn_of[word] = r->lsn;
     if (word && s->seen[word]++ > 0)
         return "a write was published twice";
     return NULL;
@@ -155,9 +157,11 @@ const char *standby_poll(struct standby *s)
     while (!wrong && (e = hk_capture_client_poll(s->client, mono_ns(), &m)) != HK_CLIENT_NONE) {
         if (e == HK_CLIENT_REFUSED)
             return "the plugin refused its replicator";
-        if (e == HK_CLIENT_STATE &&
-            (m->state.super_flags & HK_SF_FULL_COMPARE || !(m->state.super_flags & HK_SF_DEGRADED)))
-            __atomic_store_n(&s->site->ledger->well, 1, __ATOMIC_RELEASE);
+        if (e == HK_CLIENT_STATE)
+            __atomic_store_n(&s->site->ledger->well,
+                             m->state.super_flags & HK_SF_FULL_COMPARE ||
+                                 !(m->state.super_flags & HK_SF_DEGRADED),
+                             __ATOMIC_RELEASE);
         if (e != HK_CLIENT_ATTACHED && e != HK_CLIENT_RING_LOST)
             continue;
         wrong = on_attached(s, m);

@@ -24,8 +24,9 @@ struct standby {
         uint64_t lsn, hash;
     } kept[KEPT];
     uint8_t image[VOLUMES][VOLUME_BYTES];
-    uint8_t seen[VERSIONS]; /* how often a write of that content was in the log */
-    bool mute;              /* attached, but it takes and reports nothing */
+    uint64_t lsn_of[VERSIONS]; /* of the write of that content */
+    uint8_t seen[VERSIONS];    /* how often a write of that content was in the log */
+    bool mute;                 /* attached, but it takes and reports nothing */
     unsigned records, voids, again;
     uint32_t flags; /* of the superblock told at the last attach */
 };

@@ -23,6 +23,9 @@ enum { VERDICT_BUG = 0 };
 #define VERDICT_NAME "none"
 #endif
 
+/* What is to be done before a failed CHECK ends the process, so that nothing stays behind. */
+static void (*verdict_clean_up)(void) __attribute__((unused));
+
 __attribute__((format(printf, 1, 2), noreturn)) static inline void verdict(const char *fs, ...)
 {
     va_list args;
@@ -36,6 +39,8 @@ __attribute__((format(printf, 1, 2), noreturn)) static inline void verdict(const
     va_end(args);
     printf("\n1..1\n");
     fflush(stdout);
+    if (verdict_clean_up)
+        verdict_clean_up();
     _exit(VERDICT_BUG ? 0 : 1);
 }
 
