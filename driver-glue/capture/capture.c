@@ -94,6 +94,10 @@ static bool newer_facts_lost(const struct hk_capture_cfg *cfg, const void *ring,
 
     if (!cfg->super_in_doubt)
         return false;
+    /* What is relied on stands in both slots: one that still says clean, or that was the first
+     * there ever was, shows that nothing has been since. */
+    if ((super->flags & HK_SF_CLEAN) || super->sequence == 1)
+        return false;
     return start != HK_START_OLD_RING || p->super_sequence != super->sequence;
 }
 

@@ -100,9 +100,9 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
  * after it was read: the last write of a killed process may lie in a volatile cache, and what is
  * believed here (degraded, the ceiling) must not be taken back by a power cut. With a new ring and
  * a super that was not stopped cleanly the ring was lost: full compare required, capture passes
- * (SPEC.md §6). The same holds when a superblock slot was damaged, unless the ring that survived
- * knows that nothing newer than `super` was relied on. -EINVAL on a configuration or super that
- * contradicts itself.
+ * (SPEC.md §6). The same holds when a superblock slot was damaged, unless the slot or the ring that
+ * survived shows that nothing newer than `super` was relied on. -EINVAL on a configuration or super
+ * that contradicts itself.
  */
 int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void *ring,
                     enum hk_start start, const struct hk_super *super, const struct hk_now *now);

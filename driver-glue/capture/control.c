@@ -65,7 +65,7 @@ void hk_control_step(struct hk_capture *c, const struct hk_now *now)
     struct hk_reserved r;
     struct hk_gap gap;
 
-    if (c->passing || c->barred || c->stopped || !hk_meta_surely_clear(c, HK_SF_CLEAN))
+    if (c->passing || c->barred || c->stopped || !hk_meta_started(c))
         return;
     if (c->pending_gap && fits(c, sizeof(gap))) {
         hk_control_gap_payload(c, c->next_lsn, &gap);

@@ -99,6 +99,7 @@ struct hk_capture {
      */
     struct hk_super want, super;
     bool meta_dirty, meta_in_flight, meta_backoff;
+    uint32_t meta_slots; /* written in this life, 2 at most: nothing is relied on before */
     uint32_t issued_or, issued_and; /* flags of every write issued since the last success */
     struct hk_super issued;
     uint64_t meta_failed_since_ns; /* 0: the last one succeeded */
@@ -180,6 +181,8 @@ void hk_range_unlock(struct hk_capture *c, struct hk_op *op);
 /* meta.c */
 bool hk_meta_surely_set(const struct hk_capture *c, uint32_t flags);
 bool hk_meta_surely_clear(const struct hk_capture *c, uint32_t flags);
+/* Neither slot says "clean" any more, durably: from here on LSNs may be handed out. */
+bool hk_meta_started(const struct hk_capture *c);
 void hk_meta_set(struct hk_capture *c, uint32_t flags);
 void hk_meta_clear(struct hk_capture *c, uint32_t flags);
 void hk_meta_plan_ceiling(struct hk_capture *c);

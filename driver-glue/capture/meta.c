@@ -22,6 +22,15 @@ bool hk_meta_surely_clear(const struct hk_capture *c, uint32_t flags)
     return ((c->super.flags | c->issued_or) & flags) == 0;
 }
 
+/*
+ * Both slots: a start that was cut off while the first of them was written leaves one that says
+ * clean, beside a torn one that nothing relied on, and costs nothing.
+ */
+bool hk_meta_started(const struct hk_capture *c)
+{
+    return c->meta_slots >= (HK_BUG(started_once) ? 1 : 2) && hk_meta_surely_clear(c, HK_SF_CLEAN);
+}
+
 void hk_meta_set(struct hk_capture *c, uint32_t flags)
 {
     if ((c->want.flags & flags) == flags)
@@ -92,6 +101,8 @@ void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now 
         c->issued_and = ~0u;
         c->meta_failed_since_ns = 0;
         c->meta_failures = 0;
+        if (c->meta_slots < 2 && ++c->meta_slots < 2)
+            c->meta_dirty = true;
     } else {
         uint64_t wait_ns = (uint64_t)META_RETRY_NS << (c->meta_failures < 4 ? c->meta_failures : 4);
 

@@ -36,7 +36,7 @@ uint32_t hk_policy_passing_flags(const struct hk_capture *c)
 /* model: sync.pml, PASSING */
 bool hk_policy_gate_open(const struct hk_capture *c)
 {
-    if (c->barred || c->redo_next < c->redo_end || !hk_meta_surely_clear(c, HK_SF_CLEAN))
+    if (c->barred || c->redo_next < c->redo_end || !hk_meta_started(c))
         return false;
     if (c->passing)
         return !c->pass_held && hk_meta_surely_set(c, hk_policy_passing_flags(c));

@@ -366,7 +366,7 @@ static void say_start(struct hk_engine *e, enum hk_start start, bool was_compare
                      e->conf.metadata,
                      s.super.flags & HK_SF_FULL_COMPARE
                          ? "what it held may have been relied on, so a full compare is required"
-                         : "the ring shows that nothing relied on it; it is written anew");
+                         : "nothing relied on what it held; it is written anew");
     if (!(s.super.flags & HK_SF_FULL_COMPARE))
         return;
     if (start == HK_START_NEW_RING && !was_compare)

@@ -568,7 +568,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
         return;
     start = choose_ring(s, super);
     s->cap.facts_lost =
-        naive_in_doubt(s->cap.slots) &&
+        naive_in_doubt(s->cap.slots) && !(super->flags & HK_SF_CLEAN) && super->sequence > 1 &&
         (start == HK_START_NEW_RING || cap_producer(s)->super_sequence != super->sequence);
     fill_cfg(s, &cfg);
     cfg.super_in_doubt = hk_super_in_doubt(s->cap.slots, s->cap.slots + HK_SUPER_BYTES);

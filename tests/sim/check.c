@@ -111,12 +111,32 @@ static void check_overlap(struct sim *s, const struct sim_op *op)
     }
 }
 
+/* Either slot may be all that is left: neither says clean once something is relied on. */
+static bool clean_left(struct sim *s)
+{
+    if (s->cap.clean_seen == s->md.durable_changes + 1)
+        return s->cap.clean_left;
+    s->cap.clean_seen = s->md.durable_changes + 1;
+    s->cap.clean_left = false;
+    for (unsigned i = 0; i < 2; i++) {
+        const uint8_t *slot = s->md.good + (size_t)i * HK_SUPER_BYTES;
+        const struct hk_super *super = (const void *)slot;
+
+        if (naive_super_slot(slot) && (super->flags & HK_SF_CLEAN))
+            s->cap.clean_left = true;
+    }
+    return s->cap.clean_left;
+}
+
 void check_origin_submit(struct sim *s, const struct sim_op *op)
 {
     uint32_t flags = md_durable(s)->flags;
 
     SIM_CHECK(s, "I1", !(flags & HK_SF_CLEAN),
               "an op goes to the origin while the metadata says clean (LSN %llu)",
+              ULL(op->op.lsn.v));
+    SIM_CHECK(s, "I12", !clean_left(s),
+              "an op goes to the origin while one superblock says clean (LSN %llu)",
               ULL(op->op.lsn.v));
     if (op->op.length)
         check_overlap(s, op);

@@ -325,9 +325,11 @@ struct sim_cap {
     uint8_t *ring, *memory, *slots; /* slots: of the metadata, as read */
     uint64_t ring_bytes;
     bool ring_there, serving, redoing, stopping, meta_busy;
-    bool facts_lost;    /* this life found a slot damaged, and no witness that nothing was in it */
-    bool ring_was_lost; /* this life began with a new ring and an unclean super */
-    bool uncaptured;    /* some write passed without capture, ever */
+    uint64_t clean_seen; /* durable changes of the metadata, + 1, when it was last looked … */
+    bool clean_left;     /* … whether a slot of it says clean */
+    bool facts_lost;     /* this life found a slot damaged, and no witness that nothing was in it */
+    bool ring_was_lost;  /* this life began with a new ring and an unclean super */
+    bool uncaptured;     /* some write passed without capture, ever */
     bool wake_pending, sink /* a replicator is attached */, state_dirty;
     uint64_t lease, released, durable_taken; /* highest that were accepted */
     uint32_t conn;                           /* whom the lease was given to */

@@ -520,11 +520,23 @@ static void test_damaged_sibling_of_a_clean_one(void **state)
     rig_new_ring(&r, 10);
     assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
     assert_true(rig_meta_once(&r, 0));
+    /* One slot still says clean: nothing begins, and the loss of the other costs nothing. */
     rig_attach(&r);
-    rig_run(&r, &more);
+    assert_int_equal(rig_begin(&r, &more), HK_WAIT);
     lose_newest_slot(&r);
     rig_read_super(&r);
     assert_true(r.super.flags & HK_SF_CLEAN);
+    rig_new_ring(&r, 12);
+    assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
+    assert_true(r.cfg.super_in_doubt);
+    rig_meta(&r);
+    assert_int_equal(r.super.flags & (HK_SF_CLEAN | HK_SF_FULL_COMPARE), 0);
+    rig_attach(&r);
+    rig_run(&r, &more);
+    assert_int_equal(more.lsn.v, op.end.v + 128); /* behind the mode record */
+    lose_newest_slot(&r);
+    rig_read_super(&r);
+    assert_false(r.super.flags & HK_SF_CLEAN);
     ceiling = r.super.ceiling;
     rig_new_ring(&r, 11);
     assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
@@ -546,6 +558,12 @@ static void test_damaged_sibling_of_the_first_one(void **state)
     assert_true(rig_meta_once(&r, 0));
     lose_newest_slot(&r);
     rig_new_ring(&r, 10);
+    assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
+    assert_true(r.cfg.super_in_doubt);
+    rig_meta(&r);
+    assert_false(r.super.flags & HK_SF_FULL_COMPARE); /* the first one is still there */
+    lose_newest_slot(&r);
+    rig_new_ring(&r, 11);
     assert_int_equal(rig_init(&r, HK_START_NEW_RING), 0);
     rig_meta(&r);
     assert_true(r.super.flags & HK_SF_FULL_COMPARE);
