@@ -641,8 +641,9 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->acked = HK_LSN(c->acked);
     ret->durable = HK_LSN(c->durable);
     ret->ceiling = HK_LSN(c->super.ceiling);
-    ret->tail = c->tail;
-    ret->tail_lsn = HK_LSN(c->tail < c->head ? c->sides[c->tail & c->slot_mask].lsn : c->next_lsn);
+    ret->tail = c->unreleased;
+    ret->tail_lsn =
+        HK_LSN(c->unreleased < c->head ? c->sides[c->unreleased & c->slot_mask].lsn : c->next_lsn);
     ret->slots_used = (uint32_t)(c->head - c->tail);
     ret->slots_total = (uint32_t)c->slot_count;
     ret->waiting = c->waiting.count;

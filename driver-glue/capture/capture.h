@@ -181,6 +181,8 @@ struct hk_capture_status {
     uint64_t state_since_ns; /* realtime */
     struct hk_super super;   /* what is durable, and those flags that are to be set */
     struct hk_lsn produced, released, acked, durable, ceiling;
+    /* The oldest record that is not released: where a reader may begin. What was released may be
+     * overwritten at any moment, though its slot be still in use. */
     uint64_t tail; /* slot index */
     struct hk_lsn tail_lsn;
     uint32_t slots_used, slots_total, waiting, held;

@@ -5,7 +5,8 @@
  * one slot its op owns.
  *
  * Invariants, checked by asserts where they are used:
- *   tail ≤ published ≤ head ≤ tail + slot_count; payload_tail ≤ payload_head ≤ payload_tail + bytes
+ *   tail ≤ unreleased ≤ published ≤ head ≤ tail + slot_count
+ *   payload_tail ≤ payload_head ≤ payload_tail + bytes
  *   durable ≤ acked ≤ produced ≤ next_lsn ≤ ceiling of the durable super, and released ≤ produced
  *   an op stands in at most one of waiting, held, failed, ready; and in a range list exactly from
  *   admission to written()
@@ -75,6 +76,7 @@ struct hk_capture {
 
     /* Own copies of the positions; the ring's words are written, never read back. */
     uint64_t head, tail, published; /* slot indexes */
+    uint64_t unreleased; /* slot index: oldest the replicator did not release; ≥ tail */
     uint64_t next_lsn;
     uint64_t produced; /* end of the published prefix */
     uint64_t released, acked, durable;

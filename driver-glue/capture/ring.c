@@ -301,16 +301,28 @@ void hk_capture_advance_published(struct hk_capture *c)
     HK_ASSERT(c->produced <= c->next_lsn);
 }
 
+/* Its slot may still wait for the origin, but no reader may count on it. */
+static bool is_released(const struct hk_capture *c, uint64_t index)
+{
+    const struct hk_ring_side *side = &c->sides[index & c->slot_mask];
+    const struct hk_record *slot = &c->slots[index & c->slot_mask];
+
+    return side->lsn + hk_record_bytes(slot->payload_len) <= c->released;
+}
+
 void hk_capture_advance_tail(struct hk_capture *c)
 {
     uint64_t before = c->tail;
 
+    c->unreleased = hk_max_u64(c->unreleased, c->tail);
+    while (c->unreleased < c->head && is_released(c, c->unreleased))
+        c->unreleased++;
     while (c->tail < c->head) {
         const struct hk_ring_side *side = &c->sides[c->tail & c->slot_mask];
         const struct hk_record *slot = &c->slots[c->tail & c->slot_mask];
 
         if ((!__atomic_load_n(&side->done, __ATOMIC_RELAXED) && !HK_BUG(slot_too_soon)) ||
-            side->lsn + hk_record_bytes(slot->payload_len) > c->released)
+            !is_released(c, c->tail))
             break;
         if (slot->type == HK_REC_MARK) {
             HK_ASSERT(c->marks > 0);

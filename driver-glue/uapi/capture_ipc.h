@@ -61,7 +61,7 @@ struct hk_cap_ipc {
         } attach;
         struct {
             struct hk_uuid ring_id;
-            uint64_t tail; /* slot index to read from */
+            uint64_t tail; /* slot index to read from: the oldest that is not released */
             uint64_t tail_lsn;
             uint64_t released, acked, durable;
             struct hk_super super;

@@ -425,6 +425,43 @@ static void test_reader_gathers(void **state)
     rig_free(&r);
 }
 
+/*
+ * A replicator that comes anew while an old origin write drags on: it is told to begin where
+ * nothing is released, for the slots before that are overwritten as soon as that write ends.
+ */
+static void test_reader_begins_at_what_is_kept(void **state)
+{
+    struct rig r;
+    struct hk_ring_reader reader;
+    struct hk_capture_status s;
+    struct hk_op slow = rig_write(0, 0, 4096), op[RIG_SLOTS];
+    struct hk_lsn produced;
+    unsigned fitted;
+
+    rig_start(&r);
+    r.cfg.mode = HK_MODE_ASYNC;
+    rig_up(&r);
+    rig_drain(&r);
+    assert_int_equal(rig_begin(&r, &slow), HK_COPY);
+    rig_copy(&r, &slow, 1);
+    rig_fill(&r, op, 4);
+    rig_drain(&r); /* all of it is released, nothing is free */
+    rig_attach(&r);
+    s = rig_status(&r);
+    assert_int_equal(s.slots_used, 5);
+    assert_int_equal(s.tail_lsn.v, s.produced.v);
+    assert_int_equal(s.tail, rig_producer(&r)->head);
+    assert_int_equal(rig_written(&r, &slow, 0), HK_DONE);
+    fitted = rig_fill(&r, op, RIG_SLOTS); /* over the slots that were released */
+    assert_int_equal(hk_ring_reader_init(&reader, r.ring, r.ring_bytes, &r.super.group_id,
+                                         hk_history_last(&r.super.history), s.tail, s.tail_lsn.v),
+                     0);
+    assert_true(fitted > 5);
+    assert_int_equal(hk_ring_reader_poll(&reader, UINT32_MAX, &produced), fitted);
+    hk_capture_cancel(r.c, &op[fitted]);
+    rig_free(&r);
+}
+
 /* The reader does not believe the producer either. */
 static void test_reader_distrusts(void **state)
 {
@@ -490,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_format_refuses),
         cmocka_unit_test(test_check_refuses),
         cmocka_unit_test(test_reader_gathers),
+        cmocka_unit_test(test_reader_begins_at_what_is_kept),
         cmocka_unit_test(test_reader_distrusts),
     };
 
