@@ -61,7 +61,7 @@ static void init_mode(struct hk_capture *c)
     c->want.contact_timeout_ns = c->contact_timeout_ns;
 }
 
-/* model: sync.pml, STARTED_CLEAN, RING_LOST_NOTED; session.pml, RING_LOST */
+/* model: sync.pml, STARTED_CLEAN, RING_LOST_NOTED; session.pml, STARTED_CLEAN, RING_LOST */
 static void init_new_ring(struct hk_capture *c, const struct hk_epoch *epoch, bool doubt)
 {
     const struct hk_super *s = &c->super;

@@ -33,7 +33,7 @@ SEARCHES = [
     ('sync', 'sync', ['N=3', 'STANDBY_FAULTS=2', 'PRIMARY_FAULTS=2']),
     ('contact', 'contact', ['T=1', 'DRIFT=1', 'N=2', 'LIVES=2']),
     ('contact-rejoin', 'contact', ['T=2', 'DRIFT=0', 'N=3', 'LIVES=1']),
-    ('session', 'session', ['N=2', 'LEASES=3', 'SESSIONS=3']),
+    ('session', 'session', ['N=2', 'LEASES=3', 'SESSIONS=2']),
     ('promote', 'promote', ['N=3', 'CRASHES=3']),
     ('freeze', 'freeze', ['CRASHES=4', 'DAMAGES=2']),
 ]
@@ -72,6 +72,7 @@ MUTANTS = [
     ('STALE_LEASE', 'session', SESSION, 'I6_stale_lease_is_refused'),
     ('LOST_DURABLE_UNCHECKED', 'session', SESSION, 'I12_loss_is_found_out'),
     ('FULL_COMPARE_IGNORED', 'session', SESSION, 'I12_forks_never_merge'),
+    ('RING_UNCHECKED', 'session', ['N=2', 'LEASES=3', 'SESSIONS=2'], 'I12_forks_never_merge'),
     ('KINSHIP_UNCHECKED', 'promote', ['N=2', 'CRASHES=1'], 'I13_older_epoch_is_refused'),
     ('HELLO_WHILE_PROMOTING', 'promote', ['N=2', 'CRASHES=1'], 'I13_older_epoch_is_refused'),
     ('SESSION_KEPT', 'promote', ['N=2', 'CRASHES=1'], 'I12_forks_never_merge'),

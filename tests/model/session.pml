@@ -23,6 +23,9 @@
 #ifndef RING_LOSSES
 #define RING_LOSSES 1 /* of the primary */
 #endif
+#ifndef PRIMARY_ROLLBACKS
+#define PRIMARY_ROLLBACKS 1
+#endif
 #ifndef RESEEDS
 #define RESEEDS 1
 #endif
@@ -32,7 +35,7 @@ bit I12_loss_is_found_out = 1;
 bit I12_forks_never_merge = 1;
 
 typedef replicator_t { byte lease, session, durable };
-typedef hello_t { byte lease, durable, produced, replica; bit full_compare };
+typedef hello_t { byte lease, durable, produced, replica, ring, first; bit full_compare };
 typedef welcome_t { byte lease, session, durable, replica };
 
 /* capture */
@@ -40,6 +43,9 @@ byte lease, produced, durable_p, bound; /* bound: the replica that the metadata 
 byte life = 1;
 bit full_compare;
 byte ring[N + 1];   /* content, 0: none */
+byte ring_id = 1, ring_first; /* which ring, and what was produced before it */
+byte saved;         /* an older state of the metadata: stopped clean at this position */
+byte clean_starts, primary_rollbacks, ring_losses;
 /* two replicators: the one that holds the lease, and one that does not know better */
 replicator_t rep[2];
 byte newest; /* index of the one attached last */
@@ -52,6 +58,7 @@ byte session, session_lease, sessions, durable_s;
 byte replica = 1;
 byte copy[N + 1];
 bit told_full_compare; /* durable */
+byte known_ring; /* of the primary it last welcomed; durable before the welcome */
 byte rollbacks, reseeds;
 /* The standby lost something that the primary's newest session does not rest on yet. */
 bit unnoticed;
@@ -67,6 +74,7 @@ byte i;
 #define refused_for_full_compare (hello.full_compare || told_full_compare)
 #endif
 #define stale (rep[_pid - 1].lease != lease || session != welcome.session)
+#define may_restart (lease < LEASES)
 #define max(a, b) (a > b -> a : b)
 
 inline forget_hello()
@@ -75,6 +83,8 @@ inline forget_hello()
     hello.durable = 0;
     hello.produced = 0;
     hello.replica = 0;
+    hello.ring = 0;
+    hello.first = 0;
     hello.full_compare = 0
 }
 
@@ -94,6 +104,25 @@ inline lose_copies()
     :: else -> break
     od;
     i = 0
+}
+
+/* Content of this life's ring: what lies below its end, nothing above. */
+inline cut_ring()
+{
+    i = produced + 1;
+    do
+    :: i <= N -> ring[i] = 0; i++
+    :: else -> break
+    od;
+    i = 0
+}
+
+/* Another life of capture: the replicators it knew are detached. */
+inline new_ring()
+{
+    ring_id++;
+    ring_first = produced;
+    lease++
 }
 
 /* Whoever meets the standby in a session has the same past as it. */
@@ -128,20 +157,35 @@ end:
         rep[newest].session = 0;
         rep[newest].durable = durable_p
        }
+    :: d_step {
+        clean_starts < 1 && !full_compare && produced > 0 && durable_p == produced && may_restart ->
+    STARTED_CLEAN: /* in a new ring */
+        clean_starts++;
+        saved = produced;
+        new_ring()
+       }
+#if PRIMARY_ROLLBACKS > 0
+    :: d_step {
+        primary_rollbacks < PRIMARY_ROLLBACKS && !full_compare && may_restart ->
+    env_primary_rolled_back: /* to the metadata of an earlier clean stop: none of it says so */
+        primary_rollbacks++;
+        life++;
+        produced = saved;
+        durable_p = saved;
+        new_ring();
+        cut_ring()
+       }
+#endif
 #if RING_LOSSES > 0
     :: d_step {
-        life <= RING_LOSSES ->
+        ring_losses < RING_LOSSES ->
     RING_LOST: /* durable before the next life serves */
+        ring_losses++;
         life++;
         full_compare = 1;
         produced = durable_p;
         lease = (lease < LEASES -> lease + 1 : lease);
-        i = 1;
-        do
-        :: i <= N -> ring[i] = (i <= durable_p -> ring[i] : 0); i++
-        :: else -> break
-        od;
-        i = 0
+        cut_ring()
        }
 #endif
     od
@@ -159,6 +203,8 @@ end:
         hello.durable = rep[_pid - 1].durable;
         hello.produced = produced;
         hello.replica = bound;
+        hello.ring = ring_id;
+        hello.first = ring_first;
         hello.full_compare = full_compare
        }
     :: d_step {
@@ -230,6 +276,9 @@ end:
     HELLO_JUDGED:
         if
         :: hello.full_compare -> told_full_compare = 1
+#ifndef BUG_LOST_DURABLE_UNCHECKED
+        :: durable_s < hello.durable -> told_full_compare = 1 /* it has lost what it reported */
+#endif
         :: else
         fi;
         if
@@ -239,10 +288,14 @@ end:
            durable_s >= hello.durable &&
 #endif
            durable_s <= hello.produced &&
+#ifndef BUG_RING_UNCHECKED
+           (known_ring == 0 || known_ring == hello.ring || durable_s <= hello.first) &&
+#endif
            (session == 0 || hello.lease >= session_lease) && welcome.session == 0 ->
             sessions++;
             session = sessions;
             session_lease = hello.lease;
+            known_ring = hello.ring;
             welcome.lease = hello.lease;
             welcome.session = session;
             welcome.durable = durable_s;
@@ -283,6 +336,7 @@ end:
         session = 0;
         unnoticed = 1;
         replica++;
+        known_ring = 0;
         durable_s = 0;
         lose_copies()
        }
