@@ -76,9 +76,17 @@ static void settle(struct sim_file *f, uint32_t sector, const uint8_t *data)
         memcpy(f->good + (size_t)sector * SIM_SECTOR, data, SIM_SECTOR);
 }
 
+/* What lies beyond was never written, and need not be made zero again. */
+static void use(struct sim_file *f, uint64_t end)
+{
+    if (f->used < end)
+        f->used = end;
+}
+
 static void write_sector(struct sim *s, struct sim_file *f, uint32_t sector, const uint8_t *data,
                          enum sim_put put)
 {
+    use(f, (sector + 1ull) * SIM_SECTOR);
     memcpy(f->cur + (size_t)sector * SIM_SECTOR, data, SIM_SECTOR);
     if (put == PUT_DURABLE) {
         settle(f, sector, data);
@@ -171,6 +179,7 @@ static void write_through(struct sim_io *io)
             memcpy(io->file->good + at, io->iov[i].base, io->iov[i].bytes);
         at += io->iov[i].bytes;
     }
+    use(io->file, at);
 }
 
 /* part_ppm: chance of each sector (or page) to arrive. */
@@ -383,7 +392,7 @@ static void cut_file(struct sim *s, struct sim_file *f)
     s->st.fault[F_LOST_SECTORS] += lost;
     s->st.fault[F_REORDERED] += oldest_lost < newest_kept;
     s->st.fault[F_LYING_FLUSH] += f->hurt_count > hurt;
-    memcpy(f->cur, f->dur, f->bytes);
+    memcpy(f->cur, f->dur, f->used);
     f->durable_changes++;
 }
 
@@ -423,6 +432,8 @@ static void make_file(struct sim *s, struct sim_file *f, enum sim_class kind, ui
     f->cur = sim_pages(s, bytes);
     f->dur = sim_pages(s, bytes);
     f->good = f->dur;
+    /* Superblocks are also put there by hand, and damage strikes anywhere. */
+    f->used = kind == C_JOURNAL && !s->o.damage ? 0 : bytes;
     if (s->o.damage) {
         f->good = sim_pages(s, bytes);
         f->hurt = sim_alloc(s, sectors * sizeof(*f->hurt));
@@ -460,6 +471,10 @@ static void forget_file(struct sim *s, struct sim_file *f)
         drop_chain(f->head[sector]);
         f->head[sector] = NULL;
         clean_sector(f, sector);
+    }
+    if (f->cur) {
+        sim_pages_touched(f->cur, f->used);
+        sim_pages_touched(f->dur, f->used);
     }
 }
 

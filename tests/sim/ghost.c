@@ -59,7 +59,7 @@ void ghost_gone(struct sim *s)
         fifo_push(s, &s->r2c, s->o.ipc_ns, &s->cap.proc, cap_ipc, IPC_CLOSED, &closed,
                   sizeof(closed));
     g->rep.proc.up = g->awake = false;
-    sim_pages_forget(g->rep.memory, g->rep.memory_used);
+    sim_pages_forget(g->rep.memory, g->rep.memory_bytes);
 }
 
 static void ghost_ends(struct sim *s, uint64_t life, void *p)

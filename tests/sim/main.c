@@ -123,7 +123,11 @@ static bool parse(struct args *a, int argc, char **argv)
 static bool same_twice(struct sim *s, uint64_t seed)
 {
     uint64_t hash = s->trace_hash, events = s->events;
-    bool ok = sim_run(s, seed, false);
+    bool ok;
+
+    s->strict = true;
+    ok = sim_run(s, seed, false);
+    s->strict = false;
 
     if (s->trace_hash == hash && s->events == events)
         return ok;

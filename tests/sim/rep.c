@@ -466,7 +466,6 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     arena = (struct hk_arena){s->rep.memory, s->rep.memory_bytes, 0};
     rc = hk_group_init(&cfg, &arena, &now, &s->rep.g);
     SIM_CHECK(s, "I16", rc == 0, "primary group init: %d", rc);
-    s->rep.memory_used = arena.used;
     sim_trace(s, "repl starts", 0, 0, 0);
     for (uint32_t i = 0; i < s->o.paths; i++) {
         e.link.path = (uint8_t)i;
@@ -491,7 +490,7 @@ void rep_gone(struct sim *s, bool quietly)
     s->rep.attached = s->rep.attaching = false;
     fifo_clear(s, &s->c2r);
     conn_died(s, 0, quietly);
-    memset(s->rep.memory, 0, s->rep.memory_used);
+    sim_pages_forget(s->rep.memory, s->rep.memory_bytes);
     if (quietly)
         ghost_gone(s);
     s->st.crashes++;

@@ -346,7 +346,6 @@ void sby_start(struct sim *s, uint64_t a, void *p)
     sim_trace(s, "stby starts", 0, 0, 0);
     rc = hk_group_init(&cfg, &arena, &now, &s->sby.g);
     SIM_CHECK(s, "I16", rc == 0, "standby group init: %d", rc);
-    s->sby.memory_used = arena.used;
     sby_pump(s, 0, NULL);
     for (uint32_t i = 0; i < s->o.paths; i++) {
         e.link.path = (uint8_t)i;
@@ -365,7 +364,7 @@ static void gone(struct sim *s, bool quietly)
     s->sby.proc.paused_until = 0;
     sim_io_abandon(s, &s->sby.proc);
     conn_died(s, 1, quietly);
-    sim_pages_forget(s->sby.memory, s->sby.memory_used);
+    sim_pages_forget(s->sby.memory, s->sby.memory_bytes);
     s->st.crashes++;
 }
 
@@ -402,7 +401,7 @@ void sby_setup(struct sim *s)
     memset(&s->sby, 0, sizeof(s->sby));
     s->sby.proc.name = "standby";
     s->sby.proc.site = 1;
-    s->sby.window = sim_pages(s, s->o.window_bytes);
+    s->sby.window = sim_pages_any(s, s->o.window_bytes);
     s->sby.said_durable = s->sby.said_applied = s->sby.said_acked = 0;
     sim_standby_super(s, super);
     hk_super_encode(super, s->super.cur + (super->sequence & 1) * HK_SUPER_BYTES);

@@ -167,11 +167,14 @@ struct block {
 };
 static struct block blocks = {&blocks, &blocks};
 
-/* Large, page-aligned, lazily zeroed pieces are kept from run to run: mapping is dear. */
+/*
+ * Large, page-aligned pieces are kept from run to run: mapping is dear. `any`: what it holds may be
+ * left from anything before, and must not matter.
+ */
 struct pages {
     uint8_t *base;
-    size_t bytes;
-    bool used;
+    size_t bytes, touched;
+    bool used, any;
 };
 static struct pages pages[128];
 
@@ -206,7 +209,7 @@ void sim_pages_forget(uint8_t *p, size_t bytes)
 {
     size_t whole = bytes & ~(size_t)4095;
 
-    /* Few pages are cheaper to write than to map again. */
+    /* Pages that will be used again are cheaper to write than to map anew. */
     if (bytes <= 2 << 20) {
         memset(p, 0, bytes);
         return;
@@ -216,31 +219,57 @@ void sim_pages_forget(uint8_t *p, size_t bytes)
     memset(p + whole, 0, bytes - whole);
 }
 
-uint8_t *sim_pages(struct sim *s, size_t bytes)
+static struct pages *piece_of(size_t bytes, bool any)
 {
     struct pages *best = NULL, *blank = NULL;
 
-    (void)s;
-    bytes = (bytes + 4095) & ~(size_t)4095;
     for (size_t i = 0; i < HK_ARRAY_SIZE(pages); i++) {
         struct pages *p = &pages[i];
 
         if (!p->base)
             blank = blank ? blank : p;
-        else if (!p->used && p->bytes >= bytes && (!best || p->bytes < best->bytes))
+        else if (!p->used && p->any == any && p->bytes >= bytes &&
+                 (!best || p->bytes < best->bytes))
             best = p;
     }
-    if (!best) {
-        best = blank;
-        if (!best)
+    if (best)
+        return best;
+    if (!blank)
+        abort();
+    *blank = (struct pages){.bytes = bytes, .any = any};
+    blank->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (blank->base == MAP_FAILED)
+        abort();
+    return blank;
+}
+
+uint8_t *sim_pages(struct sim *s, size_t bytes)
+{
+    struct pages *p = piece_of((bytes + 4095) & ~(size_t)4095, false);
+
+    p->used = true;
+    p->touched = p->bytes;
+    for (size_t i = 0; s->strict && i < p->bytes; i += 8)
+        if (*(const uint64_t *)(const void *)(p->base + i) != 0)
             abort();
-        best->bytes = bytes;
-        best->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (best->base == MAP_FAILED)
-            abort();
-    }
-    best->used = true;
-    return best->base;
+    return p->base;
+}
+
+uint8_t *sim_pages_any(struct sim *s, size_t bytes)
+{
+    struct pages *p = piece_of((bytes + 4095) & ~(size_t)4095, true);
+
+    p->used = true;
+    if (s->strict)
+        memset(p->base, 0xa5, p->bytes);
+    return p->base;
+}
+
+void sim_pages_touched(const uint8_t *base, size_t bytes)
+{
+    for (size_t i = 0; i < HK_ARRAY_SIZE(pages); i++)
+        if (pages[i].base == base)
+            pages[i].touched = bytes < pages[i].bytes ? bytes : pages[i].bytes;
 }
 
 void sim_free_all(struct sim *s)
@@ -248,8 +277,8 @@ void sim_free_all(struct sim *s)
     while (blocks.next != &blocks)
         sim_free(s, blocks.next + 1);
     for (size_t i = 0; i < HK_ARRAY_SIZE(pages); i++) {
-        if (pages[i].used)
-            sim_pages_forget(pages[i].base, pages[i].bytes);
+        if (pages[i].used && !pages[i].any)
+            sim_pages_forget(pages[i].base, pages[i].touched);
         pages[i].used = false;
     }
 }

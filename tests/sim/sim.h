@@ -182,6 +182,7 @@ struct sim_file {
     uint8_t site;
     uint16_t volume;
     uint64_t bytes;
+    uint64_t used;      /* no write of this run went beyond; bytes, where others write as well */
     uint8_t *cur, *dur; /* as read now; as a power cut would leave it without luck */
     uint8_t *good;  /* what an honest disk would hold instead of dur; dur itself in most seeds */
     uint32_t *hurt; /* sectors in which dur may differ from good */
@@ -351,7 +352,7 @@ struct sim_rep {
     struct hk_source source;
     struct hk_action action;
     uint8_t *memory;
-    size_t memory_bytes, memory_used;
+    size_t memory_bytes;
     uint64_t lease;
     bool attached, attaching, want_room;
     uint32_t asked_life;
@@ -373,7 +374,7 @@ struct sim_sby {
     struct hk_disk disk;
     struct hk_action action;
     uint8_t *window, *memory;
-    size_t memory_bytes, memory_used;
+    size_t memory_bytes;
     bool want_room, fatal;
     uint32_t deaths; /* by damage: it stays down after some */
     /* claims, kept over restarts: what was said cannot be unsaid */
@@ -483,6 +484,7 @@ struct sim {
 
     /* What is kept from run to run: memory and sums. sim_forget_run() clears all above. */
     struct sim_stats st;
+    bool strict; /* memory is looked at closely: sim_pages(), sim_pages_any() */
     struct ref ref;
     struct naive_journal nj;
     struct sim_due *heap;
@@ -495,7 +497,6 @@ void sim_at(struct sim *s, uint64_t at, struct sim_proc *proc, sim_fn fn, uint64
 bool sim_step(struct sim *s);
 uint64_t sim_next_at(const struct sim *s); /* UINT64_MAX: nothing is scheduled */
 void sim_forget_run(struct sim *s);
-void sim_pages_forget(uint8_t *p, size_t bytes); /* zeroes again */
 void sim_trace(struct sim *s, const char *fmt, uint64_t a, uint64_t b, uint64_t c);
 void sim_trace_print(const struct sim_trace *t);
 void sim_fail(struct sim *s, const char *check, const char *fmt, ...)
@@ -503,7 +504,13 @@ void sim_fail(struct sim *s, const char *check, const char *fmt, ...)
 void *sim_alloc(struct sim *s, size_t bytes);
 void sim_free(struct sim *s, void *p);
 void sim_free_all(struct sim *s);
-uint8_t *sim_pages(struct sim *s, size_t bytes); /* zeroed, 4096-aligned, until the run ends */
+/* Zeroed, 4096-aligned, until the run ends. */
+uint8_t *sim_pages(struct sim *s, size_t bytes);
+/* The same, with contents that nobody may rely on: of older runs; 0xa5 in a strict run. */
+uint8_t *sim_pages_any(struct sim *s, size_t bytes);
+void sim_pages_forget(uint8_t *p, size_t bytes); /* zeroes again */
+/* Only so much of a piece of sim_pages() was written, from its beginning on. */
+void sim_pages_touched(const uint8_t *base, size_t bytes);
 static inline void sim_struck(struct sim *s, enum sim_fault f)
 {
     s->st.fault[f]++;
