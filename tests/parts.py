@@ -424,7 +424,7 @@ def run_sim(part):
         part.result.fail('sim: tests/sim/run.sh is missing')
         return
     # The rest of the part's time is for building it.
-    budget = 30 if part.mode == 'quick' else 420
+    budget = 30 if part.mode == 'quick' else 480
     run_counted(part, ['tests/sim/run.sh', '--budget', str(budget)])
 
 

@@ -107,7 +107,7 @@ def build(where, targets):
 
 
 GCC = (os.environ.get('HK_BUILD', 'build'), 'gcc')
-CLANG = ('build-clang', 'clang')
+CLANG = (os.environ.get('HK_BUILD_CLANG', 'build-clang'), 'clang')
 
 
 def program(where, name='hk-sim'):
@@ -227,28 +227,43 @@ def write_tables(header, rows):
         f.write(text)
 
 
+def passes(seed):
+    """Without any bug; else it is no finding, and the seed fails on its own."""
+    status, _ = run([program(GCC, 'hk-sim-bugs'), '--seed', str(seed)], CHUNK_TIMEOUT_S)
+    return status == 0
+
+
 def try_mutant(bug, seed, seconds, recount):
-    """Returns (found, seeds counted from 1 or None, first seed that found it, how)."""
+    """Returns (first seed that found it or None, seeds tried, how or why not, events)."""
     argv = [program(GCC, 'hk-sim-bugs'), '--bug', bug, '--until-found']
     spans = [(1, MUTANT_SEEDS)]
     # Where it was found last is a good place to look, while little has changed; else all of them.
     if seed.isdigit() and not recount:
         near = max(1, int(seed) - MUTANT_NEAR)
-        spans.insert(0, (near, 2 * MUTANT_NEAR + 1))
-    tried = 0
+        spans.append((near, 2 * MUTANT_NEAR + 1))
+    tried = events = 0
     deadline = time.monotonic() + seconds
-    for first, count in spans:
-        left = deadline - time.monotonic()
-        status, out = run(argv + ['--first', str(first), '--seeds', str(count)], max(1, left))
+    while spans:
+        first, count = spans.pop()
+        status, out = run(argv + ['--first', str(first), '--seeds', str(count)],
+                          max(1, deadline - time.monotonic()))
         found = re.search(r'^found after (\d+) seeds \((\d+) events\): (.*)$', out, re.M)
         if found and status == 0:
             at = first + int(found[1]) - 1
-            return True, tried + int(found[1]), at, found[3], int(found[2])
+            tried += int(found[1])
+            events += int(found[2])
+            if passes(at):
+                return at, tried, found[3], events
+            print(f'{bug}: seed {at} fails without any bug: {found[3]}', flush=True)
+            if at + 1 < first + count:
+                spans.append((at + 1, first + count - at - 1))
+            continue
         tried += count
         if status is None:
-            break
-    why = out.strip().splitlines()[-1] if out.strip() else 'it said nothing'
-    return False, tried, None, why if status is not None else 'the time was up', 0
+            return None, tried, 'the time was up', events
+        if status != 1:
+            return None, tried, f'status {status}: {out.strip()[-200:]}', events
+    return None, tried, f'not in {tried} seeds', events
 
 
 def mutants(count, seconds, names=(), record=False, recount=False):
@@ -277,14 +292,14 @@ def mutants(count, seconds, names=(), record=False, recount=False):
             lambda r: try_mutant(r[0], r[3], deadline - time.monotonic(), recount), row)
             for row in mine}
         for row in sorted(mine):
-            found, tried, at, how, n = futures[row[0]].result()
-            count.verdict(found)
-            missing += not found
+            at, tried, how, n = futures[row[0]].result()
+            count.verdict(at is not None)
+            missing += at is None
             events += n
             runs += 1
-            verdict = f'seed {at}, after {tried}: {how}' if found else f'NOT FOUND: {how}'
+            verdict = f'seed {at}, after {tried}: {how}' if at else f'NOT FOUND: {how}'
             print(f'{row[0]:26} {verdict}', flush=True)
-            if found and recount:
+            if at and recount:
                 row[2], row[3] = re.split(r'[: ]', how)[0], str(at)
     took = time.monotonic() - began
     print(f'seeded bugs: {runs - missing} of {runs} found in {took:.0f} s; '
@@ -296,14 +311,18 @@ def mutants(count, seconds, names=(), record=False, recount=False):
 
 # ---- determinism ----
 
+def build_all():
+    # build-clang is there when ./dev test has built it; else it is made here.
+    return (build(GCC, ['hk-sim', 'hk-sim-o0', 'hk-sim-bugs']) and
+            build(CLANG, ['hk-sim', 'hk-sim-o0']))
+
+
 def compilers(count):
     """Programs that differ in everything a compiler may do; the traces must not."""
     hashes = {}
-    # build-clang is there when ./dev test has built it; else it is made here.
-    for where in (GCC, CLANG):
-        if not build(where, ['hk-sim', 'hk-sim-o0'] + (['hk-sim-bugs'] if where == GCC else [])):
-            count.verdict(False)
-            return
+    if not build_all():
+        count.verdict(False)
+        return
     jobs = [(where, name) for where in (GCC, CLANG) for name in ('hk-sim', 'hk-sim-o0')]
     jobs.append((GCC, 'hk-sim-bugs'))
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
@@ -382,8 +401,10 @@ def ledger():
 # ---- the run of ./dev test ----
 
 def budget(count, seconds):
-    began = time.monotonic()
     long = seconds >= 120
+    if long:
+        build_all()  # Not on the budget's time; what fails is said in compilers().
+    began = time.monotonic()
     if long:
         compilers(count)
         mutants(count, max(150.0, seconds * MUTANT_SHARE))
