@@ -220,6 +220,14 @@ static void run(struct hk_group *g)
     s->apply_more = more;
 }
 
+static void barrier_step(struct hk_group *g)
+{
+    const struct hk_standby *s = g->standby;
+
+    if (s->barrier == HK_BARRIER_NONE && s->apply.state == HK_APPLY_BARRIER && !s->applied_ticket)
+        take_barrier(g);
+}
+
 void hk_standby_apply_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -229,10 +237,11 @@ void hk_standby_apply_step(struct hk_group *g)
     if (s->barrier == HK_BARRIER_STORING && hk_standby_stored(g, s->barrier_ticket))
         barrier_is_stored(g);
     store_applied(g);
-    if (s->barrier == HK_BARRIER_NONE && s->apply.state == HK_APPLY_BARRIER && !s->applied_ticket)
-        take_barrier(g);
+    barrier_step(g);
     run(g);
     store_applied(g);
+    /* Two marks in a row: nothing is under way that would bring the next event. */
+    barrier_step(g);
     if (s->apply.state == HK_APPLY_REPLICA_FAILED)
         replica_failed(g);
     else if (s->apply.state == HK_APPLY_CORRUPT)
