@@ -92,7 +92,7 @@ static bool newer_facts_lost(const struct hk_capture_cfg *cfg, const void *ring,
 {
     const struct hk_ring_producer *p = (const void *)((const uint8_t *)ring + HK_PAGE_BYTES);
 
-    if (!cfg->super_in_doubt)
+    if (!cfg->super_in_doubt || HK_BUG(ring_doubted))
         return false;
     /* What is relied on stands in both slots: one that still says clean, or that was the first
      * there ever was, shows that nothing has been since. */

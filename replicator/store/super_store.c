@@ -114,7 +114,7 @@ static void write_next(struct hk_super_store *s)
     hk_super_encode(s->pending, s->slot[slot]);
     s->ticket_flight = s->ticket_put;
     s->in_flight = true;
-    submit(s, 0, HK_DISK_WRITE_DSYNC, TAG_WRITE, slot);
+    submit(s, 0, HK_BUG(super_plain) ? HK_DISK_WRITE : HK_DISK_WRITE_DSYNC, TAG_WRITE, slot);
 }
 
 /* model: promote.pml, SUPER_DURABLE; freeze.pml, SUPER_DURABLE */
@@ -137,7 +137,11 @@ static void write_done(struct hk_super_store *s)
 static void read_done(struct hk_super_store *s)
 {
     HK_ASSERT(s->reads_left > 0);
-    if (--s->reads_left == 0)
+    if (--s->reads_left > 0)
+        return;
+    if (HK_BUG(super_unflushed))
+        pick(s);
+    else
         submit(s, 0, HK_DISK_FLUSH, TAG_FLUSH, 0);
 }
 

@@ -19,6 +19,24 @@ static struct {
     struct timespec began;
 } now;
 
+static int kind_count;
+static char **kinds;
+
+void crash_arguments(int argc, char **argv)
+{
+    kind_count = argc - 1;
+    kinds = argv + 1;
+}
+
+bool crash_wanted(const char *kind)
+{
+    for (int i = 0; i < kind_count; i++) {
+        if (strcmp(kinds[i], kind) == 0)
+            return true;
+    }
+    return kind_count <= 0;
+}
+
 bool crash_full(void)
 {
     const char *mode = getenv("HK_TEST_MODE");

@@ -20,6 +20,10 @@ bool crash_full(void);
 /* `every` in quick mode, 1 in full. */
 uint64_t crash_stride(uint64_t every);
 
+/* The kinds named on the command line; none: all. */
+void crash_arguments(int argc, char **argv);
+bool crash_wanted(const char *kind);
+
 /* A kind begins; name: lower case with underscores, as in counts.tsv. */
 void crash_begin(const char *kind);
 /* The kind passed, having tried so many recoveries in all. */

@@ -219,6 +219,8 @@ static void get(struct cdisk *d, const struct hk_diskop *op)
         d->read_base = base;
         return;
     }
+    if (base == d->read_base)
+        d->read_used = hk_max_u64(d->read_used, op->bytes);
     for (uint32_t i = 0; i < op->iov_count; i++) {
         memcpy(op->iov[i].base, f->cur + at, op->iov[i].bytes);
         at += op->iov[i].bytes;
@@ -301,6 +303,7 @@ void cdisk_mark(struct cdisk *d)
         f->touched_page = calloc(pages, sizeof(*f->touched_page));
         HK_ASSERT(f->touched && f->touched_page);
         f->touched_count = 0;
+        f->mark_used = f->used;
     }
 }
 
@@ -323,6 +326,28 @@ void cdisk_reset(struct cdisk *d)
             f->touched[f->touched_page[k]] = 0;
         }
         f->touched_count = 0;
+        f->used = f->mark_used;
+    }
+}
+
+void cdisk_follow(struct cdisk *img, const struct cdisk *from, bool start_over)
+{
+    for (uint32_t i = 0; i < from->file_count; i++) {
+        const struct cdisk_file *f = &from->file[i];
+        struct cdisk_file *t = &img->file[i];
+
+        HK_ASSERT(t->touched_count == 0);
+        for (uint32_t k = 0; k < f->touched_count; k++) {
+            uint64_t at = (uint64_t)f->touched_page[k] * HK_PAGE_BYTES;
+            uint64_t n = hk_min_u64(HK_PAGE_BYTES, f->bytes - at);
+            const uint8_t *page = (start_over ? f->mark_dur : f->dur) + at;
+
+            memcpy(t->cur + at, page, n);
+            memcpy(t->dur + at, page, n);
+            memcpy(t->mark_cur + at, page, n);
+            memcpy(t->mark_dur + at, page, n);
+        }
+        t->used = t->mark_used = start_over ? f->mark_used : f->used;
     }
 }
 

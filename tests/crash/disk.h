@@ -26,7 +26,7 @@ struct cdisk_file {
     uint8_t *touched; /* a page: 1 when it differs from the mark */
     uint32_t *touched_page;
     uint32_t touched_count;
-    uint64_t used; /* bytes from here on are zero in cur, and were so always */
+    uint64_t used, mark_used; /* bytes from here on are zero */
 };
 
 /* A version of a sector that a cut may leave. */
@@ -73,12 +73,17 @@ void cdisk_add(struct cdisk *d, uint32_t file, uint64_t bytes);
 struct cdisk_file *cdisk_file(struct cdisk *d, uint32_t file);
 /* Completes one pending op; NULL: none. */
 struct hk_diskop *cdisk_step(struct cdisk *d);
-/* Damage, or preparation: durable at once. */
+/* Durable at once. */
 void cdisk_poke(struct cdisk *d, uint32_t file, uint64_t offset, const void *data, uint64_t bytes);
 void cdisk_flip(struct cdisk *d, uint32_t file, uint64_t offset, uint8_t bits);
 
 void cdisk_mark(struct cdisk *d);
 void cdisk_reset(struct cdisk *d);
+/*
+ * `img`, reset, marked when both were the same, becomes what is durable on `from`, mark included.
+ * start_over: what `from` was when it was marked. Costs what was touched on `from` since.
+ */
+void cdisk_follow(struct cdisk *img, const struct cdisk *from, bool start_over);
 /* A second disk with the same contents, nothing pending, loose versions included. */
 void cdisk_copy(struct cdisk *to, const struct cdisk *from);
 

@@ -17,13 +17,6 @@
 
 enum { READ_BACK_EVERY = 61, AGAIN_EVERY = 7 };
 
-static const char *only;
-
-static bool wanted(const char *kind)
-{
-    return !only || strcmp(only, kind) == 0;
-}
-
 /* Judges; now and then recovers once more, which must say the same, and reads everything back. */
 static void judge(struct lab *l, struct lab_verdict *ret)
 {
@@ -108,7 +101,7 @@ static void prefixes(const char *kind, uint64_t bytes, uint64_t stride)
     struct playback p = {0};
     uint64_t n = 0, near = crash_full() ? 64 : 2;
 
-    if (!wanted(kind))
+    if (!crash_wanted(kind))
         return;
     crash_begin(kind);
     lab_init(&l, 11, 3);
@@ -170,7 +163,7 @@ static void header_flips(uint64_t stride)
     struct lab l;
     uint64_t n = 0;
 
-    if (!wanted("flip_headers"))
+    if (!crash_wanted("flip_headers"))
         return;
     crash_begin("flip_headers");
     lab_init(&l, 13, 3);
@@ -208,7 +201,7 @@ static void all_flips(uint64_t stride)
     struct lab l;
     uint64_t n = 0;
 
-    if (!wanted("flip_all"))
+    if (!crash_wanted("flip_all"))
         return;
     crash_begin("flip_all");
     lab_init(&l, 11, 2);
@@ -233,7 +226,7 @@ static void paired_flips(void)
 {
     struct lab l;
 
-    if (!wanted("flip_pairs"))
+    if (!crash_wanted("flip_pairs"))
         return;
     crash_begin("flip_pairs");
     lab_init(&l, 13, 3);
@@ -282,7 +275,7 @@ static void swaps(uint64_t stride)
     struct lab l;
     uint64_t n = 0;
 
-    if (!wanted("swap_sectors"))
+    if (!crash_wanted("swap_sectors"))
         return;
     crash_begin("swap_sectors");
     lab_init(&l, 14, 3);
@@ -296,6 +289,7 @@ static void swaps(uint64_t stride)
             longest = hk_max_u64(longest, l.img.file[i].used);
         for (uint32_t i = 0; i < l.segments; i++)
             l.img.file[i].used = hk_round_up(longest, HK_PAGE_BYTES) + HK_PAGE_BYTES;
+        cdisk_mark(&l.img);
         count = l.img.file[0].used / bytes * 2;
         for (uint64_t a = 0; a < count; a++) {
             for (uint64_t b = a + 1; b < count; b++) {
@@ -311,12 +305,12 @@ static void swaps(uint64_t stride)
 
 int main(int argc, char **argv)
 {
-    only = argc > 1 ? argv[1] : NULL;
+    crash_arguments(argc, argv);
     prefixes("prefix_bytes", (256 << 10) + 1, crash_stride(67));
     prefixes("prefix_segments", 3 << 19, crash_full() ? 61 : 6007);
     header_flips(crash_stride(97));
     paired_flips();
-    all_flips(crash_full() ? 3 : 1009);
+    all_flips(crash_stride(1009));
     swaps(crash_stride(41));
     return crash_finish();
 }

@@ -16,13 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
-static const char *only;
 static struct cdisk_choices choices;
-
-static bool wanted(const char *kind)
-{
-    return !only || strcmp(only, kind) == 0;
-}
 
 /* --- The lives --- */
 
@@ -168,7 +162,7 @@ enum { SUBSETS_MAX = 1 << 16 };
 
 static void subsets_here(struct lab *l)
 {
-    uint64_t states, stride = crash_stride(29), random = 5;
+    uint64_t states, stride = crash_stride(67), random = 5;
 
     points++;
     cdisk_collect(&l->disk, &choices);
@@ -318,7 +312,7 @@ static void nested_here(struct lab *l)
         return;
     lab_photograph(l);
     for (uint64_t mask = 0; mask < 1ull << l->disk.pending_count; mask++)
-        descend(l, mask, path, 0, choices.count <= 3 ? DEPTH : DEPTH - 1, crash_stride(19));
+        descend(l, mask, path, 0, choices.count <= 3 ? DEPTH : DEPTH - 1, crash_stride(47));
 }
 
 /* --- Operations that fail in recovery --- */
@@ -363,7 +357,7 @@ static void failing_here(struct lab *l)
 
 static void kind(const char *name, void (*look)(struct lab *))
 {
-    if (!wanted(name))
+    if (!crash_wanted(name))
         return;
     crash_begin(name);
     all_lives(look);
@@ -373,7 +367,7 @@ static void kind(const char *name, void (*look)(struct lab *))
 
 int main(int argc, char **argv)
 {
-    only = argc > 1 ? argv[1] : NULL;
+    crash_arguments(argc, argv);
     cdisk_choices_init(&choices);
     kind("subsets", subsets_here);
     kind("torn_sectors", torn_here);
