@@ -50,6 +50,8 @@ static const char *verdict_of(const Hk__Pb__Status *s)
 {
     if (s->promoted)
         return "PROMOTED";
+    if (s->role_lost)
+        return "NOT THE PRIMARY ANY MORE";
     if (s->in_sync)
         return "IN SYNC";
     if (s->contact && strcmp(s->mode, "sync") && !strcmp(s->state, "replicating"))
@@ -65,6 +67,8 @@ static void print_verdict(const Hk__Pb__Status *s)
 
     if (s->in_sync || s->promoted || !strcmp(verdict, "REPLICATING") ||
         !strcmp(verdict, "FOLLOWING"))
+        state = "";
+    else if (s->role_lost)
         state = "";
     else if (!strcmp(state, "no-contact"))
         state = "no contact";
@@ -98,6 +102,10 @@ static void lose_text(const Hk__Pb__Status *s, char ret[240])
                  s->peer_site);
     else if (is_standby(s))
         snprintf(ret, 240, "LOSE NOW UNKNOWN: nothing was confirmed by %s yet", s->peer_site);
+    else if (s->role_lost)
+        snprintf(ret, 240,
+                 "LOSE NOW: ask %s, the group lives there; what is written here is lost to it",
+                 s->peer_site);
     else if (!s->capture_attached)
         snprintf(ret, 240, "LOSE NOW UNKNOWN: the capture side is not there");
     else
@@ -111,7 +119,7 @@ static void print_loss(const Hk__Pb__Status *s)
     char lose[240], take[80], b[24], sec[24];
 
     lose_text(s, lose);
-    if (s->promoted)
+    if (s->promoted || s->role_lost)
         snprintf(take, sizeof(take), "TAKEN OVER");
     else if (s->take_over_known)
         snprintf(take, sizeof(take), "TAKE OVER NOW %s s", seconds_text(s->take_over_ns, sec));
@@ -135,9 +143,10 @@ static void print_sites(const Hk__Pb__Status *s)
                                                          : "config not compared (no session)";
 
     printf("      %s%s%s %s %s %s%s%s %s  epoch %u   %s\n", standby ? s->peer_site : s->site,
-           standby ? "" : " ", standby ? "" : s->host, s->promoted ? "OLD PRIMARY" : "PRIMARY",
-           arrow, standby ? s->site : s->peer_site, standby ? " " : "", standby ? s->host : "",
-           s->promoted ? "PRIMARY" : "STANDBY", s->epoch, config);
+           standby ? "" : " ", standby ? "" : s->host,
+           s->promoted || s->role_lost ? "OLD PRIMARY" : "PRIMARY", arrow,
+           standby ? s->site : s->peer_site, standby ? " " : "", standby ? s->host : "",
+           s->promoted || s->role_lost ? "PRIMARY" : "STANDBY", s->epoch, config);
     if (*s->last_refusal && !s->config_equal && (!s->promoted || s->alarms))
         printf("      last refusal: %s\n", s->last_refusal);
 }
@@ -342,6 +351,7 @@ static void words_json(const Hk__Pb__Status *s, json_t *o)
                  {"contact", s->contact},
                  {"lose_known", s->lose_known},
                  {"promoted", s->promoted},
+                 {"role_lost", s->role_lost},
                  {"capture_attached", s->capture_attached},
                  {"config_equal", s->config_equal},
                  {"frozen", s->applying_frozen},

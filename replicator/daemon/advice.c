@@ -41,10 +41,7 @@ static bool refused(const struct hk_control *c)
 
 static bool older_here(const struct hk_control *c)
 {
-    enum hk_refusal r = c->status.group.last_refusal;
-
-    return c->status.group.role == HK_ROLE_PRIMARY && refused(c) &&
-           (r == HK_REFUSE_OLDER_EPOCH || r == HK_REFUSE_PROMOTED || r == HK_REFUSE_DIVERGED);
+    return c->status.group.role_lost != HK_REFUSE_NONE;
 }
 
 /* ---- CAUSE ---- */
@@ -53,14 +50,8 @@ static void refusal_cause(struct hk_control *c, struct hk_status_text *s)
 {
     enum hk_refusal r = c->status.group.last_refusal;
 
-    if (older_here(c))
-        hk_report_list(s, hk_report_keep(s,
-                                         "%s %s was promoted and lives in a newer epoch: this site "
-                                         "is the OLD primary",
-                                         hk_notice_refusal_id(r), peer_of(c)));
-    else
-        hk_report_list(s, hk_report_keep(s, "%s no session with %s: %s", hk_notice_refusal_id(r),
-                                         peer_of(c), hk_refusal_text(r)));
+    hk_report_list(s, hk_report_keep(s, "%s no session with %s: %s", hk_notice_refusal_id(r),
+                                     peer_of(c), hk_refusal_text(r)));
 }
 
 static void primary_causes(struct hk_control *c, struct hk_status_text *s)
@@ -78,7 +69,15 @@ static void primary_causes(struct hk_control *c, struct hk_status_text *s)
         add(s, "HKE3040E an origin refused a write or flush; the application was told");
     if (flags & HK_SF_FULL_COMPARE)
         add(s, "HKE3030E writes are not captured any more; a full compare is required");
-    if (refused(c))
+    if (older_here(c))
+        hk_report_list(s, hk_report_keep(s,
+                                         "HKE6009E %s was promoted and lives in a newer epoch: "
+                                         "this site is the OLD primary%s",
+                                         peer_of(c),
+                                         g->role_lost == HK_REFUSE_DIVERGED
+                                             ? ", and both sides were written since"
+                                             : ""));
+    else if (refused(c))
         refusal_cause(c, s);
     else if (!g->contact && v->attached)
         hk_report_list(s, hk_report_keep(s, "HKE2041E all paths to %s are silent", peer_of(c)));

@@ -140,6 +140,15 @@ static void session_notes(struct hk_control *c, const struct hk_from_node *m)
                       c->conf->site[c->local->peer_index].name,
                       (unsigned long long)(c->conf->contact_timeout_ns / 1000000));
         break;
+    case HK_NOTE_ROLE_LOST:
+        hk_notice_add(c, "HKE6009E", m->epoch, a[1], 0, NULL,
+                      "this site has lost its role: the group lives on at %s%s; what the log here "
+                      "holds behind LSN %#llx, up to %#llx, may be only here: keep every "
+                      "application stopped, and save this site's volumes",
+                      c->conf->site[c->local->peer_index].name,
+                      a[0] == HK_REFUSE_DIVERGED ? ", and both sides were written since" : "",
+                      (unsigned long long)a[1], (unsigned long long)a[2]);
+        break;
     case HK_NOTE_PATH_SUSPECT:
         hk_notice_add(c, "HKE2043E", m->epoch, a[0], 0, NULL,
                       "the record at LSN %#llx was refused %llu times by site %s as damaged, and "

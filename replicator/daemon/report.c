@@ -43,6 +43,8 @@ const char *hk_report_state(const struct hk_control *c)
         return "promoted";
     if (g->super.flags & HK_SF_PROMOTING)
         return "promoting";
+    if (g->role_lost)
+        return "superseded";
     if (g->role == HK_ROLE_PRIMARY && c->status.capture.ever) {
         if (!c->status.capture.attached)
             return "detached";
@@ -226,6 +228,8 @@ static const char *volume_state(const struct hk_control *c)
 
     if (g->promoted)
         return "promoted";
+    if (g->role_lost)
+        return "of an old epoch";
     if (g->super.flags & HK_SF_FULL_COMPARE)
         return "may differ";
     if (!g->contact)
@@ -286,6 +290,7 @@ static void fill_identity(struct hk_control *c, struct hk_status_text *s)
                                  : g->last_refusal == HK_REFUSE_CONFIG ? "differs"
                                                                        : "unknown");
     s->m.promoted = g->promoted;
+    s->m.role_lost = g->role_lost != HK_REFUSE_NONE;
     s->m.loss_class = hk_report_keep(s, "%s", hk_loss_class_text(hk_report_class(c)));
 }
 

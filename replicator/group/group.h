@@ -175,6 +175,7 @@ enum hk_notice_id {
     HK_NOTE_PATH_SUSPECT,      /* primary: own copy good; arg0 LSN, arg1 times refused */
     HK_NOTE_IN_DOUBT,          /* standby: a superblock slot is damaged; newer facts may be gone */
     HK_NOTE_DOUBT_OVER,        /* standby: a primary was met that knows better */
+    HK_NOTE_ROLE_LOST,         /* primary: arg0 enum hk_refusal, arg1 durable, arg2 produced here */
     HK_NOTICES
 };
 
@@ -262,6 +263,7 @@ struct hk_group_status {
     bool ready;   /* standby: recovery is through */
     bool in_sync; /* may "IN SYNC" be said right now */
     enum hk_refusal last_refusal;
+    enum hk_refusal role_lost; /* primary: the group lives on without this side; why it knows */
     struct hk_watermarks mark; /* on the standby: produced as last told by the primary */
     struct hk_lsn window, ceiling;
     uint64_t contact_ns;      /* monotonic: newest ack (primary) or frame (standby), 0 never */

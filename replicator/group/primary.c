@@ -69,10 +69,26 @@ static void close_control(struct hk_group *g)
     hk_group_queue(g, HK_ACT_CONTROL_CLOSE);
 }
 
+/*
+ * The other side was promoted, or lives in a newer epoch: what is produced here is no part of the
+ * group any more, and nothing here can tell what the group would lose.
+ */
+static void note_role(struct hk_group *g, enum hk_refusal why)
+{
+    struct hk_primary *p = g->primary;
+
+    if (why != HK_REFUSE_OLDER_EPOCH && why != HK_REFUSE_PROMOTED && why != HK_REFUSE_DIVERGED)
+        return;
+    if (!p->role_lost)
+        hk_group_notify(g, HK_NOTE_ROLE_LOST, why, p->durable, p->produced, NULL);
+    p->role_lost = why;
+}
+
 /* The other side hears why, and the connection ends. */
 static void turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t detail[2])
 {
     hk_group_refuse(g, why, detail);
+    note_role(g, why);
     g->primary->control_up = false;
     end_session(g, why);
 }
@@ -129,6 +145,7 @@ static void begin_session(struct hk_group *g, const struct hk_welcome *w)
     p->session_lease = p->lease;
     p->session_epoch = p->hello.epoch.id;
     p->contact_lost = false;
+    p->role_lost = HK_REFUSE_NONE;
     p->seen_count = 0;
     __builtin_memset(p->ack_confirmed, 0, sizeof(p->ack_confirmed));
     g->last_refusal = HK_REFUSE_NONE;
@@ -190,12 +207,14 @@ static void take_control(struct hk_group *g, const struct hk_ctl *c)
                                                           : HK_REFUSE_MALFORMED;
         hk_group_notify(g, HK_NOTE_REFUSED, g->last_refusal, c->refused.detail[0],
                         c->refused.detail[1], NULL);
+        note_role(g, g->last_refusal);
         end_session(g, g->last_refusal);
         close_control(g);
         return;
     case HK_CTL_BYE:
         if (c->bye.reason < HK_REFUSALS)
             g->last_refusal = (enum hk_refusal)c->bye.reason;
+        note_role(g, g->last_refusal);
         end_session(g, g->last_refusal);
         close_control(g);
         return;

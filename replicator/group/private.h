@@ -74,6 +74,7 @@ struct hk_primary {
     bool check_wanted;  /* the capture side is to look at its copy of … */
     uint64_t check_lsn; /* … this record, the last one found damaged */
     uint64_t own_copy_bad, own_copy_good;
+    enum hk_refusal role_lost; /* the other side lives in an epoch that we are not in */
     /* contact that capture has not echoed yet, with the acks it stands for */
     struct {
         uint64_t contact_ns, ack_seen[HK_PATHS_MAX];

@@ -32,7 +32,7 @@ STATUS_KEYS = {
     'config', 'lag_bytes', 'lag_ns', 'learnt_known', 'learnt_age_ns', 'rate_known', 'rate_produced',
     'rate_acked', 'rate_durable', 'rate_applied', 'contact_lost_ns', 'stopped_since_ns',
     'fenced_before_ns', 'local_bad', 'strangers', 'bad_chain',
-    'own_copy_bad', 'own_copy_good'}
+    'own_copy_bad', 'own_copy_good', 'role_lost'}
 
 
 def ask(cluster, site, verb, *argv, code=0):
@@ -270,8 +270,12 @@ def test_old_primary_returns(cluster_of, stamper_of):
         wait_event(cluster, site, 'HKE2019E')
     s = cluster.wait_status(cluster.tokyo, last_refusal="the caller's epoch is older than ours")
     assert not s['in_sync'] and any('OLD primary' in c for c in s['cause']), s['cause']
+    assert s['role_lost'] and s['state'] == 'superseded' and not s['lose_known'], s
     out = screen(cluster, cluster.tokyo)
     assert 'keep every application stopped here: the group lives at osaka' in out
+    assert 'NOT THE PRIMARY ANY MORE' in out and 'LOSE NOW: ask osaka' in out, out
+    assert 'LOSE NOW 0 B' not in out and 'OLD PRIMARY' in out, out
+    wait_event(cluster, cluster.tokyo, 'HKE6009E')
     out = screen(cluster, cluster.osaka)
     assert 'HKE2019E the old primary tokyo came back and was refused' in out, out
     tries = cluster.status(cluster.tokyo)['now_ns']
@@ -279,6 +283,7 @@ def test_old_primary_returns(cluster_of, stamper_of):
                lambda: cluster.status(cluster.tokyo)['now_ns'] > tries + 2e9, 20)
     for site in (cluster.tokyo, cluster.osaka):
         assert sum(e['id'] == 'HKE2019E' for e in events(cluster, site)) == 1
+    assert sum(e['id'] == 'HKE6009E' for e in events(cluster, cluster.tokyo)) == 1
 
 
 def site_conf_of_promoted(cluster):

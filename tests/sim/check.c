@@ -599,6 +599,14 @@ static void primary_status(struct sim *s)
 
     hk_group_status(s->rep.g, &now, st);
     check_lose(s, st, s->rep.read_lsn, "the primary");
+    SIM_CHECK(s, "I18", !st->role_lost || !(st->lose_known || st->in_sync),
+              "the primary knows that it lost its role (%d), and says what would be lost",
+              st->role_lost);
+    SIM_CHECK(s, "I18",
+              !st->role_lost || s->sby.promoted || s->sby.promoting || s->forked ||
+                  s->st.fault[F_ROLLBACK_PRIMARY] + s->st.fault[F_ROLLBACK_MD],
+              "the primary says that it lost its role (%d), and nobody has taken it",
+              st->role_lost);
     check_lag(s, st);
     SIM_CHECK(s, "I18",
               s->standby_suspect || st->mark.durable.v <= budget_durable(s) ||

@@ -105,6 +105,9 @@ static void promotes_what_is_durable(void **state)
     rig_run(r, 100 * RIG_MS);
     rig_status(r, false, &st);
     assert_int_equal(st.last_refusal, HK_REFUSE_OLDER_EPOCH);
+    assert_int_equal(st.role_lost, HK_REFUSE_OLDER_EPOCH);
+    assert_false(st.lose_known);
+    assert_non_null(rig_find_note(r, false, HK_NOTE_ROLE_LOST));
     assert_int_not_equal(st.session, HK_SESSION_UP);
     assert_false(st.in_sync);
     /* Asked again, and after a restart: the same answer. */
