@@ -5,10 +5,12 @@
  */
 #include "tests/unit/unit.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "replicator/daemon/events.h"
@@ -284,6 +286,135 @@ static void events_are_numbered_without_holes(void **state)
     rmdir(dir);
 }
 
+enum { ROTATE_BYTES = 4000, ROTATE_FILES = 3 };
+
+static void remove_dir(const char *dir)
+{
+    DIR *d = opendir(dir);
+
+    for (struct dirent *x; d && (x = readdir(d));)
+        if (x->d_name[0] != '.')
+            unlinkat(dirfd(d), x->d_name, 0);
+    if (d)
+        closedir(d);
+    rmdir(dir);
+}
+
+static uint32_t files_in(const char *dir)
+{
+    DIR *d = opendir(dir);
+    uint32_t n = 0;
+
+    assert_non_null(d);
+    for (struct dirent *x; (x = readdir(d));)
+        n += !strncmp(x->d_name, "events.log", 10);
+    closedir(d);
+    return n;
+}
+
+/* All that is kept is there, in order, each once, with its own text. */
+static void check_events(struct hk_events *events, uint64_t oldest_at_most, uint64_t next)
+{
+    char text[32];
+
+    assert_true(hk_events_next(events) == next);
+    assert_true(hk_events_oldest(events) <= oldest_at_most);
+    for (uint64_t n = hk_events_oldest(events); n < next; n++) {
+        const struct hk_event_entry *e = hk_events_get(events, n);
+
+        snprintf(text, sizeof(text), "event %llu", (unsigned long long)n);
+        assert_non_null(e);
+        assert_true(e->number == n);
+        assert_string_equal(e->text, text);
+    }
+}
+
+static void add_events(struct hk_events *events, unsigned count)
+{
+    struct hk_event_entry e = {.id = "HKE1025I"};
+
+    while (count-- > 0) {
+        snprintf(e.text, sizeof(e.text), "event %llu", (unsigned long long)hk_events_next(events));
+        hk_events_add(events, &e);
+    }
+}
+
+static struct hk_events *open_small(const char *dir)
+{
+    struct hk_events *events;
+
+    assert_int_equal(hk_events_open(dir, "core", &events), 0);
+    hk_events_bounds(events, ROTATE_BYTES, ROTATE_FILES);
+    return events;
+}
+
+/* More than memory holds goes through several files; the past is bounded, and read in order. */
+static void events_rotate(void **state)
+{
+    char dir[] = "/tmp/hk-events-XXXXXX", path[128];
+    struct hk_events *events;
+    uint64_t next, oldest;
+    struct stat st;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/events.log", dir);
+    events = open_small(dir);
+    add_events(events, 40);
+    check_events(events, 1, 41);
+    assert_true(hk_events_oldest(events) == 1);
+    assert_true(files_in(dir) > 1 && files_in(dir) <= ROTATE_FILES + 1);
+    add_events(events, HK_EVENTS_KEPT + 500);
+    next = HK_EVENTS_KEPT + 541;
+    assert_int_equal(files_in(dir), ROTATE_FILES + 1);
+    oldest = hk_events_oldest(events);
+    assert_true(oldest > 1 && oldest < next);
+    assert_null(hk_events_get(events, 1));
+    check_events(events, next, next);
+    /* Another life: the same events, from the files alone. */
+    hk_events_close(events);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(st.st_size < ROTATE_BYTES + 1024);
+    events = open_small(dir);
+    assert_true(hk_events_oldest(events) == oldest);
+    check_events(events, oldest, next);
+    hk_events_close(events);
+    events = open_small(dir);
+    add_events(events, 40);
+    check_events(events, next, next + 40);
+    hk_events_close(events);
+    remove_dir(dir);
+}
+
+/* The moment between the two steps of a rotation, made by hand. */
+static void events_survive_a_cut_rotation(void **state)
+{
+    char dir[] = "/tmp/hk-events-XXXXXX", path[128], rotated[128];
+    struct hk_events *events;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/events.log", dir);
+    snprintf(rotated, sizeof(rotated), "%s/events.log.%020d", dir, 1);
+    assert_int_equal(hk_events_open(dir, "core", &events), 0);
+    add_events(events, 10);
+    hk_events_close(events);
+    assert_int_equal(rename(path, rotated), 0);
+    assert_int_equal(hk_events_open(dir, "core", &events), 0);
+    check_events(events, 1, 11);
+    hk_events_close(events);
+    /* Its number is not given again although the new file is empty. */
+    assert_int_equal(hk_events_open(dir, "core", &events), 0);
+    add_events(events, 5);
+    check_events(events, 1, 16);
+    hk_events_close(events);
+    assert_int_equal(hk_events_open(dir, "core", &events), 0);
+    check_events(events, 1, 16);
+    assert_true(hk_events_oldest(events) == 1);
+    hk_events_close(events);
+    remove_dir(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +426,8 @@ int main(void)
         cmocka_unit_test(memory_is_capped),
         cmocka_unit_test(the_queue_keeps_order),
         cmocka_unit_test(events_are_numbered_without_holes),
+        cmocka_unit_test(events_rotate),
+        cmocka_unit_test(events_survive_a_cut_rotation),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
