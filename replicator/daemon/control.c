@@ -151,7 +151,7 @@ static void ask_status(struct hk_control *c)
     if (!m)
         return;
     m->kind = HK_TO_NODE_STATUS;
-    m->status = &c->status;
+    m->status = &c->asked_status;
     c->asked = true;
     hk_node_post(c->node);
 }
@@ -213,6 +213,7 @@ static void status_arrived(struct hk_control *c)
     uint32_t i;
 
     c->asked = false;
+    c->status = c->asked_status;
     hk_notice_bad_frames(c);
     hk_report_watch(c);
     for (i = 0; i < HK_CLIENTS_MAX; i++)

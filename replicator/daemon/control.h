@@ -89,8 +89,10 @@ struct hk_control {
     uint64_t stranger_ns; /* monotonic: when the last one was said */
     struct hk_repeat refusal;
     struct hk_watch watch;
-    /* status asked of the node */
+    /* What was asked of the node: its own to fill while `asked`. Whoever wants to know something of
+     * the status at any other moment (a notice, an answer) looks at the last one that arrived. */
     bool asked;
+    struct hk_node_status asked_status;
     struct hk_node_status status;
     struct hk_capture_view capture; /* last told */
     struct hk_fence fence;

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "proto/base.h"
+#include "proto/bug.h"
 
 struct hk_queue {
     uint8_t *items;
@@ -28,7 +29,8 @@ static inline void *hk_queue_space(struct hk_queue *q)
 {
     uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
 
-    if (head - atomic_load_explicit(&q->tail, memory_order_acquire) == q->slots)
+    if (head - atomic_load_explicit(&q->tail, memory_order_acquire) ==
+        q->slots + HK_BUG(queue_one_too_many))
         return NULL;
     return q->items + (size_t)(head & (q->slots - 1)) * q->item_bytes;
 }
@@ -45,7 +47,8 @@ static inline void hk_queue_put(struct hk_queue *q)
 {
     uint64_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
 
-    atomic_store_explicit(&q->head, head + 1, memory_order_release);
+    atomic_store_explicit(&q->head, head + 1,
+                          HK_BUG(queue_relaxed) ? memory_order_relaxed : memory_order_release);
 }
 
 /* Taker: the oldest item, or NULL when empty; then take (the item is the putter's again). */

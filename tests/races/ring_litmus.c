@@ -34,18 +34,8 @@
 #include "driver-glue/capture/capture.h"
 #include "driver-glue/client/ring_reader.h"
 #include "proto/at.h"
+#include "tests/races/tsan.h"
 #include "tests/races/verdict.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_TSAN 1
-#endif
-#endif
-#ifndef UNDER_TSAN
-#define UNDER_TSAN 0
-#endif
 
 enum {
     PRODUCERS = 4,
@@ -556,23 +546,6 @@ static void test_crash(unsigned ms)
            (unsigned long long)w.shared->records);
     CHECK(VERDICT_BUG || (crashes > 20 && redone > 0 && voids > 0), "hardly anything happened");
 }
-
-#if UNDER_TSAN
-/* A report is what a bug is to lead to; without one the exit status says it (66). */
-void __tsan_on_report(void *report);
-const char *__tsan_default_options(void);
-
-void __tsan_on_report(void *report)
-{
-    if (VERDICT_BUG)
-        verdict("ThreadSanitizer reports a race");
-}
-
-const char *__tsan_default_options(void)
-{
-    return VERDICT_BUG ? "report_bugs=1:exitcode=0:print_suppressions=0" : "exitcode=66";
-}
-#endif
 
 int main(int argc, char **argv)
 {
