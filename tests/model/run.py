@@ -11,6 +11,7 @@ passed when the assertion that it is meant for is the one that fails. The last l
   NAME...    only these searches or mutants
 """
 import argparse
+import concurrent.futures
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ BUILD = os.path.join(os.environ.get('HK_BUILD') or os.path.join(TOP, 'build'), '
 JUDGED = ['proto', 'driver-glue/capture', 'replicator/core', 'replicator/store', 'replicator/group']
 DEPTH = 2000000
 HASH_BITS = 24
-MEMORY_MB = 6000
+MEMORY_MB = 3000  # two at a time
 SEARCH_S = 150
 
 # name, model, definitions. Every one is searched to its end.
@@ -41,6 +42,13 @@ SEARCHES = [
 # What is searched for cycles in which nothing ever gets better, under weak fairness.
 LIVENESS = [
     ('sync-progress', 'sync', ['N=2', 'STANDBY_FAULTS=1', 'PRIMARY_FAULTS=1', 'LOSSES=1']),
+    ('promote-progress', 'promote', ['N=2', 'CRASHES=1']),
+    ('freeze-progress', 'freeze', ['CRASHES=2', 'DAMAGES=1']),
+]
+
+# … and one where such a cycle must be found: the link loses for ever.
+ENDLESS = [
+    ('sync-endless-loss', 'sync', ['N=2', 'STANDBY_FAULTS=0', 'PRIMARY_FAULTS=0']),
 ]
 
 CONTACT = ['T=2', 'DRIFT=0', 'N=2', 'LIVES=1']
@@ -56,6 +64,7 @@ MUTANTS = [
     ('JOURNAL_OUT_OF_ORDER', 'sync', SYNC, 'I3_journal_is_a_prefix'),
     ('DURABLE_GAP', 'sync', SYNC, 'I11_reported_is_durable'),
     ('RECOVERY_TRUSTS_CACHE', 'sync', SYNC, 'I11_reported_is_durable'),
+    ('LOSS_FORGOTTEN', 'sync', SYNC, 'I16_everything_ends'),
     ('CEILING_EARLY', 'sync', ['N=3', 'STANDBY_FAULTS=0', 'PRIMARY_FAULTS=1'],
      'I12_below_the_ceiling'),
     ('CLEAN_KEPT', 'sync', SYNC, 'I12_lsn_given_once'),
@@ -99,7 +108,7 @@ LARGE = [
 class Search:
     """One pan: what it was made of, and what it said."""
 
-    def __init__(self, name, model, defines, flags, options):
+    def __init__(self, name, model, defines, flags, options, limit_s=SEARCH_S):
         self.folder = os.path.join(BUILD, name)
         self.source = os.path.join(HERE, model + '.pml')
         self.defines = ['-D' + d for d in defines]
@@ -115,7 +124,7 @@ class Search:
             self.call(['gcc', '-w', '-DNOFAIR' if '-f' not in options else '-DNFAIR=3',
                        f'-DMEMLIM={MEMORY_MB}'] + flags + ['-o', 'pan', 'pan.c'], 120)
             start = time.monotonic()
-            self.text = self.call(['./pan', f'-m{DEPTH}'] + options, SEARCH_S, (0, 1))
+            self.text = self.call(['./pan', f'-m{DEPTH}'] + options, limit_s, (0, 1))
             self.seconds = time.monotonic() - start
         except (OSError, subprocess.SubprocessError) as e:
             self.error = str(e)[:500]
@@ -201,6 +210,14 @@ def liveness(name, model, defines):
     return done, done.problems()
 
 
+def endless(name, model, defines):
+    """Seen failing: a link that loses for ever is such a cycle."""
+    done = Search(name, model, defines, ['-O1', '-DNP'], ['-w22', '-l', '-f'])
+    if done.error or (done.failure() or '').startswith('non-progress cycle'):
+        return done, [done.error] if done.error else []
+    return done, [f'a cycle should have been found, but: {done.failure() or "nothing was"}']
+
+
 def mutant(name, model, defines, wanted):
     # Breadth first: the shortest way to the failure.
     done = Search('BUG_' + name, model, defines + ['BUG_' + name], ['-O1', '-DSAFETY', '-DBFS'],
@@ -227,28 +244,27 @@ def run(selected):
     searches = []
     work = [(name, 'every state', search, args) for name, *args in SEARCHES]
     work += [(name, 'no cycle', liveness, args) for name, *args in LIVENESS]
+    work += [(name, 'a cycle', endless, args) for name, *args in ENDLESS]
     work += [(name, 'mutant', mutant, args) for name, *args in MUTANTS]
-    for name, what, how, args in work:
-        if selected and name not in selected:
-            continue
-        done, wrong = how(name, *args)
-        if wrong:
-            failed += 1
-            print(f'FAIL {name} ({what}, {args[0]}.pml): {wrong[0]}')
-            for line in wrong[1:20]:
-                print('     ' + line)
-        elif how is mutant:
-            passed += 1
-            print(f'ok   {name}: {args[2]} fails after {done.trace_steps()} steps; '
-                  f'{done.figures()}')
-        else:
-            passed += 1
-            print(f'ok   {name} ({what}): {done.figures()}')
-        sys.stdout.flush()
-        if how is search and not wrong:
-            searches.append(done)
-        elif not wrong:
-            shutil.rmtree(done.folder, ignore_errors=True)
+    work = [w for w in work if not selected or w[0] in selected]
+    with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        results = pool.map(lambda w: w[2](w[0], *w[3]), work)
+        for (name, what, how, args), (done, wrong) in zip(work, results):
+            if wrong:
+                failed += 1
+                print(f'FAIL {name} ({what}, {args[0]}.pml): {wrong[0]}')
+                for line in wrong[1:20]:
+                    print('     ' + line)
+            else:
+                passed += 1
+                print(f'ok   {name} ({what}): ' + (f'{args[2]} fails after {done.trace_steps()} '
+                                                   'steps; ' if how is mutant else '') +
+                      done.figures())
+            sys.stdout.flush()
+            if how is search and not wrong:
+                searches.append(done)
+            elif not wrong:
+                shutil.rmtree(done.folder, ignore_errors=True)
     if not selected:
         missed = list(never_reached(searches))
         passed, failed = (passed, failed + 1) if missed else (passed + 1, failed)
@@ -264,10 +280,9 @@ def large(selected, record, minutes):
     start = time.monotonic()
     chosen = [c for c in LARGE if not selected or c[0] in selected]
     for name, model, defines in chosen:
-        seconds = int(minutes * 60 / len(chosen))
-        done = Search('large-' + name, model, defines,
-                      ['-O2', '-DSAFETY', '-DBITSTATE', f'-DMEMLIM={MEMORY_MB}'],
-                      ['-w33', '-k3', f'-Q{max(1, seconds // 60)}'])
+        share = max(1, int(minutes / len(chosen)))
+        done = Search('large-' + name, model, defines, ['-O2', '-DSAFETY', '-DBITSTATE'],
+                      ['-w33', '-k3', f'-Q{share}'], share * 60 + 120)
         wrong = done.error or done.failure()
         bad += bool(wrong)
         states += done.states()

@@ -51,6 +51,9 @@ bit I16_everything_ends = 1;
 typedef record_t {
     byte ring, copy;
     bit given, voided, submitted, done, completed, sent
+#ifdef BUG_LOSS_FORGOTTEN
+    ; bit tried
+#endif
 };
 record_t r[N + 1];
 
@@ -94,7 +97,13 @@ byte k;
 #endif
 #define may_complete(i) (serving && r[i].done && !r[i].completed && !r[i].voided && is_there(i))
 #define readable(i)     (published(i) || i <= durable_p)
-#define may_send(i)     (published(i) && i > durable_p && !r[i].sent && upto(readable, i))
+#ifdef BUG_LOSS_FORGOTTEN
+#define again(i)        (!r[i].tried)
+#else
+#define again(i)        true
+#endif
+#define wanted(i)       (published(i) && i > durable_p && upto(readable, i))
+#define may_send(i)     (wanted(i) && !r[i].sent && again(i))
 #define in_flight(i)    (r[i].sent && may_lose)
 #define may_place(i)    (running && r[i].sent && r[i].copy == 0)
 #define writing(i)      (running && r[i].copy == WRITING)
@@ -297,6 +306,9 @@ end:
         any(may_send);
     SENT:
         r[k].sent = 1;
+#ifdef BUG_LOSS_FORGOTTEN
+        r[k].tried = 1;
+#endif
         k = 0
        }
     :: atomic {
