@@ -604,6 +604,7 @@ static void primary_status(struct sim *s)
               st->role_lost);
     SIM_CHECK(s, "I18",
               !st->role_lost || s->sby.promoted || s->sby.promoting || s->forked ||
+                  s->vanished & 1u << C_SUPER ||
                   s->st.fault[F_ROLLBACK_PRIMARY] + s->st.fault[F_ROLLBACK_MD],
               "the primary says that it lost its role (%d), and nobody has taken it",
               st->role_lost);
