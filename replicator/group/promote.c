@@ -43,7 +43,8 @@ static bool fenced_in_time(const struct hk_group *g, uint64_t fence_ns, uint64_t
     if (fence_ns > g->now.real_ns)
         return g->now.mono_ns + (fence_ns - g->now.real_ns) < s->t0.mono_ns + timeout_ns;
     ago_ns = g->now.real_ns - fence_ns;
-    return ago_ns <= g->now.mono_ns && g->now.mono_ns - ago_ns < s->t0.mono_ns + timeout_ns;
+    return HK_BUG(fence_by_wall) ||
+           (ago_ns <= g->now.mono_ns && g->now.mono_ns - ago_ns < s->t0.mono_ns + timeout_ns);
 }
 
 /* SPEC.md §9: never better than what is proven (I18). */
@@ -190,7 +191,7 @@ static void epoch_step(struct hk_group *g)
         begin_epoch(g);
         return;
     }
-    if (!hk_standby_stored(g, s->promotion_ticket))
+    if (!hk_standby_stored(g, s->promotion_ticket) && !HK_BUG(epoch_early))
         return;
     hk_group_notify(g, HK_NOTE_PROMOTION_STARTED, hk_standby_super(g)->promote_lsn,
                     hk_standby_super(g)->loss_class, 0, NULL);

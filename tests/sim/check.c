@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 #define ULL(x)         ((unsigned long long)(x))
 #define CLAIM_GRACE_NS (20 * NS_MS) /* for news to get from one process to the other */
@@ -368,8 +368,14 @@ void check_disk_op(struct sim *s, const struct hk_diskop *op)
 {
     bool replica = op->file >= HK_FILE_VOLUME0 && op->file < HK_FILE_VOLUME0 + SIM_VOLUMES;
 
+    if (op->file == HK_FILE_PRIMARY_MD && op->kind <= HK_DISK_WRITE_DSYNC &&
+        op->kind != HK_DISK_READ && !s->standby_suspect)
+        SIM_CHECK(s, "I13", sby_durable(s)->flags & (HK_SF_PROMOTING | HK_SF_PROMOTED),
+                  "a primary's metadata is made here before the new epoch is durable");
     if (!replica || op->kind == HK_DISK_READ || op->kind == HK_DISK_FLUSH)
         return;
+    SIM_CHECK(s, "I13", !s->sby.promoted || s->standby_suspect,
+              "the standby's daemon writes the replica after the promotion");
     SIM_CHECK(s, "I14", !frozen_on_disk(s),
               "the replica is written while the freeze at LSN %llu stands", ULL(s->sby.freeze_lsn));
 }
@@ -486,6 +492,7 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
 
     s->st.promotions++;
     s->sby.promoted = true;
+    s->sby.promoted_at = s->now;
     s->sby.promote_lsn = position;
     s->sby.loss_class = loss_class;
     s->sby.fence_limit = from_real(s, super->contact_time_ns) + super->contact_timeout_ns;
@@ -517,6 +524,7 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
                   e->first_lsn >= position && memcmp(&e->parent, &s->epoch_id, 16) == 0,
               "the new epoch says reason %u, parent end %llu, first LSN %llu", e->reason,
               ULL(e->parent_end), ULL(e->first_lsn));
+    promoted_begins(s);
 }
 
 void check_failover_said(struct sim *s, const uint64_t arg[4])
@@ -609,6 +617,11 @@ static void primary_status(struct sim *s)
               "the primary says that it lost its role (%d), and nobody has taken it",
               st->role_lost);
     check_lag(s, st);
+    SIM_CHECK(s, "I13",
+              !st->in_sync || !s->sby.promoted || clk_ever_stood(s, 0) ||
+                  s->now < s->sby.promoted_at + s->o.contact_ns * 51 / 50 + CLAIM_GRACE_NS,
+              "the old primary says in sync %llu us after the other side was promoted",
+              ULL((s->now - s->sby.promoted_at) / NS_US));
     SIM_CHECK(s, "I18",
               s->standby_suspect || st->mark.durable.v <= budget_durable(s) ||
                   st->mark.durable.v <= HK_LSN_FIRST,
@@ -632,6 +645,7 @@ static void standby_status(struct sim *s)
     struct hk_now now = sim_clock(s, 1);
 
     hk_group_status(s->sby.g, &now, st);
+    SIM_CHECK(s, "I13", !st->promoted || !st->in_sync, "a promoted side says in sync");
     if (!st->ready || st->promoted || (st->super.flags & HK_SF_PROMOTING))
         return;
     if (!clk_unfit(s, 1))
@@ -688,6 +702,7 @@ void check_end(struct sim *s)
         return;
     flags = md_durable(s)->flags;
     naive_power_cut_now(s, "at the end");
+    promoted_check_end(s);
     if (s->sby.failover_wanted && !s->sby.promoted)
         SIM_CHECK(s, "liveness",
                   s->stood_still || s->standby_suspect || s->sby.failover_refused ||

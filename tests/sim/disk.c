@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 struct sim_ver {
     struct sim_ver *older;
@@ -480,11 +480,11 @@ static void forget_file(struct sim *s, struct sim_file *f)
 
 void sim_disk_forget(struct sim *s)
 {
-    struct sim_proc *procs[] = {&s->cap.proc, &s->rep.proc, &s->sby.proc};
+    struct sim_proc *procs[] = {&s->cap.proc, &s->rep.proc, &s->sby.proc, promoted_proc(s)};
 
     sim_disk_each(s, 0, forget_file);
     sim_disk_each(s, 1, forget_file);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         while (procs[i]->io) {
             struct sim_io *io = procs[i]->io;
 

@@ -2,7 +2,7 @@
 /* One seed from its first event to its verdict. */
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 static struct sim *running;
 
@@ -47,6 +47,8 @@ static void setup(struct sim *s)
     rng_seed(&s->rng_work, s->seed, 4);
     rng_seed(&s->rng_link, s->seed, 5);
     rng_seed(&s->rng_disk, s->seed, 6);
+    rng_seed(&s->rng_world, s->seed, 10);
+    promoted_setup(s);
     s->now = NS_S;
     draw_uuid(s, &s->group_id);
     draw_uuid(s, &s->epoch_id);

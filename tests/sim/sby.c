@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "replicator/store/journal.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 #define ULL(x) ((unsigned long long)(x))
 
@@ -388,6 +388,7 @@ void sby_power(struct sim *s)
     naive_power_cut_now(s, "power cut");
     if (s->sby.proc.up)
         gone(s, true);
+    promoted_power(s);
     sim_power_cut(s, 1);
     clk_reboot(s, 1, 1ull << 41);
     naive_segment_changed(s);

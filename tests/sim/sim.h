@@ -84,6 +84,9 @@ enum sim_fault {
     F_CLOCK_DRIFT,  /* drawn for the whole run */
     F_CLOCK_FREEZE, /* stands still, then jumps, or goes on from where it stood */
     F_CLEAN_STOP,
+    F_PROMOTED_WRITES, /* the application goes on at the promoted side */
+    F_KILL_PROMOTED,
+    F_OLD_RETURNS, /* the primary that was lost is switched on again */
     F_FREEZE,
     F_FREEZE_END,
     F_FAILOVER,
@@ -386,7 +389,7 @@ struct sim_sby {
     uint64_t freeze_lsn;
     char freeze_name[HK_NAME_BYTES];
     bool promoting, promoted, not_promotable;
-    uint64_t promote_lsn, fence_limit;
+    uint64_t promote_lsn, fence_limit, promoted_at;
     uint64_t claim_limit; /* latest t0 + T that was shown with "0 if fenced before" */
     uint32_t loss_class, failover_refused;
     uint64_t failover_op;
@@ -423,7 +426,7 @@ struct sim_event;
 struct sim {
     uint64_t seed, now, trace_hash, events;
     struct sim_opts o;
-    struct sim_rng rng, rng_fault, rng_work, rng_link, rng_disk;
+    struct sim_rng rng, rng_fault, rng_work, rng_link, rng_disk, rng_world;
     bool verbose, faults_on, quiet;
     jmp_buf fail_to;
     char failure[512];
@@ -441,6 +444,7 @@ struct sim {
     struct sim_cap cap;
     struct sim_rep rep;
     struct sim_ghost ghost;
+    struct sim_promoted *promoted;
     struct sim_sby sby;
     struct sim_client client[SIM_CLIENTS_MAX];
     struct sim_dir dir[2];    /* 0 to the standby, 1 to the primary */
