@@ -174,7 +174,7 @@ static void super_step(struct hk_group *g)
     s->told_ceiling = super->ceiling;
     s->replica_failed = super->flags & HK_SF_NOT_PROMOTABLE;
     s->applied = s->applied_put = super->applied;
-    if ((super->flags & HK_SF_PROMOTED) && !HK_BUG(promoted_forgotten)) {
+    if (super->flags & HK_SF_PROMOTED) {
         s->reported = super->promote_lsn;
         s->stage = HK_STAGE_PROMOTED;
         return;

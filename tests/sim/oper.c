@@ -176,18 +176,18 @@ static void primary_lost_later(struct sim *s, uint64_t a, void *p)
  */
 static void lost_slowly(struct sim *s)
 {
-    uint64_t t = s->o.contact_ns;
+    uint64_t t = s->o.contact_ns, dies = t / 2 + rng_below(&s->rng_fault, 3 * t);
 
     link_cut(s, 0, 1000 * NS_S);
     link_cut(s, 1, 1000 * NS_S);
     conn_break(s);
     if (rng_below(&s->rng_fault, 2)) {
         sim_struck(s, F_CLOCK_STEP);
-        clk_step(s, 1, -(int64_t)rng_below(&s->rng_fault, 3 * t));
+        clk_step(s, 1, -(int64_t)(dies - rng_below(&s->rng_fault, hk_min_u64(dies, t))));
     }
     if (rng_below(&s->rng_fault, 2))
         sby_kill(s);
-    sim_at(s, s->now + t / 2 + rng_below(&s->rng_fault, 3 * t), NULL, primary_lost_later, 0, NULL);
+    sim_at(s, s->now + dies, NULL, primary_lost_later, 0, NULL);
 }
 
 static void failover(struct sim *s)
@@ -196,7 +196,7 @@ static void failover(struct sim *s)
         return;
     s->sby.failover_wanted = true;
     sim_struck(s, F_FAILOVER);
-    switch (rng_below(&s->rng_fault, 5)) {
+    switch (s->o.deceived ? 2 : rng_below(&s->rng_fault, 5)) {
     case 0: break; /* the primary lives and is in contact */
     case 1:
         link_cut(s, 0, 1000 * NS_S);

@@ -262,6 +262,12 @@ static void draw_world(struct sim_opts *o, uint64_t seed)
         o->delay_ns = rng_range(&r, 1, 100) * NS_US;
         o->jitter_ns = 0;
     }
+    if (rng_below(&r, 20) == 0) {
+        o->deceived = true;
+        o->mode = HK_MODE_SYNC;
+        o->policy = HK_LINK_LOSS_CONTINUE;
+        o->mean_ns[F_FAILOVER] = o->run_ns / 2;
+    }
 }
 
 void sim_opts_draw(struct sim *s)

@@ -142,6 +142,7 @@ struct sim_opts {
     uint64_t mean_ns[F_FAULTS]; /* mean interval of timed faults; 0: never */
     bool primary_returns;       /* after a power loss */
     bool speedy;                /* clients do not think */
+    bool deceived;              /* the failover comes after a slow loss and a clock set back */
     int32_t drift_ppm[2];       /* how much faster each site's clocks run */
 };
 
