@@ -27,7 +27,8 @@ static const struct hk_epoch *new_epoch(const struct hk_group *g)
  * Was the fence in force before t0 + T? It is dated by the wall clock, which may have been set
  * since: so it is carried over to the monotonic clock twice, by what the wall clock said at t0 and
  * by what it says now, and both must be in time. A fence from before t0 contradicts the contact at
- * t0.
+ * t0. A daemon that was started after t0 has its date from the wall clock alone, and nothing tells
+ * how long ago that was: then nothing is proven.
  */
 static bool fenced_in_time(const struct hk_group *g, uint64_t fence_ns, uint64_t timeout_ns)
 {
@@ -36,7 +37,8 @@ static bool fenced_in_time(const struct hk_group *g, uint64_t fence_ns, uint64_t
     uint64_t ago_ns;
 
     if (s->t0.mono_ns == 0)
-        return stored != 0 && fence_ns >= stored && fence_ns < stored + timeout_ns;
+        return HK_BUG(fence_by_stored_t0) && stored != 0 && fence_ns >= stored &&
+               fence_ns < stored + timeout_ns;
     if (fence_ns < s->t0.real_ns || fence_ns >= s->t0.real_ns + timeout_ns)
         return false;
     /* Dated by another thread, a moment after this turn's clock was read; or the clock was set. */

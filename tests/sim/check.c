@@ -361,7 +361,7 @@ void check_welcome(struct sim *s)
 
 static bool frozen_on_disk(struct sim *s)
 {
-    return s->sby.frozen && (sby_durable(s)->flags & HK_SF_FROZEN);
+    return s->sby.frozen && !s->no_super[1] && (sby_durable(s)->flags & HK_SF_FROZEN);
 }
 
 void check_disk_op(struct sim *s, const struct hk_diskop *op)
@@ -369,7 +369,7 @@ void check_disk_op(struct sim *s, const struct hk_diskop *op)
     bool replica = op->file >= HK_FILE_VOLUME0 && op->file < HK_FILE_VOLUME0 + SIM_VOLUMES;
 
     if (op->file == HK_FILE_PRIMARY_MD && op->kind <= HK_DISK_WRITE_DSYNC &&
-        op->kind != HK_DISK_READ && !s->standby_suspect)
+        op->kind != HK_DISK_READ && !s->standby_suspect && !s->no_super[1])
         SIM_CHECK(s, "I13", sby_durable(s)->flags & (HK_SF_PROMOTING | HK_SF_PROMOTED),
                   "a primary's metadata is made here before the new epoch is durable");
     if (!replica || op->kind == HK_DISK_READ || op->kind == HK_DISK_FLUSH)

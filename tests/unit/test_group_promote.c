@@ -151,6 +151,7 @@ static void states_no_better_class_than_is_proven(void **state)
     for (size_t i = 0; i < HK_ARRAY_SIZE(table); i++) {
         for (int restarted = 0; restarted < 2; restarted++) {
             struct rig *r = begin(60 + i, table[i].mode, table[i].policy);
+            enum hk_loss_class class = table[i].class;
             struct hk_group_status st;
 
             rig_kill_primary(r);
@@ -159,13 +160,16 @@ static void states_no_better_class_than_is_proven(void **state)
                 rig_kill_standby(r, false);
                 rig_start_standby(r);
                 rig_run(r, 100 * RIG_MS);
+                /* The wall clock may have been set while nobody watched it. */
+                if (class == HK_LOSS_ZERO_IF_FENCED)
+                    class = HK_LOSS_UNKNOWN;
             }
             rig_status(r, true, &st);
             ask(r, table[i].fence, st.contact_real_ns + (uint64_t)table[i].fence_after_t0_ns);
             assert_true(rig_until(r, is_done, 5000 * RIG_MS));
-            assert_int_equal(r->verb_done.verb_done.arg[1], table[i].class);
+            assert_int_equal(r->verb_done.verb_done.arg[1], class);
             assert_int_equal(r->verb_done.verb_done.arg[3], st.contact_real_ns);
-            check_promoted(r, r->log.next, table[i].class);
+            check_promoted(r, r->log.next, class);
             rig_free(r);
         }
     }
