@@ -155,7 +155,18 @@ struct stage {
     const char *name;
     uint64_t lsn, rate;
     bool seconds; /* the age of its oldest missing record is measured: lag_ns */
+    uint64_t p50_ns, p99_ns;
 };
+
+/* "2.11", "0.07"; "-" where nothing was measured. */
+static const char *millis_text(uint64_t ns, char ret[24])
+{
+    if (ns)
+        snprintf(ret, 24, "%" PRIu64 ".%02" PRIu64, ns / 1000000u, ns / 10000u % 100);
+    else
+        snprintf(ret, 24, "-");
+    return ret;
+}
 
 /* "-" stands where nothing is measured. */
 static void print_stage(const Hk__Pb__Status *s, const struct stage *g)
@@ -163,7 +174,7 @@ static void print_stage(const Hk__Pb__Status *s, const struct stage *g)
     uint64_t behind = s->produced > g->lsn ? s->produced - g->lsn : 0;
     /* A promoted side's positions belong to the epoch that its own one goes on from. */
     uint32_t epoch = s->promoted && s->epoch > 1 ? s->epoch - 1 : s->epoch;
-    char at[40], b[24], sec[24], rate[32] = "-";
+    char at[40], b[24], sec[24], p50[24], p99[24], rate[32] = "-";
     /* A standby knows its lag only while it hears the primary. */
     bool lag = g->seconds && g->lsn && !s->promoted && (s->contact || !is_standby(s));
     bool first = !strcmp(g->name, "produced");
@@ -174,15 +185,17 @@ static void print_stage(const Hk__Pb__Status *s, const struct stage *g)
     printf(" %-9s %-18s %10s %11s %8s %7s %10s\n", g->name,
            g->lsn ? hk_lsn_text(epoch, g->lsn, at) : "-",
            first || !g->lsn ? "-" : hk_bytes_text(behind, b),
-           lag ? seconds_text(s->lag_ns, sec) : "-", "-", "-", rate);
+           lag ? seconds_text(s->lag_ns, sec) : "-", millis_text(g->p50_ns, p50),
+           millis_text(g->p99_ns, p99), rate);
 }
 
 static void print_stages(const Hk__Pb__Status *s)
 {
-    const struct stage stages[] = {{"produced", s->produced, s->rate_produced, false},
-                                   {"acked", s->acked, s->rate_acked, false},
-                                   {"durable", s->durable, s->rate_durable, true},
-                                   {"applied", s->applied, s->rate_applied, false}};
+    const struct stage stages[] = {
+        {"produced", s->produced, s->rate_produced, false, 0, 0},
+        {"acked", s->acked, s->rate_acked, false, s->acked_p50_ns, s->acked_p99_ns},
+        {"durable", s->durable, s->rate_durable, true, s->durable_p50_ns, s->durable_p99_ns},
+        {"applied", s->applied, s->rate_applied, false, 0, 0}};
     char age[24];
     size_t i;
 
@@ -214,15 +227,16 @@ static void print_paths(const Hk__Pb__Status *s)
 
     for (i = 0; i < s->n_path; i++) {
         const Hk__Pb__PathStatus *p = s->path[i];
-        uint64_t bad = 0;
+        uint64_t bad = 0, loss; /* loss: in 1/1000 of a percent */
 
         for (k = 0; k < p->n_bad; k++)
             bad += p->bad[k];
-        printf(" %-9s %c %s  rtt %s  sent %" PRIu64 " received %" PRIu64 " lost %" PRIu64
-               " bad %" PRIu64 "   %s\n",
+        loss = p->frames_tx ? p->lost * 100000 / p->frames_tx : 0;
+        printf(" %-9s %c %s  rtt %s  loss %" PRIu64 ".%03" PRIu64 "%%  sent %" PRIu64
+               " received %" PRIu64 " lost %" PRIu64 " bad %" PRIu64 "   %s\n",
                i ? "" : "LINKS", (char)('a' + i), p->up ? "up" : "DOWN",
-               p->srtt_ns ? short_text(p->srtt_ns, sec) : "-", p->frames_tx, p->frames_rx, p->lost,
-               bad, p->backend);
+               p->srtt_ns ? short_text(p->srtt_ns, sec) : "-", loss / 1000, loss % 1000,
+               p->frames_tx, p->frames_rx, p->lost, bad, p->backend);
     }
 }
 
@@ -231,9 +245,9 @@ static void print_buffers(const Hk__Pb__Status *s)
     char used[24], held[24], total[24];
 
     if (s->ring_total)
-        printf(" %-9s ring %" PRIu64 "%% of %s   waiting %u   held %u\n", "BUFFERS",
-               s->ring_used * 100 / s->ring_total, hk_bytes_text(s->ring_total, total), s->waiting,
-               s->held);
+        printf(" %-9s ring %" PRIu64 "%% of %s   waiting %u   held %u   spool not built yet\n",
+               "BUFFERS", s->ring_used * 100 / s->ring_total, hk_bytes_text(s->ring_total, total),
+               s->waiting, s->held);
     if (s->journal_total)
         printf(" %-9s journal holds %s, in use %s = %" PRIu64 "%% of %s\n", "BUFFERS",
                hk_bytes_text(s->journal_held, held), hk_bytes_text(s->journal_used, used),
@@ -273,24 +287,39 @@ static void print_frozen(const Hk__Pb__Status *s)
         printf(" %-9s the standby stands at a mark; see `hikae images` there\n", "FROZEN");
 }
 
-static void print_screen(const Hk__Pb__Status *s)
+/* "-": not measured, or not built yet; what is not there is never shown as a good value. */
+static void print_volumes(const Hk__Pb__Status *s)
 {
     char size[24];
+    size_t i;
+
+    printf(" VOLUME    SIZE       DIRTY  ORIGIN p99  REPLICA p99  LAST VERIFY  STATE\n");
+    for (i = 0; i < s->n_volume; i++)
+        printf(" %-9s %-10s %-6s %-11s %-12s %-12s %s\n", s->volume[i]->name,
+               hk_bytes_text(s->volume[i]->bytes, size), "-", "-", "-", "-", s->volume[i]->state);
+}
+
+static void print_not_built(void)
+{
+    printf(" %-9s not built yet: no points in time; what was frozen can be restored\n", "GO BACK");
+    printf(" %-9s not built yet: nothing is sealed or kept offline\n", "OFFLINE");
+}
+
+static void print_screen(const Hk__Pb__Status *s)
+{
     size_t i;
 
     print_verdict(s);
     print_loss(s);
     print_sites(s);
     print_stages(s);
-    printf(" VOLUME    SIZE       STATE\n");
-    for (i = 0; i < s->n_volume; i++)
-        printf(" %-9s %-10s %s\n", s->volume[i]->name, hk_bytes_text(s->volume[i]->bytes, size),
-               s->volume[i]->state);
+    print_volumes(s);
     print_paths(s);
     print_buffers(s);
     print_refused(s);
     print_memory(s);
     print_frozen(s);
+    print_not_built();
     for (i = 0; i < s->n_flags; i++)
         printf("%s%s%s", i ? ", " : " FLAGS     ", s->flags[i], i + 1 == s->n_flags ? "\n" : "");
     print_lists(s);
@@ -420,6 +449,10 @@ static void numbers_json(const Hk__Pb__Status *s, json_t *o)
              {"rate_acked", s->rate_acked},
              {"rate_durable", s->rate_durable},
              {"rate_applied", s->rate_applied},
+             {"acked_p50_ns", s->acked_p50_ns},
+             {"acked_p99_ns", s->acked_p99_ns},
+             {"durable_p50_ns", s->durable_p50_ns},
+             {"durable_p99_ns", s->durable_p99_ns},
              {"alarms", s->alarms}};
     size_t i;
 

@@ -71,6 +71,7 @@ static void fill_status(struct hk_node *n, struct hk_node_status *s)
     s->capture = n->capture;
     s->now_real_ns = now->real_ns;
     s->now_mono_ns = now->mono_ns;
+    hk_node_primary_status(n, s);
     for (i = 0; i < n->path_count; i++) {
         hk_link_stats(n->link[i], &link);
         memcpy(s->bad[i], link.bad, sizeof(link.bad));

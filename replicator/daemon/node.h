@@ -33,6 +33,8 @@ struct hk_node_status {
     uint64_t bad[HK_PATHS_MAX][HK_FRAME_FAULTS]; /* frames the link refused */
     uint64_t rx_foreign[HK_PATHS_MAX];
     char link_text[HK_PATHS_MAX][192];
+    uint64_t acked_p50_ns, acked_p99_ns; /* primary: time to an acknowledgement; 0: none lately */
+    uint64_t durable_p50_ns, durable_p99_ns;
     uint64_t now_real_ns, now_mono_ns;
 };
 

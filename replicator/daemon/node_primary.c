@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "driver-glue/client/capture_client.h"
+#include "replicator/daemon/latency.h"
 #include "replicator/daemon/node_private.h"
 
 HK_STATIC_ASSERT(sizeof(struct iovec) == sizeof(struct hk_iovec) &&
@@ -19,8 +20,10 @@ struct hk_node_primary {
     struct hk_source source;
     struct hk_super super; /* as the capture side told last */
     struct hk_lsn produced;
-    bool readable;    /* the client's descriptor became readable */
-    bool stop_wanted; /* the capture side stops: detach once everything is durable */
+    bool readable;       /* the client's descriptor became readable */
+    bool stop_wanted;    /* the capture side stops: detach once everything is durable */
+    uint64_t drained_ns; /* when nothing more was found in the ring, monotonic */
+    struct hk_latency latency;
 };
 
 static struct hk_ring_reader *reader_of(struct hk_node_primary *p)
@@ -119,6 +122,7 @@ static void attached(struct hk_node *n, const struct hk_cap_ipc *m, bool ring_lo
     }
     p->super = m->attached.super;
     p->stop_wanted = false;
+    hk_latency_forget(&p->latency);
     n->capture.attached = true;
     n->capture.ever = true;
     n->capture.lease = m->lease;
@@ -194,7 +198,23 @@ static bool take_event(struct hk_node *n, uint64_t now_ns)
     return false;
 }
 
-static uint32_t poll_ring(struct hk_node *n)
+/*
+ * The oldest of the records just found, by its capture time; but not before the ring was last seen
+ * without it, since the wall clock may have been set in between.
+ */
+static void follow(struct hk_node_primary *p, struct hk_lsn lsn, const struct hk_now *now)
+{
+    struct hk_record r;
+    uint64_t age_ns;
+
+    if (hk_ring_reader_header_at(reader_of(p), lsn, &r))
+        return;
+    age_ns = now->real_ns > r.time_ns ? now->real_ns - r.time_ns : 0;
+    age_ns = hk_min_u64(age_ns, now->mono_ns - hk_min_u64(p->drained_ns, now->mono_ns));
+    hk_latency_captured(&p->latency, hk_record_end(&r).v, now->mono_ns - age_ns);
+}
+
+static uint32_t poll_ring(struct hk_node *n, const struct hk_now *now)
 {
     struct hk_node_primary *p = n->primary;
     struct hk_ring_reader *r = reader_of(p);
@@ -212,6 +232,10 @@ static uint32_t poll_ring(struct hk_node *n)
         hk_capture_client_detach(p->client, false);
         return 1;
     }
+    if (produced.v != p->produced.v)
+        follow(p, p->produced, now);
+    if (found < RECORDS_A_TURN)
+        p->drained_ns = now->mono_ns;
     if (produced.v == p->produced.v)
         return 0;
     p->produced = produced;
@@ -231,7 +255,7 @@ uint32_t hk_node_primary_poll(struct hk_node *n, const struct hk_now *now)
         while (take_event(n, now->mono_ns))
             work++;
     }
-    return work + poll_ring(n);
+    return work + poll_ring(n, now);
 }
 
 /* ---- actions ---- */
@@ -240,10 +264,13 @@ static void act_report(struct hk_node *n, const struct hk_action *a)
 {
     struct hk_node_primary *p = n->primary;
     struct hk_ring_reader *r = reader_of(p);
+    uint64_t now_ns = hk_clock_mono_ns();
 
     if (!r || !n->capture.attached)
         return;
     hk_ring_reader_release(r, a->report.released);
+    hk_latency_reached(&p->latency, HK_LATENCY_ACKED, a->report.acked.v, now_ns);
+    hk_latency_reached(&p->latency, HK_LATENCY_DURABLE, a->report.durable.v, now_ns);
     n->capture.state.released = a->report.released.v;
     n->capture.state.acked = a->report.acked.v;
     n->capture.state.durable = a->report.durable.v;
@@ -295,6 +322,19 @@ void hk_node_primary_after_sleep(struct hk_node *n)
 uint64_t hk_node_primary_deadline_ns(const struct hk_node *n)
 {
     return hk_capture_client_deadline_ns(n->primary->client);
+}
+
+void hk_node_primary_status(const struct hk_node *n, struct hk_node_status *s)
+{
+    const struct hk_histogram *h;
+
+    if (!n->primary)
+        return;
+    h = n->primary->latency.stage;
+    s->acked_p50_ns = hk_histogram_at(&h[HK_LATENCY_ACKED], 500, s->now_mono_ns);
+    s->acked_p99_ns = hk_histogram_at(&h[HK_LATENCY_ACKED], 990, s->now_mono_ns);
+    s->durable_p50_ns = hk_histogram_at(&h[HK_LATENCY_DURABLE], 500, s->now_mono_ns);
+    s->durable_p99_ns = hk_histogram_at(&h[HK_LATENCY_DURABLE], 990, s->now_mono_ns);
 }
 
 static void on_readable(void *arg)

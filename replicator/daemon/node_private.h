@@ -60,5 +60,7 @@ int hk_node_primary_gather(struct hk_node *n, struct hk_lsn lsn, uint32_t bytes)
 bool hk_node_primary_before_sleep(struct hk_node *n);
 void hk_node_primary_after_sleep(struct hk_node *n);
 uint64_t hk_node_primary_deadline_ns(const struct hk_node *n);
+/* The figures of a status that only the primary measures. */
+void hk_node_primary_status(const struct hk_node *n, struct hk_node_status *s);
 
 #endif

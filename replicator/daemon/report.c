@@ -310,6 +310,10 @@ static void fill_positions(struct hk_control *c, struct hk_status_text *s)
     s->m.rate_acked = w->acked_s;
     s->m.rate_durable = w->durable_s;
     s->m.rate_applied = w->applied_s;
+    s->m.acked_p50_ns = c->status.acked_p50_ns;
+    s->m.acked_p99_ns = c->status.acked_p99_ns;
+    s->m.durable_p50_ns = c->status.durable_p50_ns;
+    s->m.durable_p99_ns = c->status.durable_p99_ns;
     s->m.lose_known = g->lose_known;
     s->m.lose_bytes = g->lose_bytes;
     s->m.lose_ns = g->lose_ns;
