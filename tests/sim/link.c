@@ -9,37 +9,39 @@
 
 #include "tests/sim/sim.h"
 
-/* Every frame there is, and those not in use; kept from run to run. */
-static struct sim_frame *all_frames, *free_frames;
+/* Frames not in use, kept from run to run; and those that are, in a ring. */
+static struct sim_frame *free_frames, in_use = {.next = &in_use, .prev = &in_use};
 
 static struct sim_frame *frame_take(void)
 {
     struct sim_frame *f = free_frames;
 
-    if (f) {
+    if (f)
         free_frames = f->next;
-        return f;
-    }
-    f = malloc(sizeof(*f));
-    if (!f)
+    else if (!(f = malloc(sizeof(*f))))
         abort();
-    f->all_next = all_frames;
-    all_frames = f;
+    f->next = in_use.next;
+    f->prev = &in_use;
+    f->next->prev = f;
+    in_use.next = f;
     return f;
 }
 
 void link_forget(struct sim_frame *f)
 {
+    f->next->prev = f->prev;
+    f->prev->next = f->next;
     f->next = free_frames;
     free_frames = f;
 }
 
 struct sim_frame *link_copy(const struct sim_frame *from)
 {
-    struct sim_frame *f = frame_take(), *all_next = f->all_next;
+    struct sim_frame *f = frame_take();
+    size_t at = offsetof(struct sim_frame, bad);
 
-    memcpy(f, from, offsetof(struct sim_frame, bytes) + from->len);
-    f->all_next = all_next;
+    memcpy((uint8_t *)f + at, (const uint8_t *)from + at,
+           offsetof(struct sim_frame, bytes) + from->len - at);
     return f;
 }
 
@@ -47,9 +49,8 @@ void link_reset(struct sim *s)
 {
     memset(s->dir, 0, sizeof(s->dir));
     /* Frames under way when a run ended belong to nobody any more. */
-    free_frames = NULL;
-    for (struct sim_frame *f = all_frames; f; f = f->all_next)
-        link_forget(f);
+    while (in_use.next != &in_use)
+        link_forget(in_use.next);
     fifo_clear(s, &s->r2c);
     fifo_clear(s, &s->c2r);
     fifo_clear(s, &s->conn.q[0]);

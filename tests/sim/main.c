@@ -4,6 +4,7 @@
  *   --seeds N  --first X  --budget SECONDS  --seed X [--verbose]  --twice
  *   --bugs: names of the seeded bugs in this program; --bug NAME: with that one, --until-found
  */
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,6 +173,9 @@ int main(int argc, char **argv)
     signal(SIGFPE, on_crash);
     signal(SIGABRT, on_crash);
     signal(SIGTERM, on_crash); /* of who lost patience: which seed does not end? */
+    /* What a run gives back the next one takes: the kernel need not see it. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
     pattern_init();
     start = now_s();
     if (a.bugs) {

@@ -291,7 +291,7 @@ struct sim_client {
 
 /* ---- link.c ---- */
 struct sim_frame {
-    struct sim_frame *next, *all_next;
+    struct sim_frame *next, *prev;
     bool bad;
     uint8_t path;
     uint32_t len;
