@@ -477,9 +477,7 @@ bool hk_capture_client_arm(struct hk_capture_client *c)
 
     if (!c->hint || !c->has_reader)
         return false;
-    /* An exchange, not a store: pairs with the producer's read-modify-write after its publication.
-     * Either it sees the wish, or the record is seen here. */
-    __atomic_exchange_n(&c->hint->want_wakeup, 1, __ATOMIC_SEQ_CST);
+    hk_ring_hint_wish(c->hint);
     slot = &c->reader.slots[c->reader.next & c->reader.slot_mask];
     return c->reader.next - c->reader.tail <= c->reader.slot_mask &&
            hk_ring_load_acquire(&slot->lsn) == c->reader.next_lsn;
@@ -488,5 +486,5 @@ bool hk_capture_client_arm(struct hk_capture_client *c)
 void hk_capture_client_disarm(struct hk_capture_client *c)
 {
     if (c->hint)
-        __atomic_store_n(&c->hint->want_wakeup, 0, __ATOMIC_RELAXED);
+        hk_ring_hint_unwish(c->hint);
 }

@@ -241,14 +241,7 @@ static void wake_reader(const struct hk_engine *e)
 {
     const uint64_t one = 1;
 
-    /*
-     * Pairs with the exchange in hk_capture_client_arm. Both write the word, so they are ordered:
-     * the reader was first and its wish is seen here, or it was later and sees the publication.
-     */
-    if (!__atomic_fetch_or(&e->hint->want_wakeup, 0, __ATOMIC_SEQ_CST))
-        return;
-    if (__atomic_exchange_n(&e->hint->want_wakeup, 0, __ATOMIC_RELAXED) &&
-        write(e->event_fd, &one, sizeof(one)) < 0)
+    if (hk_ring_hint_take(e->hint) && write(e->event_fd, &one, sizeof(one)) < 0)
         return; /* a counter at its limit is readable as well */
 }
 

@@ -22,6 +22,7 @@
 #ifndef HK_UAPI_RING_H
 #define HK_UAPI_RING_H
 
+#include "proto/bug.h"
 #include "proto/hash.h"
 #include "proto/record.h"
 
@@ -78,6 +79,32 @@ HK_STATIC_ASSERT(sizeof(struct hk_ring_side) == 32, "two sides a cache line");
 struct hk_ring_hint {
     uint32_t want_wakeup;
 };
+
+/*
+ * Going to sleep and being woken. The reader wishes, looks once more at the slot it waits for, and
+ * sleeps if nothing is there; the producer, after a publication, takes the wish and, if there was
+ * one, wakes. Both read and write the word in one, so they are ordered: the reader was first and
+ * its wish is seen, or it was later and sees the publication. A load instead would be done before
+ * the publication is seen by others, on any processor.
+ */
+static inline void hk_ring_hint_wish(struct hk_ring_hint *hint)
+{
+    __atomic_exchange_n(&hint->want_wakeup, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline void hk_ring_hint_unwish(struct hk_ring_hint *hint)
+{
+    __atomic_store_n(&hint->want_wakeup, 0, __ATOMIC_RELAXED);
+}
+
+static inline bool hk_ring_hint_take(struct hk_ring_hint *hint)
+{
+    uint32_t wish = HK_BUG(wish_loaded)
+                        ? __atomic_load_n(&hint->want_wakeup, __ATOMIC_ACQUIRE)
+                        : __atomic_fetch_or(&hint->want_wakeup, 0, __ATOMIC_SEQ_CST);
+
+    return wish && __atomic_exchange_n(&hint->want_wakeup, 0, __ATOMIC_RELAXED);
+}
 
 /* Smallest and largest ring: one largest payload and the headroom of control records must fit. */
 enum {
