@@ -31,7 +31,7 @@ enum {
 #define SECOND 1000000000ull
 #define T      (5 * SECOND)
 
-static const char alphabet[] = "WBASPCXKL";
+static const char alphabet[] = "WBASPCXKLE";
 
 /* A process over a metadata file and a ring. */
 struct side {
@@ -60,6 +60,7 @@ static struct {
     bool alone;       /* something was acknowledged that was not even captured */
     bool clean;       /* the clean superblock was stored, and nothing happened since */
     bool surely_full; /* full compare was stored */
+    bool fail_next;   /* the next metadata write fails, and may have arrived or not */
     bool ring_known;  /* the superblock that names the ring was stored */
 } w;
 
@@ -366,6 +367,21 @@ static void look(void)
 
 /* --- The script --- */
 
+static void pass(uint64_t ns)
+{
+    w.now.mono_ns += ns;
+    w.now.real_ns += ns;
+    hk_capture_tick(w.live.c, &w.now);
+}
+
+/* EIO: all, some or nothing of it has reached the disk, and its cache holds it still. */
+static void fail_meta(void)
+{
+    w.live.op.kind = HK_DISK_WRITE;
+    HK_ASSERT(cdisk_step(&w.disk) == &w.live.op);
+    hk_capture_meta_done(w.live.c, -EIO, &w.now);
+}
+
 static void settle(void)
 {
     for (int i = 0; i < META_MAX; i++) {
@@ -375,6 +391,12 @@ static void settle(void)
             return;
         }
         look();
+        if (w.fail_next) {
+            w.fail_next = false;
+            fail_meta();
+            pass(SECOND);
+            continue;
+        }
         finish_meta(&w.live);
         w.ring_known = true;
         w.surely_full |= (durable_flags(&w.live) & HK_SF_FULL_COMPARE) != 0;
@@ -392,13 +414,6 @@ static void ack(void)
     w.standby = hk_max_u64(w.standby, st.produced.v);
     HK_ASSERT(hk_capture_report(w.live.c, w.live.lease, st.produced, st.produced, st.produced,
                                 w.now.mono_ns, &w.now) == 0);
-}
-
-static void pass(uint64_t ns)
-{
-    w.now.mono_ns += ns;
-    w.now.real_ns += ns;
-    hk_capture_tick(w.live.c, &w.now);
 }
 
 static void life(bool keep_ring)
@@ -467,6 +482,7 @@ static void event(char e)
         stop();
         life(!(durable_flags(&w.live) & HK_SF_CLEAN));
         return;
+    case 'E': w.fail_next = true; return;
     case 'K': life(true); return;
     case 'L': life(false); return;
     }
@@ -514,7 +530,7 @@ static void run(const char *script, unsigned policy)
     w.policy = policy;
     w.event = 0;
     w.handed = w.acked = w.standby = 0;
-    w.alone = w.clean = w.surely_full = false;
+    w.alone = w.clean = w.surely_full = w.fail_next = false;
     w.disk.pending_count = w.disk.loose_count = 0;
     create();
     life(false);

@@ -14,6 +14,8 @@
 #include "tests/crash/crash.h"
 #include "tests/crash/node.h"
 
+#include "replicator/store/journal.h" /* verdicts */
+
 #include "proto/hash.h"
 
 #include <errno.h>
@@ -318,7 +320,7 @@ static void nested(const uint8_t *pick, uint64_t n, unsigned depth)
     }
 }
 
-static bool nesting, failing;
+static bool nesting, failing, damaging;
 
 /*
  * Each operation of the next process fails, once and for ever, until it rests. Storage that fails
@@ -382,6 +384,8 @@ static void look(void)
     uint64_t states;
 
     w.point++;
+    if (damaging)
+        return;
     cdisk_collect(&w.disk, &choices);
     states = cdisk_states(&choices);
     cdisk_follow(&w.img, &w.disk, false);
@@ -407,6 +411,65 @@ static void look(void)
     }
     if (w.live.said.frozen_lsn)
         check_volume(&w.disk, w.live.said.frozen_lsn, "while it is frozen");
+}
+
+/* --- Damage --- */
+
+/*
+ * Something rotted. It may stop; but if it goes on, what it shows is the log, what it lacks is said
+ * to be in doubt, and nothing is a promise that was not kept knowingly.
+ */
+static void judge_damaged(bool super)
+{
+    static struct hk_group_status st;
+    const struct node_said *now = &w.next.said;
+
+    if (w.next.fatal)
+        return;
+    node_status(&w.next, &st);
+    if (st.promoted) {
+        check_volume(w.next.disk, st.super.promote_lsn, "promoted, and damaged");
+        return;
+    }
+    CRASH_CHECK(st.ready, "it neither stops nor becomes ready");
+    check_volume(w.next.disk, st.frozen ? st.freeze_lsn.v : st.mark.durable.v, "damaged");
+    CRASH_CHECK(!super || (st.super.flags & HK_SF_IN_DOUBT), "a lost superblock is no matter");
+    CRASH_CHECK(st.mark.durable.v >= w.live.said.reported || now->verdict == HK_JOURNAL_TORN,
+                "reported %llu, recovered %llu, and the verdict is %u", ULL(w.live.said.reported),
+                ULL(st.mark.durable.v), now->verdict);
+    CRASH_CHECK(st.loss_class != HK_LOSS_ZERO_PROVEN || (!super && now->verdict == 0),
+                "0, proven: of damaged facts");
+}
+
+static bool is_blank(const uint8_t *sector)
+{
+    static const uint8_t blank[CDISK_SECTOR];
+
+    return memcmp(sector, blank, CDISK_SECTOR) == 0;
+}
+
+/* One byte of each sector that holds anything, in everything but the replica itself. */
+static void damage_each(void)
+{
+    static const uint32_t files[] = {HK_FILE_SUPER, HK_FILE_PRIMARY_MD, HK_FILE_SEGMENT0,
+                                     HK_FILE_SEGMENT0 + 1};
+    uint64_t turn = 0;
+
+    for (size_t i = 0; i < HK_ARRAY_SIZE(files); i++) {
+        struct cdisk_file *f = cdisk_file(&w.img, files[i]);
+        uint64_t used = f->used;
+
+        for (uint64_t at = 0; at < used; at += CDISK_SECTOR) {
+            if (is_blank(f->cur + at))
+                continue;
+            crash_case(w.script, w.at, files[i], at);
+            cdisk_flip(&w.img, files[i], at + turn++ * 37 % CDISK_SECTOR, 0x20);
+            node_boot(&w.next);
+            node_settle(&w.next);
+            judge_damaged(files[i] == HK_FILE_SUPER);
+            cdisk_reset(&w.img);
+        }
+    }
 }
 
 /* --- The script --- */
@@ -531,6 +594,10 @@ static void run(const char *script)
     node_status(&w.live, &st);
     if (!st.promoted && !st.frozen)
         check_volume(&w.disk, st.mark.durable.v, "at rest");
+    if (damaging) {
+        cdisk_follow(&w.img, &w.disk, false);
+        damage_each();
+    }
 }
 
 static void all_scripts(unsigned length, uint64_t stride)
@@ -614,6 +681,16 @@ int main(int argc, char **argv)
         all_scripts(2, crash_full() ? 5 : 61);
         crash_end();
         failing = false;
+    }
+    if (crash_wanted("group_damage")) {
+        damaging = true;
+        crash_begin("group_damage");
+        all_scripts(1, 1);
+        all_scripts(2, crash_stride(5));
+        stories();
+        if (crash_full())
+            all_scripts(3, 1);
+        crash_end();
     }
     cdisk_free(&w.disk);
     cdisk_free(&w.img);

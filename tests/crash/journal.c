@@ -157,11 +157,39 @@ static void write_varied(struct lab *l)
     lab_drain(l);
 }
 
-/* Every bit of every segment, batch and record header, wherever it lies. */
+/* Every bit of the headers of one write: segment or batch, and its records. */
+static void flip_write(struct lab *l, const struct lab_write *w, uint64_t stride)
+{
+    uint64_t data = w->offset + HK_BATCH_HEADER_BYTES + w->first % HK_PAGE_BYTES;
+    static uint64_t n;
+
+    for (uint64_t at = 0; at < HK_PAGE_BYTES; at++) {
+        bool field = at < 80 || at >= 4088;
+
+        for (unsigned bit = 0; bit < 8; bit++) {
+            if (field || n++ % stride == 0)
+                flip(l, w->slot, w->offset + at, bit);
+        }
+    }
+    if (w->header)
+        return;
+    for (uint64_t r = w->first; r < w->end; r = hk_record_end(store_log_at(&l->log, r)).v) {
+        for (uint64_t at = 0; at < 8 * HK_RECORD_HEADER_BYTES; at++) {
+            if (n++ % (stride > 1 ? stride / 8 : 1) == 0)
+                flip(l, w->slot, data + (r - w->first) + at / 8, at % 8);
+        }
+    }
+}
+
+/*
+ * Every bit of every segment, batch and record header, wherever it lies; then again with `applied`
+ * inside the first segment, at its end and in the second epoch: damage below it counts as well.
+ */
 static void header_flips(uint64_t stride)
 {
     struct lab l;
-    uint64_t n = 0;
+    uint64_t ends[16];
+    uint32_t count = 0;
 
     if (!crash_wanted("flip_headers"))
         return;
@@ -170,25 +198,13 @@ static void header_flips(uint64_t stride)
     write_varied(&l);
     lab_photograph(&l);
     for (uint32_t i = 0; i < l.write_count; i++) {
-        const struct lab_write *w = &l.write[i];
-        uint64_t data = w->offset + HK_BATCH_HEADER_BYTES + w->first % HK_PAGE_BYTES;
-
-        for (uint64_t at = 0; at < HK_PAGE_BYTES; at++) {
-            bool field = at < 80 || at >= 4088;
-
-            for (unsigned bit = 0; bit < 8; bit++) {
-                if (field || n++ % stride == 0)
-                    flip(&l, w->slot, w->offset + at, bit);
-            }
-        }
-        if (w->header)
-            continue;
-        for (uint64_t r = w->first; r < w->end; r = hk_record_end(store_log_at(&l.log, r)).v) {
-            for (uint64_t at = 0; at < 8 * HK_RECORD_HEADER_BYTES; at++) {
-                if (n++ % (stride > 1 ? stride / 8 : 1) == 0)
-                    flip(&l, w->slot, data + (r - w->first) + at / 8, at % 8);
-            }
-        }
+        if (!l.write[i].header && count < HK_ARRAY_SIZE(ends))
+            ends[count++] = l.write[i].end;
+    }
+    for (uint32_t pass = 0; pass <= count; pass += crash_full() ? 1 : count) {
+        l.applied = pass == 0 ? l.log.base : ends[pass - 1];
+        for (uint32_t i = 0; i < l.write_count; i++)
+            flip_write(&l, &l.write[i], pass == 0 ? stride : 64);
     }
     lab_print_tally("flip_headers");
     crash_end();

@@ -100,6 +100,7 @@ static void heard(struct node *n, const struct hk_action *a)
         s->frozen_lsn = 0;
         s->in_doubt |= a->notify.arg[0] == HK_FREEZE_IN_DOUBT;
         break;
+    case HK_NOTE_RECOVERED: s->verdict = (uint32_t)a->notify.arg[1]; break;
     case HK_NOTE_PROMOTION_STARTED: s->promoting = true; break;
     case HK_NOTE_PROMOTED: s->promoted = true; break;
     default: break;

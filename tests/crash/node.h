@@ -25,7 +25,7 @@ struct node_said {
     bool in_doubt;       /* an image was ended for doubt */
     uint32_t ordinal;    /* newest epoch it has welcomed a session in */
     bool promoting, promoted;
-    uint64_t mode_end; /* end of the newest mode record that was reported durable */
+    uint32_t verdict; /* of the recovery of its journal */
 };
 
 struct node_large {

@@ -420,6 +420,58 @@ static void failing(void)
     }
 }
 
+/*
+ * The file that create-md makes for a primary: blank, then one superblock. Whoever opens it finds
+ * that, or nothing, or a file to refuse; never anything else.
+ */
+static void created(void)
+{
+    struct hk_super_create p = {.group_id = {{1}},
+                                .site_id = {{2}},
+                                .replica_id = {{3}},
+                                .epoch_id = {{4}},
+                                .group_name = "core",
+                                .time_ns = 1,
+                                .volume_count = 1,
+                                .volume[0] = {.name = "data", .bytes = 1 << 20},
+                                .assume_equal = true};
+    static uint8_t file[FILE_BYTES] __attribute__((aligned(4096))),
+        slot[HK_SUPER_BYTES] __attribute__((aligned(4096)));
+    static struct hk_super made, found;
+    uint64_t stride = crash_stride(23);
+    unsigned index;
+    int r;
+
+    HK_ASSERT(hk_super_create(&p, &made) == 0);
+    hk_super_encode(&made, slot);
+    index = (unsigned)(made.sequence & 1);
+    for (uint64_t n = 0; n <= HK_SUPER_BYTES; n += n + stride > HK_SUPER_BYTES ? 1 : stride) {
+        bool whole, none;
+
+        crash_case("bytes", n, 0, 0);
+        memset(file, 0, sizeof(file));
+        memcpy(file + index * HK_SUPER_BYTES, slot, n);
+        whole = memcmp(file + index * HK_SUPER_BYTES, slot, HK_SUPER_BYTES) == 0;
+        none = n == 0;
+        r = hk_super_pick(file, file + HK_SUPER_BYTES, &found, NULL);
+        CRASH_CHECK(r == (whole ? 0 : none ? -ENODATA : -EUCLEAN), "it says %d", r);
+        CRASH_CHECK(!whole || memcmp(&found, slot, sizeof(found)) == 0, "it is another one");
+        CRASH_CHECK(!whole || !hk_super_in_doubt(file, file + HK_SUPER_BYTES), "it is doubted");
+    }
+    memset(file, 0, sizeof(file));
+    memcpy(file + index * HK_SUPER_BYTES, slot, HK_SUPER_BYTES);
+    for (uint64_t at = 0; at < 8ull * FILE_BYTES; at += stride) {
+        bool own = at / 8 / HK_SUPER_BYTES == index;
+
+        crash_case("byte, bit", at / 8, at % 8, 1);
+        file[at / 8] ^= (uint8_t)(1u << at % 8);
+        r = hk_super_pick(file, file + HK_SUPER_BYTES, &found, NULL);
+        CRASH_CHECK(r == (own ? -EUCLEAN : 0), "it says %d", r);
+        CRASH_CHECK(own || hk_super_in_doubt(file, file + HK_SUPER_BYTES), "it is not doubted");
+        file[at / 8] ^= (uint8_t)(1u << at % 8);
+    }
+}
+
 static void kind(const char *name, void (*look)(void), void (*after)(void))
 {
     if (!crash_wanted(name))
@@ -439,6 +491,11 @@ int main(int argc, char **argv)
     kind("super_swaps", NULL, swaps);
     kind("super_nested", nested, NULL);
     kind("super_failing_io", NULL, failing);
+    if (crash_wanted("super_create")) {
+        crash_begin("super_create");
+        created();
+        crash_end();
+    }
     cdisk_choices_free(&choices);
     return crash_finish();
 }
