@@ -5,7 +5,8 @@
  *
  * Oracle: durable and applied never exceed acked, acked never exceeds what was sent, nothing goes
  * back; a frame lies within the log and the window, fits its path, has a new packet number; an ack
- * that says what can't be changes nothing; once acks are true again all of the log is acknowledged.
+ * that says what can't be changes nothing; who has nothing to send may sleep; once acks are true
+ * again all of the log is acknowledged.
  */
 #include "fuzz.h"
 
@@ -57,8 +58,10 @@ static void pull(struct world *w, unsigned most)
 {
     struct hk_frame f;
 
+    unsigned i;
+
     hk_sender_tick(&w->s, w->now_ns);
-    for (unsigned i = 0; i < most && hk_sender_next(&w->s, w->now_ns, &f); i++) {
+    for (i = 0; i < most && hk_sender_next(&w->s, w->now_ns, &f); i++) {
         HK_ASSERT(f.path < PATHS && w->s.path[f.path].up && f.session == w->session);
         HK_ASSERT(f.packet_number > w->pn[f.path]);
         w->pn[f.path] = f.packet_number;
@@ -69,6 +72,9 @@ static void pull(struct world *w, unsigned most)
         HK_ASSERT(f.lsn >= FIRST && f.lsn + f.span <= w->s.next);
         HK_ASSERT(f.lsn + f.span <= w->s.produced && f.lsn + f.span <= w->s.window);
     }
+    /* Nothing to send now means nothing to do now: else its owner would never sleep. */
+    if (i < most)
+        HK_ASSERT(hk_sender_deadline_ns(&w->s) > w->now_ns);
 }
 
 static void check(const struct world *w)

@@ -299,6 +299,15 @@ static void next_epoch_ahead(struct scene *s)
     next_epoch(s);
     s->me.acked = 65536 + 64;
 }
+static void nobody(struct scene *s)
+{
+    s->h.replica_id = (struct hk_uuid){{0}};
+}
+static void next_epoch_durable_ahead(struct scene *s)
+{
+    next_epoch(s);
+    s->me.durable = s->me.acked = 65536 + 64;
+}
 static void two_epochs(struct scene *s)
 {
     hello_epochs(&s->h, 3);
@@ -339,6 +348,7 @@ static const struct {
     ROW(other_primary, REPLICA, false),
     ROW(other_standby, REPLICA, false),
     ROW(ourselves, REPLICA, false),
+    ROW(nobody, REPLICA, false),
     ROW(older, OLDER_EPOCH, false),
     ROW(diverged, DIVERGED, false),
     ROW(strangers, STRANGERS, false),
@@ -365,6 +375,7 @@ static const struct {
     ROW(next_epoch, NONE, true),
     ROW(next_epoch_behind, RING, false),
     ROW(next_epoch_ahead, AHEAD, false),
+    ROW(next_epoch_durable_ahead, AHEAD, false),
     ROW(two_epochs, RING, false),
 };
 
@@ -456,6 +467,31 @@ static void w_self(struct welcome_scene *s)
     s->w.replica_id = id(1);
     s->h.peer_replica_id = (struct hk_uuid){{0}};
 }
+static void w_nobody(struct welcome_scene *s)
+{
+    s->w.replica_id = (struct hk_uuid){{0}};
+}
+static void w_applied(struct welcome_scene *s)
+{
+    s->w.applied = s->w.durable + 64;
+}
+static void w_bad_nowhere(struct welcome_scene *s)
+{
+    s->w.bad_count = 1;
+    s->w.bad_lsn = 0;
+}
+static void w_bad_align(struct welcome_scene *s)
+{
+    s->w.bad_count = 1;
+    s->w.bad_lsn = 4100;
+}
+static void w_diverged(struct welcome_scene *s)
+{
+    history_of(&s->h.history, 2);
+    s->h.epoch = *hk_history_last(&s->h.history);
+    s->w.history = s->h.history;
+    s->w.history.epoch[1].id = id(60);
+}
 static void w_other(struct welcome_scene *s)
 {
     s->w.replica_id = id(3);
@@ -506,7 +542,9 @@ static const struct {
     {"empty", w_empty, HK_REFUSE_NONE},           {"stranger", w_stranger, HK_REFUSE_STRANGERS},
     {"promoted", w_promoted, HK_REFUSE_PROMOTED}, {"compare", w_compare, HK_REFUSE_FULL_COMPARE},
     {"lost", w_lost, HK_REFUSE_LOST_DURABLE},     {"ring", w_ring, HK_REFUSE_RING},
-    {"ahead", w_ahead, HK_REFUSE_AHEAD},
+    {"ahead", w_ahead, HK_REFUSE_AHEAD},          {"nobody", w_nobody, HK_REFUSE_REPLICA},
+    {"applied", w_applied, HK_REFUSE_MALFORMED},  {"bad", w_bad_nowhere, HK_REFUSE_MALFORMED},
+    {"bad", w_bad_align, HK_REFUSE_MALFORMED},    {"diverged", w_diverged, HK_REFUSE_DIVERGED},
 };
 
 static void welcome(void **state)
