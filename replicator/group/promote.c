@@ -59,7 +59,7 @@ enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_ve
     if (super->mode != HK_MODE_SYNC || (flags & HK_SF_FULL_COMPARE))
         return HK_LOSS_UNKNOWN;
     /* What is gone of metadata or journal may have been relied on. */
-    if (((flags & HK_SF_IN_DOUBT) || s->log_in_doubt) && !HK_BUG(doubt_forgotten))
+    if ((flags & HK_SF_IN_DOUBT) || s->log_in_doubt)
         return HK_LOSS_UNKNOWN;
     /* Recovered log that was not read yet may hold the record that ended mode sync. */
     if (s->applied < s->mode_unsure_until)

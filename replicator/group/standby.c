@@ -4,7 +4,6 @@
  * takes sessions. After each event one pump runs every part a bounded step further; what waits for
  * a disk goes on when its completion comes in as an event.
  */
-#include "proto/bug.h"
 #include "replicator/group/private.h"
 #include "replicator/store/line.h"
 
@@ -139,7 +138,7 @@ static void newer_facts_may_be_gone(struct hk_group *g)
 {
     hk_standby_super(g)->flags |= HK_SF_IN_DOUBT;
     hk_group_notify(g, HK_NOTE_IN_DOUBT, 0, 0, 0, NULL);
-    if ((hk_standby_super(g)->flags & HK_SF_FROZEN) && !HK_BUG(doubt_keeps_freeze))
+    if (hk_standby_super(g)->flags & HK_SF_FROZEN)
         hk_freeze_end(g, HK_FREEZE_IN_DOUBT, 0);
     else
         hk_standby_put(g);

@@ -434,7 +434,8 @@ void hk_journal_disk_done(struct hk_journal *j, struct hk_diskop *op)
         return;
     }
     /* A write or flush that failed is final; what it carried is never written again (I11). */
-    if (op->result < 0 || (op->result > 0 && !HK_BUG(short_write_whole)))
+    if ((op->result < 0 && !HK_BUG(journal_error_swallowed)) ||
+        (op->result > 0 && !HK_BUG(short_write_whole)))
         hk_journal_fail(j, op->result < 0 ? op->result : -EIO);
     else
         running_done(j, op);

@@ -580,7 +580,7 @@ static void finish(struct hk_journal *j)
         corrupt(j, v->at, j->current);
         return;
     }
-    if (v->shadow_lsn != 0 && v->shadow_lsn >= v->at && !HK_BUG(shadow_ignored)) {
+    if (v->shadow_lsn != 0 && v->shadow_lsn >= v->at) {
         corrupt(j, v->shadow_lsn, v->shadow_slot);
         return;
     }
@@ -640,7 +640,7 @@ void hk_journal_recovery_done(struct hk_journal *j, struct hk_diskop *op)
 {
     HK_ASSERT(j->state == HK_JOURNAL_RECOVERING);
     HK_ASSERT(op == &j->op);
-    if (op->result != 0 && !HK_BUG(unreadable_is_end)) {
+    if (op->result != 0) {
         stop(j, HK_JOURNAL_UNREADABLE, op->result < 0 ? op->result : -EIO);
         return;
     }

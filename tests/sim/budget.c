@@ -36,7 +36,8 @@ static const struct {
      "durable of what went astray; the class, unless something shows it"},
     {F_LYING_FLUSH, "what it promised",
      "no wrong bytes; who had been told more notices at the handshake",
-     "durable after a power cut; the standby's class until it meets its primary"},
+     "durable after a power cut; the standby's class until it meets its primary; of its "
+     "superblock: a freeze found again"},
     {F_ROLLBACK_SBY, "standby's node",
      "it is found out by a primary that had been told more; no false class after that",
      "what it had; its class until it meets its primary"},
@@ -81,8 +82,10 @@ static void super_fell_back(struct sim *s)
         s->standby_suspect = true; /* a side that forgot that it was promoted */
     if (!(super->flags & (HK_SF_PROMOTING | HK_SF_PROMOTED)))
         s->sby.promoting = false;
-    if (s->vanished & 1u << C_SUPER)
-        s->class_void = true;
+    if (super->history.count == 0 && s->sby.said_durable <= HK_LSN_FIRST)
+        s->sby.said_durable = 0;
+    if (s->vanished & 1u << C_SUPER) /* more than one step back: the replica may be ahead */
+        s->class_void = s->freeze_void = true;
 }
 
 static void accept_super(struct sim *s, const struct sim_io *io)
@@ -120,12 +123,18 @@ void budget_read(struct sim *s, const struct sim_io *io)
 
 /* ---- the standby has recovered less than it had said ---- */
 
-/* The stamp of a whole batch header that the disk still holds; 0: it does not. */
+/*
+ * The stamp of a whole batch header that the disk still holds; 0: it does not. Under a header from
+ * an earlier life of the file nobody looks for it: only a disk that lied leaves it there.
+ */
 static uint64_t stamp_left(struct sim *s, const struct naive_batch *b)
 {
-    const struct hk_batch_header *h = (const void *)(s->segment[b->seg].dur + b->at);
+    const struct sim_file *f = &s->segment[b->seg];
+    const struct hk_batch_header *h = (const void *)(f->dur + b->at);
     uint64_t seed;
 
+    if ((s->vanished & 1u << C_JOURNAL) && memcmp(f->dur, f->good, HK_SEGMENT_HEADER_BYTES) != 0)
+        return 0;
     memcpy(&seed, s->epoch_id.b, 8);
     if (h->magic != HK_BATCH_MAGIC || h->first_lsn != b->first ||
         memcmp(&h->epoch_id, &s->epoch_id, 16) != 0 || h->hash != naive_xxh64(h, 4088, seed))

@@ -272,7 +272,8 @@ void naive_power_cut_now(struct sim *s, const char *when)
     struct hk_super super;
     uint64_t applied, end;
 
-    if (s->standby_suspect || s->sby.promoting || s->sby.promoted || s->no_super[1])
+    if (s->standby_suspect || s->sby.promoting || s->sby.promoted || s->no_super[1] ||
+        s->sby.deaths)
         return;
     s->st.deep_checks++;
     SIM_CHECK(s, "I12", naive_super(&s->super, true, &super), "%s: no valid superblock is durable",

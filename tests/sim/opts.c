@@ -151,9 +151,11 @@ static void draw_errors(struct sim_opts *o, struct sim_rng *r)
                                           F_EIO_REPLICA}; /* in the order of enum sim_class */
     uint32_t c = (uint32_t)rng_below(r, HK_ARRAY_SIZE(kind)), ppm;
 
-    if (rng_below(r, 7) != 0)
+    if (rng_below(r, 4) != 0)
         return;
-    ppm = (uint32_t)rng_range(r, 20, 2000);
+    if (rng_below(r, 4) == 0)
+        c = C_JOURNAL;
+    ppm = (uint32_t)rng_range(r, 100, 3000);
     if (c == C_MD || c == C_SUPER)
         ppm *= 30; /* few operations go there */
     o->damage_classes = 1u << c;
@@ -217,9 +219,9 @@ static void draw_disks(struct sim_opts *o, struct sim_rng *r)
     o->ppm[F_DISK_SLOW] = chance(r, 30, 3000);
     o->flush_eio_dooms = rng_below(r, 2) == 0;
     draw_errors(o, r);
-    if (rng_below(r, 5) == 0)
+    if (rng_below(r, 4) == 0)
         draw_damage(o, r);
-    else if (rng_below(r, 20) == 0)
+    else if (rng_below(r, 12) == 0)
         draw_rollback(o, r);
 }
 
@@ -295,6 +297,11 @@ void sim_opts_draw(struct sim *s)
     o->mean_ns[F_FREEZE_END] = rng_range(&r, 20, 1500) * NS_MS;
     o->mean_ns[F_FAILOVER] = every(&r, 40, NS_S, 2 * o->run_ns);
     o->primary_returns = rng_below(&r, 2);
+    /* Log that waits to be applied is what damage of the journal can take away. */
+    if (o->damage && (o->damage_classes & 1u << C_JOURNAL) && rng_below(&r, 2)) {
+        o->mean_ns[F_FREEZE] = rng_range(&r, 100, 800) * NS_MS;
+        o->mean_ns[F_FREEZE_END] = rng_range(&r, 500, 3000) * NS_MS;
+    }
     o->ppm[F_MEM_FRAME] = chance(&r, 12, 4000);
     o->mean_ns[F_MEM_RING] = every(&r, 6, NS_S / 2, 4 * NS_S);
     o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);

@@ -473,6 +473,7 @@ struct sim {
     uint32_t vanished;   /* bit per enum sim_class: durable data went without a trace */
     bool loss_found;     /* the standby has less than it had said */
     bool no_super[2];    /* no valid superblock is left at that site */
+    bool freeze_void;    /* the standby may find a mark again that its replica is beyond of */
     bool class_void;     /* and cannot know: what it says of loss is off until it meets a primary */
     uint64_t was_durable; /* truly durable there before that */
     uint64_t lost_end;    /* acknowledged as replicated, and lost */
