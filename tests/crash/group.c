@@ -41,7 +41,7 @@ static struct {
     unsigned at, point;
     bool ending;   /* the image's end is being stored */
     bool promoted; /* a promotion was asked for */
-    uint64_t mode_end, frozen_asked;
+    uint64_t mode_end;
     uint64_t random;
 } w;
 
@@ -419,7 +419,7 @@ static void look(void)
  * Something rotted. It may stop; but if it goes on, what it shows is the log, what it lacks is said
  * to be in doubt, and nothing is a promise that was not kept knowingly.
  */
-static void judge_damaged(bool super)
+static void judge_damaged(bool super, bool both)
 {
     static struct hk_group_status st;
     const struct node_said *now = &w.next.said;
@@ -432,9 +432,15 @@ static void judge_damaged(bool super)
         return;
     }
     CRASH_CHECK(st.ready, "it neither stops nor becomes ready");
-    check_volume(w.next.disk, st.frozen ? st.freeze_lsn.v : st.mark.durable.v, "damaged");
+    /*
+     * Without the newest superblock and without the end of the journal nobody can know that the
+     * replica was further, and redo may stop short of it. Both doubts are said; that is all.
+     */
+    if (!both)
+        check_volume(w.next.disk, st.frozen ? st.freeze_lsn.v : st.mark.durable.v, "damaged");
     CRASH_CHECK(!super || (st.super.flags & HK_SF_IN_DOUBT), "a lost superblock is no matter");
-    CRASH_CHECK(st.mark.durable.v >= w.live.said.reported || now->verdict == HK_JOURNAL_TORN,
+    CRASH_CHECK(both || st.mark.durable.v >= w.live.said.reported ||
+                    now->verdict == HK_JOURNAL_TORN,
                 "reported %llu, recovered %llu, and the verdict is %u", ULL(w.live.said.reported),
                 ULL(st.mark.durable.v), now->verdict);
     CRASH_CHECK(st.loss_class != HK_LOSS_ZERO_PROVEN || (!super && now->verdict == 0),
@@ -446,6 +452,20 @@ static bool is_blank(const uint8_t *sector)
     static const uint8_t blank[CDISK_SECTOR];
 
     return memcmp(sector, blank, CDISK_SECTOR) == 0;
+}
+
+/* One byte, and unless `slot` is 2 that slot of the superblock as well: then older facts count. */
+static void damage(uint32_t file, uint64_t at, unsigned slot)
+{
+    crash_case(w.script, w.at, file, at);
+    crash_case_more(slot, 0);
+    cdisk_flip(&w.img, file, at, 0x20);
+    if (slot < 2)
+        cdisk_flip(&w.img, HK_FILE_SUPER, slot * HK_SUPER_BYTES + 100, 0x20);
+    node_boot(&w.next);
+    node_settle(&w.next);
+    judge_damaged(file == HK_FILE_SUPER || slot < 2, slot < 2);
+    cdisk_reset(&w.img);
 }
 
 /* One byte of each sector that holds anything, in everything but the replica itself. */
@@ -462,12 +482,9 @@ static void damage_each(void)
         for (uint64_t at = 0; at < used; at += CDISK_SECTOR) {
             if (is_blank(f->cur + at))
                 continue;
-            crash_case(w.script, w.at, files[i], at);
-            cdisk_flip(&w.img, files[i], at + turn++ * 37 % CDISK_SECTOR, 0x20);
-            node_boot(&w.next);
-            node_settle(&w.next);
-            judge_damaged(files[i] == HK_FILE_SUPER);
-            cdisk_reset(&w.img);
+            damage(files[i], at + turn++ * 37 % CDISK_SECTOR, 2);
+            for (unsigned slot = 0; i > 0 && slot < 2 && turn % crash_stride(3) == 0; slot++)
+                damage(files[i], at + turn % CDISK_SECTOR, slot);
         }
     }
 }
