@@ -301,12 +301,17 @@ void hk_capture_advance_published(struct hk_capture *c)
     HK_ASSERT(c->produced <= c->next_lsn);
 }
 
-/* Its slot may still wait for the origin, but no reader may count on it. */
+/*
+ * Its slot may still wait for the origin, but no reader may count on it. Only of a published record
+ * is the header looked at: until then it is being written, without the lock.
+ */
 static bool is_released(const struct hk_capture *c, uint64_t index)
 {
     const struct hk_ring_side *side = &c->sides[index & c->slot_mask];
     const struct hk_record *slot = &c->slots[index & c->slot_mask];
 
+    if (side->lsn >= c->released)
+        return false;
     return side->lsn + hk_record_bytes(slot->payload_len) <= c->released;
 }
 

@@ -28,17 +28,22 @@ static void (*verdict_clean_up)(void) __attribute__((unused));
 
 __attribute__((format(printf, 1, 2), noreturn)) static inline void verdict(const char *fs, ...)
 {
+    static int said;
+    char what[512], line[768];
     va_list args;
+    int bytes;
 
-    if (VERDICT_BUG)
-        printf("ok 1 - %s is noticed: ", VERDICT_NAME);
-    else
-        printf("not ok 1 - ");
     va_start(args, fs);
-    vprintf(fs, args);
+    vsnprintf(what, sizeof(what), fs, args);
     va_end(args);
-    printf("\n1..1\n");
-    fflush(stdout);
+    bytes =
+        snprintf(line, sizeof(line), "%s%s%s%s\n1..1\n", VERDICT_BUG ? "ok 1 - " : "not ok 1 - ",
+                 VERDICT_BUG ? VERDICT_NAME : "", VERDICT_BUG ? " is noticed: " : "", what);
+    /* The first one says it, and nothing of stdio, in which a sanitizer may find the next thing. */
+    if (__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED))
+        sleep(5);
+    else if (write(1, line, (size_t)bytes) < 0)
+        _exit(2);
     if (verdict_clean_up)
         verdict_clean_up();
     _exit(VERDICT_BUG ? 0 : 1);
