@@ -124,10 +124,7 @@ static void set_timer(struct sim *s)
         at = coarse;
     if (at <= s->now)
         at = s->now + 1;
-    if (s->cap.proc.timer_at > s->now && s->cap.proc.timer_at <= at)
-        return;
-    s->cap.proc.timer_at = at;
-    sim_at(s, at, &s->cap.proc, cap_timer, at, NULL);
+    clk_set_timer(s, &s->cap.proc, at, cap_timer);
 }
 
 static void cap_timer(struct sim *s, uint64_t a, void *p)
@@ -135,9 +132,8 @@ static void cap_timer(struct sim *s, uint64_t a, void *p)
     struct hk_now now = sim_clock(s, 0);
 
     (void)p;
-    if (a != s->cap.proc.timer_at)
+    if (!clk_timer_is_due(&s->cap.proc, a))
         return;
-    s->cap.proc.timer_at = 0;
     hk_capture_tick(s->cap.c, &now);
     if (s->cap.sink && s->now - s->cap.told_ns > s->o.contact_ns / 4)
         s->cap.state_dirty = true;
@@ -492,7 +488,8 @@ static void redo_written(struct sim *s, struct sim_io *io)
         redo_go(s, 0, NULL);
 }
 
-static void fill_cfg(struct sim *s, struct hk_capture_cfg *c)
+/* Of a capture side at either site; slots: the two superblocks it was read from. */
+void cap_cfg(const struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots)
 {
     memset(c, 0, sizeof(*c));
     c->mode = s->o.mode;
@@ -503,7 +500,7 @@ static void fill_cfg(struct sim *s, struct hk_capture_cfg *c)
     for (int v = 0; v < SIM_VOLUMES; v++)
         c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
     c->ceiling_step_bytes = s->o.ceiling_step;
-    c->super_in_doubt = hk_super_in_doubt(s->cap.slots, s->cap.slots + HK_SUPER_BYTES);
+    c->super_in_doubt = hk_super_in_doubt(slots, slots + HK_SUPER_BYTES);
 }
 
 static void new_ring(struct sim *s)
@@ -570,8 +567,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     s->cap.facts_lost =
         naive_in_doubt(s->cap.slots) && !(super->flags & HK_SF_CLEAN) && super->sequence > 1 &&
         (start == HK_START_NEW_RING || cap_producer(s)->super_sequence != super->sequence);
-    fill_cfg(s, &cfg);
-    cfg.super_in_doubt = hk_super_in_doubt(s->cap.slots, s->cap.slots + HK_SUPER_BYTES);
+    cap_cfg(s, &cfg, s->cap.slots);
     s->cap.c = (void *)s->cap.memory;
     memset(s->cap.memory, 0xa5, hk_capture_bytes());
     s->cap.proc.up = true;

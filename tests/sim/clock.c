@@ -167,3 +167,20 @@ void clk_setup(struct sim *s)
     if (s->o.drift_ppm[0] != s->o.drift_ppm[1])
         sim_struck(s, F_CLOCK_DRIFT);
 }
+
+/* A process's own timer: one that is due earlier makes a later one needless. */
+void clk_set_timer(struct sim *s, struct sim_proc *p, uint64_t at, sim_fn fn)
+{
+    if (p->timer_at > s->now && p->timer_at <= at)
+        return;
+    p->timer_at = at;
+    sim_at(s, at, p, fn, at, NULL);
+}
+
+bool clk_timer_is_due(struct sim_proc *p, uint64_t at)
+{
+    if (at != p->timer_at)
+        return false;
+    p->timer_at = 0;
+    return true;
+}

@@ -316,20 +316,6 @@ static void redo(struct sim *s)
         hk_capture_redo_done(s->promoted->c, 0, &now);
 }
 
-static void fill_cfg(struct sim *s, struct hk_capture_cfg *c)
-{
-    memset(c, 0, sizeof(*c));
-    c->mode = s->o.mode;
-    c->on_link_loss = s->o.policy;
-    c->contact_timeout_ns = s->o.contact_ns;
-    c->pace_bound_ns = s->o.pace_ns;
-    c->volume_count = SIM_VOLUMES;
-    for (int v = 0; v < SIM_VOLUMES; v++)
-        c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
-    c->ceiling_step_bytes = s->o.ceiling_step;
-    c->super_in_doubt = hk_super_in_doubt(s->pmd.cur, s->pmd.cur + HK_SUPER_BYTES);
-}
-
 static void metadata_read(struct sim *s, struct sim_io *io)
 {
     struct sim_promoted *p = s->promoted;
@@ -351,7 +337,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
         p->ring_there = true;
         from = HK_START_NEW_RING;
     }
-    fill_cfg(s, &cfg);
+    cap_cfg(s, &cfg, s->pmd.cur);
     p->c = (void *)p->memory;
     rc = hk_capture_init(p->c, &cfg, p->ring, from, &p->super, &now);
     SIM_CHECK(s, "I13", rc == 0, "capture does not start at the promoted side: %d", rc);

@@ -235,10 +235,8 @@ static void rep_timer(struct sim *s, uint64_t a, void *p)
     struct hk_event e = {.type = HK_EV_TIMER};
 
     (void)p;
-    if (a != s->rep.proc.timer_at)
-        return;
-    s->rep.proc.timer_at = 0;
-    rep_event(s, &e);
+    if (clk_timer_is_due(&s->rep.proc, a))
+        rep_event(s, &e);
 }
 
 static void set_timer(struct sim *s)
@@ -247,11 +245,7 @@ static void set_timer(struct sim *s)
 
     if (at == UINT64_MAX || s->ghost.runs)
         return;
-    at = clk_wake_at(s, 0, at);
-    if (s->rep.proc.timer_at > s->now && s->rep.proc.timer_at <= at)
-        return;
-    s->rep.proc.timer_at = at;
-    sim_at(s, at, &s->rep.proc, rep_timer, at, NULL);
+    clk_set_timer(s, &s->rep.proc, clk_wake_at(s, 0, at), rep_timer);
 }
 
 static void room_again(struct sim *s, uint64_t a, void *p)

@@ -209,10 +209,8 @@ static void sby_timer(struct sim *s, uint64_t a, void *p)
     struct hk_event e = {.type = HK_EV_TIMER};
 
     (void)p;
-    if (a != s->sby.proc.timer_at)
-        return;
-    s->sby.proc.timer_at = 0;
-    sby_event(s, &e);
+    if (clk_timer_is_due(&s->sby.proc, a))
+        sby_event(s, &e);
 }
 
 static void set_timer(struct sim *s)
@@ -221,11 +219,7 @@ static void set_timer(struct sim *s)
 
     if (at == UINT64_MAX)
         return;
-    at = clk_wake_at(s, 1, at);
-    if (s->sby.proc.timer_at > s->now && s->sby.proc.timer_at <= at)
-        return;
-    s->sby.proc.timer_at = at;
-    sim_at(s, at, &s->sby.proc, sby_timer, at, NULL);
+    clk_set_timer(s, &s->sby.proc, clk_wake_at(s, 1, at), sby_timer);
 }
 
 static void room_again(struct sim *s, uint64_t a, void *p)

@@ -620,6 +620,8 @@ uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed);
 void clk_setup(struct sim *s);
 struct hk_now sim_clock(const struct sim *s, unsigned site);
 uint64_t clk_wake_at(const struct sim *s, unsigned site, uint64_t mono_ns);
+void clk_set_timer(struct sim *s, struct sim_proc *p, uint64_t at, sim_fn fn);
+bool clk_timer_is_due(struct sim_proc *p, uint64_t at); /* false: another one took its place */
 uint64_t clk_true_time(const struct sim *s, unsigned site, uint64_t real_ns);
 bool clk_stands(const struct sim *s, unsigned site);
 bool clk_unfit(const struct sim *s, unsigned site);
@@ -684,6 +686,7 @@ struct ipc_msg {
     const struct hk_super *super; /* with a state: as it was then; stays until the run ends */
 };
 void cap_setup(struct sim *s);
+void cap_cfg(const struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots);
 void cap_start(struct sim *s, uint64_t a, void *p);
 void cap_kill(struct sim *s);
 void cap_submit(struct sim *s, struct sim_op *op);

@@ -6,6 +6,7 @@
  * it takes from the log in history.h. Exit codes: 0 legal, 1 violation, 2 usage or i/o trouble,
  * 3 undecided (search budget exceeded).
  */
+#include "args.h"
 #include "content.h"
 #include "history.h"
 #include "judge.h"
@@ -15,12 +16,13 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_LEGAL, EXIT_ILLEGAL, EXIT_TROUBLE, EXIT_UNDECIDED };
+const char hk_tool_name[] = "hk-check";
+
+enum { EXIT_LEGAL, EXIT_ILLEGAL, EXIT_TROUBLE = HK_TOOL_TROUBLE, EXIT_UNDECIDED };
 enum { EXCLUDES_MAX = 64, CHUNK_BYTES = 1 << 20 };
 
 static const char usage[] =
@@ -61,40 +63,12 @@ struct arguments {
     struct hk_history_options history;
 };
 
-__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
-{
-    va_list ap;
-
-    va_start(ap, format);
-    fputs("hk-check: ", stderr);
-    vfprintf(stderr, format, ap);
-    fputc('\n', stderr);
-    va_end(ap);
-    exit(EXIT_TROUBLE);
-}
-
-static uint64_t number(const char *text, char **end)
-{
-    char *mine;
-    uint64_t value;
-
-    errno = 0;
-    value = strtoull(text, &mine, 0);
-    if (errno != 0 || mine == text)
-        die("\"%s\" is not a number", text);
-    if (end != NULL)
-        *end = mine;
-    else if (*mine != 0)
-        die("\"%s\" is not a number", text);
-    return value;
-}
-
 static uint32_t volume_number(const char *text, char separator, char **ret_rest)
 {
-    uint64_t n = number(text, ret_rest);
+    uint64_t n = hk_tool_number(text, ret_rest);
 
     if (n >= HK_STAMPLOG_VOLUMES_MAX || **ret_rest != separator)
-        die("\"%s\": expected VOLUME%c...", text, separator);
+        hk_tool_die("\"%s\": expected VOLUME%c...", text, separator);
     ++*ret_rest;
     return (uint32_t)n;
 }
@@ -105,12 +79,12 @@ static void exclude(struct arguments *a, const char *text)
     char *rest;
 
     if (a->exclude_count++ == EXCLUDES_MAX)
-        die("too many --exclude-range");
+        hk_tool_die("too many --exclude-range");
     r->volume = volume_number(text, ':', &rest);
-    r->offset = number(rest, &rest);
+    r->offset = hk_tool_number(rest, &rest);
     if (*rest != '+')
-        die("\"%s\": expected VOLUME:OFFSET+LENGTH", text);
-    r->length = number(rest + 1, NULL);
+        hk_tool_die("\"%s\": expected VOLUME:OFFSET+LENGTH", text);
+    r->length = hk_tool_number(rest + 1, NULL);
 }
 
 /* N=FILE[:OFF:LEN]; a file name may contain colons of its own. */
@@ -127,9 +101,10 @@ static void set_image(struct arguments *a, char *text)
     *length = 0;
     offset = strrchr(rest, ':');
     if (offset == NULL || strspn(offset + 1, "0123456789") != strlen(offset + 1))
-        die("--volume: expected N=FILE[:OFFSET:LENGTH]");
+        hk_tool_die("--volume: expected N=FILE[:OFFSET:LENGTH]");
     *offset = 0;
-    a->only[n] = (struct range){n, number(offset + 1, NULL), number(length + 1, NULL)};
+    a->only[n] =
+        (struct range){n, hk_tool_number(offset + 1, NULL), hk_tool_number(length + 1, NULL)};
 }
 
 static void set_promise(struct arguments *a, const char *text)
@@ -142,7 +117,7 @@ static void set_promise(struct arguments *a, const char *text)
              strcmp(text, "semisync") == 0)
         a->history.promise = HK_PROMISE_NONE;
     else
-        die("no such mode or promise: %s", text);
+        hk_tool_die("no such mode or promise: %s", text);
 }
 
 enum {
@@ -197,17 +172,19 @@ static void take_option(struct arguments *a, int c)
         a->base[n] = rest;
         return;
     case OPT_EXCLUDE: exclude(a, optarg); return;
-    case OPT_ONLY: a->only_volume = (int)(number(optarg, NULL) % HK_STAMPLOG_VOLUMES_MAX); return;
+    case OPT_ONLY:
+        a->only_volume = (int)(hk_tool_number(optarg, NULL) % HK_STAMPLOG_VOLUMES_MAX);
+        return;
     case OPT_LEAST: a->history.at_least = optarg; return;
     case OPT_MOST: a->history.at_most = optarg; return;
     case OPT_UNKNOWN:
         if (strcmp(optarg, "never") != 0 && strcmp(optarg, "connect") != 0)
-            die("--unknown-end is never or connect");
+            hk_tool_die("--unknown-end is never or connect");
         a->history.unknown_ends = optarg[0] == 'c';
         return;
     case OPT_TORN: a->torn_ok = true; return;
     case OPT_NO_READS: a->history.check_reads = false; return;
-    case OPT_BUDGET: a->budget = number(optarg, NULL); return;
+    case OPT_BUDGET: a->budget = hk_tool_number(optarg, NULL); return;
     case OPT_SHOW: a->show = true; return;
     case OPT_VOLUME: set_image(a, optarg); return;
     case OPT_HELP: fputs(usage, stdout); exit(EXIT_LEGAL);
@@ -226,11 +203,11 @@ static void parse(struct arguments *a, int argc, char **argv)
         take_option(a, c);
     for (; optind < argc; optind++) {
         if (a->image_count == HK_STAMPLOG_VOLUMES_MAX)
-            die("too many images");
+            hk_tool_die("too many images");
         a->images[a->image_count++] = argv[optind];
     }
     if (a->log == NULL)
-        die("--log is missing (--help)");
+        hk_tool_die("--log is missing (--help)");
 }
 
 /* The tags of a file's sectors; what lies beyond its end is missing, not zero. */
@@ -242,9 +219,9 @@ static uint64_t *load_tags(const char *path, uint32_t volume, const struct hk_st
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0)
-        die("%s: %s", path, strerror(errno));
+        hk_tool_die("%s: %s", path, strerror(errno));
     if (tags == NULL || chunk == NULL)
-        die("out of memory");
+        hk_tool_die("out of memory");
     for (uint64_t done = 0; done < v->range_length;) {
         uint64_t left = v->range_length - done;
         ssize_t n = pread(fd, chunk, left < CHUNK_BYTES ? left : CHUNK_BYTES,
@@ -253,11 +230,11 @@ static uint64_t *load_tags(const char *path, uint32_t volume, const struct hk_st
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            die("%s: %s", path, strerror(errno));
+            hk_tool_die("%s: %s", path, strerror(errno));
         n -= n % HK_SECTOR_BYTES;
         if (n == 0)
-            die("%s: ends at byte %" PRIu64 ", before the volume's range does", path,
-                v->range_offset + done);
+            hk_tool_die("%s: ends at byte %" PRIu64 ", before the volume's range does", path,
+                        v->range_offset + done);
         for (ssize_t i = 0; i < n; i += HK_SECTOR_BYTES) {
             uint64_t at = done + (uint64_t)i;
 
@@ -277,7 +254,7 @@ static bool *load_excluded(const struct arguments *a, uint32_t volume,
     bool *excluded = calloc(v->sector_count + 1, sizeof(*excluded));
 
     if (excluded == NULL)
-        die("out of memory");
+        hk_tool_die("out of memory");
     if (a->only_volume >= 0 && (uint32_t)a->only_volume != volume)
         memset(excluded, 1, v->sector_count);
     for (uint64_t s = 0; s < v->sector_count && a->only[volume].length > 0; s++) {
@@ -312,7 +289,7 @@ static void load_volume(const struct arguments *a, const struct hk_stamplog *log
     bool here = a->only_volume < 0 || (uint32_t)a->only_volume == n;
 
     if (base == NULL)
-        die("out of memory");
+        hk_tool_die("out of memory");
     *ret = (struct hk_judge_volume){
         .first_sector = v->range_offset / HK_SECTOR_BYTES,
         .sector_count = count,
@@ -386,11 +363,12 @@ int main(int argc, char **argv)
     parse(&a, argc, argv);
     r = hk_stamplog_read(a.log, &log);
     if (r < 0)
-        die("%s: %s", a.log, r == -EBADMSG ? "not a stamp log" : strerror(-r));
+        hk_tool_die("%s: %s", a.log, r == -EBADMSG ? "not a stamp log" : strerror(-r));
     if (!a.show && a.image_count != (a.only_volume >= 0 ? 1 : log.header.volume_count))
-        die("the log has %u volumes, %u images were given", log.header.volume_count, a.image_count);
+        hk_tool_die("the log has %u volumes, %u images were given", log.header.volume_count,
+                    a.image_count);
     if (a.only_volume >= (int)log.header.volume_count)
-        die("the log has %u volumes", log.header.volume_count);
+        hk_tool_die("the log has %u volumes", log.header.volume_count);
     for (uint32_t i = 0; i < log.header.volume_count; i++)
         load_volume(&a, &log, i, &volumes[i]);
     r = hk_history_build(&log, volumes, &a.history, &h, stderr);

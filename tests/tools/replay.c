@@ -5,13 +5,13 @@
  * from. Exit codes: 0 equal (or nothing to compare), 1 different, position not found, or damage
  * below what had been reported durable; 2 usage or trouble.
  */
+#include "args.h"
 #include "journal_walk.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,7 +19,9 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { EXIT_EQUAL, EXIT_DIFFERENT, EXIT_TROUBLE };
+const char hk_tool_name[] = "hk-replay";
+
+enum { EXIT_EQUAL, EXIT_DIFFERENT, EXIT_TROUBLE = HK_TOOL_TROUBLE };
 enum { VOLUMES_MAX = 64, BLOCK = 4096 };
 
 static const char usage[] =
@@ -49,38 +51,12 @@ struct replay {
     uint64_t time_ns;
 };
 
-__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
-{
-    va_list ap;
-
-    va_start(ap, format);
-    fputs("hk-replay: ", stderr);
-    vfprintf(stderr, format, ap);
-    fputc('\n', stderr);
-    va_end(ap);
-    exit(EXIT_TROUBLE);
-}
-
-static uint64_t number(const char *text, char **end)
-{
-    char *mine;
-    uint64_t value;
-
-    errno = 0;
-    value = strtoull(text, &mine, 0);
-    if (errno != 0 || mine == text || (end == NULL && *mine != 0))
-        die("\"%s\" is not a number", text);
-    if (end != NULL)
-        *end = mine;
-    return value;
-}
-
 static struct volume *volume_of(struct replay *p, char *text, char **ret_rest)
 {
-    uint64_t n = number(text, ret_rest);
+    uint64_t n = hk_tool_number(text, ret_rest);
 
     if (n >= VOLUMES_MAX || **ret_rest != '=')
-        die("\"%s\": expected VOLUME=...", text);
+        hk_tool_die("\"%s\": expected VOLUME=...", text);
     ++*ret_rest;
     return &p->volumes[n];
 }
@@ -93,14 +69,14 @@ static void copy_base(const struct volume *v)
     uint64_t done = 0;
 
     if (fd < 0)
-        die("%s: %s", v->base, strerror(errno));
+        hk_tool_die("%s: %s", v->base, strerror(errno));
     while (done < v->size) {
         ssize_t n = pread(fd, v->image + done, v->size - done, (off_t)done);
 
         if (n < 0)
-            die("%s: %s", v->base, strerror(errno));
+            hk_tool_die("%s: %s", v->base, strerror(errno));
         if (n == 0)
-            die("%s: shorter than the volume", v->base);
+            hk_tool_die("%s: shorter than the volume", v->base);
         done += (uint64_t)n;
     }
     close(fd);
@@ -111,10 +87,10 @@ static void open_image(struct volume *v)
     int fd = open(v->out, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
     if (fd < 0 || ftruncate(fd, (off_t)v->size) < 0)
-        die("%s: %s", v->out, strerror(errno));
+        hk_tool_die("%s: %s", v->out, strerror(errno));
     v->image = mmap(NULL, v->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (v->image == MAP_FAILED)
-        die("%s: %s", v->out, strerror(errno));
+        hk_tool_die("%s: %s", v->out, strerror(errno));
     close(fd);
     if (v->base != NULL)
         copy_base(v);
@@ -201,13 +177,13 @@ static bool compare(unsigned n, const struct volume *v)
     int fd = open(v->compare, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0 || chunk == NULL)
-        die("%s: %s", v->compare, strerror(errno));
+        hk_tool_die("%s: %s", v->compare, strerror(errno));
     for (uint64_t done = 0; done < v->size;) {
         uint64_t want = v->size - done < 1 << 20 ? v->size - done : 1 << 20;
         ssize_t got = pread(fd, chunk, want, (off_t)done);
 
         if (got < 0)
-            die("%s: %s", v->compare, strerror(errno));
+            hk_tool_die("%s: %s", v->compare, strerror(errno));
         if (got == 0) {
             printf("volume %u: %s ends at byte %" PRIu64 "\n", n, v->compare, done);
             different++;
@@ -328,13 +304,13 @@ static void take_option(struct replay *p, int c)
     switch (c) {
     case OPT_JOURNAL: p->journal = optarg; return;
     case OPT_END: return;
-    case OPT_LSN: p->to_lsn = number(optarg, NULL); return;
+    case OPT_LSN: p->to_lsn = hk_tool_number(optarg, NULL); return;
     case OPT_MARK: p->mark = optarg; return;
     case OPT_VOLUME:
         v = volume_of(p, optarg, &rest);
-        v->size = number(rest, &rest);
+        v->size = hk_tool_number(rest, &rest);
         if (*rest != ':' || v->size == 0)
-            die("--volume: expected VOLUME=SIZE:FILE");
+            hk_tool_die("--volume: expected VOLUME=SIZE:FILE");
         v->out = rest + 1;
         v->used = true;
         return;
@@ -346,8 +322,8 @@ static void take_option(struct replay *p, int c)
         v = volume_of(p, optarg, &rest);
         v->compare = rest;
         return;
-    case OPT_FROM: p->from_lsn = number(optarg, NULL); return;
-    case OPT_APPLIED: p->applied = number(optarg, NULL); return;
+    case OPT_FROM: p->from_lsn = hk_tool_number(optarg, NULL); return;
+    case OPT_APPLIED: p->applied = hk_tool_number(optarg, NULL); return;
     case OPT_LIST: p->list = true; return;
     case OPT_HELP: fputs(usage, stdout); exit(EXIT_EQUAL);
     }
@@ -369,17 +345,17 @@ int main(int argc, char **argv)
     }
     r = hk_walk_open(&w, p.journal);
     if (r < 0)
-        die("%s: %s", p.journal, r == -ENOENT ? "no segments there" : strerror(-r));
+        hk_tool_die("%s: %s", p.journal, r == -ENOENT ? "no segments there" : strerror(-r));
     /* An image from zeros needs the log from its very beginning. */
     if (w.segments[0].first_lsn > 4096 && p.from_lsn < w.segments[0].first_lsn)
-        die("the journal begins at LSN %" PRIu64
-            ": give the state there with --base and --from-lsn",
-            w.segments[0].first_lsn);
+        hk_tool_die("the journal begins at LSN %" PRIu64
+                    ": give the state there with --base and --from-lsn",
+                    w.segments[0].first_lsn);
     for (unsigned i = 0; i < VOLUMES_MAX; i++) {
         struct volume *v = &p.volumes[i];
 
         if (!v->used && (v->base != NULL || v->compare != NULL))
-            die("volume %u: --base and --compare need --volume", i);
+            hk_tool_die("volume %u: --base and --compare need --volume", i);
         if (v->used)
             open_image(v);
     }

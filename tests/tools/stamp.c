@@ -51,7 +51,7 @@ static void append(struct writer *w, struct hk_stamp_event e)
     e.time_ns = clock_ns(CLOCK_REALTIME);
     r = hk_stamplog_append(&w->log, &e);
     if (r < 0)
-        hk_stamp_die("stamp log: %s", strerror(-r));
+        hk_tool_die("stamp log: %s", strerror(-r));
 }
 
 static void flush_log(struct writer *w)
@@ -59,7 +59,7 @@ static void flush_log(struct writer *w)
     int r = hk_stamplog_flush(&w->log);
 
     if (r < 0)
-        hk_stamp_die("stamp log: %s", strerror(-r));
+        hk_tool_die("stamp log: %s", strerror(-r));
 }
 
 /* ---- requests ---- */
@@ -177,7 +177,7 @@ static void connect_start(struct writer *w, struct volume *v)
 {
     v->nbd = nbd_create();
     if (v->nbd == NULL)
-        hk_stamp_die("%s", nbd_get_error());
+        hk_tool_die("%s", nbd_get_error());
     nbd_set_strict_mode(v->nbd, 0);
     v->link = LINK_CONNECTING;
     v->retry_ns = now_ns() + 2 * SECOND_NS; /* a server that accepts and then says nothing */
@@ -194,9 +194,9 @@ static void connect_done(struct writer *w, struct volume *v)
     int64_t size = nbd_get_size(v->nbd);
 
     if (size < 0)
-        hk_stamp_die("%s: %s", v->uri, nbd_get_error());
+        hk_tool_die("%s: %s", v->uri, nbd_get_error());
     if (v->declared && (uint64_t)size != v->size)
-        hk_stamp_die("%s: came back with another size", v->uri);
+        hk_tool_die("%s: came back with another size", v->uri);
     v->size = (uint64_t)size;
     v->can_fua = nbd_can_fua(v->nbd) == 1;
     v->can_zero = nbd_can_zero(v->nbd) == 1;
@@ -430,8 +430,8 @@ static void open_all(struct writer *w, uint64_t seconds)
 
         while (v->link != LINK_UP) {
             if (now_ns() > limit || stop_signal)
-                hk_stamp_die("%s: cannot connect: %s", v->uri,
-                             nbd_get_error() ? nbd_get_error() : "");
+                hk_tool_die("%s: cannot connect: %s", v->uri,
+                            nbd_get_error() ? nbd_get_error() : "");
             tend_links(w);
             wait_some(w, 20);
         }
@@ -451,7 +451,7 @@ static void declare(struct writer *w, const char *path, uint64_t seed)
         v->range_length = v->range_length / w->align * w->align;
         if (v->range_offset % w->align || v->range_length < w->block_min ||
             v->range_offset > v->size || v->range_length > v->size - v->range_offset)
-            hk_stamp_die("%s: the range does not fit its %" PRIu64 " bytes", v->uri, v->size);
+            hk_tool_die("%s: the range does not fit its %" PRIu64 " bytes", v->uri, v->size);
         snprintf(h.volume[i].name, sizeof(h.volume[i].name), "%s", v->uri);
         h.volume[i].size_bytes = v->size / HK_SECTOR_BYTES * HK_SECTOR_BYTES;
         h.volume[i].range_offset = v->range_offset;
@@ -460,7 +460,7 @@ static void declare(struct writer *w, const char *path, uint64_t seed)
     }
     r = hk_stamplog_create(&w->log, path, &h);
     if (r < 0)
-        hk_stamp_die("%s: %s", path, strerror(-r));
+        hk_tool_die("%s: %s", path, strerror(-r));
 }
 
 static int summary(struct writer *w, bool gone)
@@ -502,7 +502,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < w.depth; i++) {
         w.slots[i].buffer = calloc(1, BLOCK_MAX_LIMIT);
         if (w.slots[i].buffer == NULL)
-            hk_stamp_die("out of memory");
+            hk_tool_die("out of memory");
     }
     open_all(&w, w.reconnect_ns / SECOND_NS + 10);
     declare(&w, a.log, a.seed);
@@ -522,7 +522,7 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < w.volume_count; i++)
         nbd_close(w.volumes[i].nbd);
     if (hk_stamplog_close(&w.log) < 0)
-        hk_stamp_die("stamp log: %s", strerror(errno));
+        hk_tool_die("stamp log: %s", strerror(errno));
     for (unsigned i = 0; i < w.depth; i++)
         free(w.slots[i].buffer);
     return summary(&w, gone);

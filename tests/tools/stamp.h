@@ -6,11 +6,12 @@
 #ifndef HK_TOOLS_STAMP_H
 #define HK_TOOLS_STAMP_H
 
+#include "args.h"
 #include "stamplog.h"
 
 #include <libnbd.h>
 
-enum { EXIT_DONE, EXIT_IO_ERROR, EXIT_TROUBLE, EXIT_GONE };
+enum { EXIT_DONE, EXIT_IO_ERROR, EXIT_TROUBLE = HK_TOOL_TROUBLE, EXIT_GONE };
 enum { DEPTH_MAX = 256, BLOCK_MAX_LIMIT = 1 << 20, RECONNECT_PAUSE_NS = 50 * 1000 * 1000 };
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -75,7 +76,5 @@ void hk_stamp_parse(struct writer *w, struct arguments *a, int argc, char **argv
 bool hk_stamp_pick(struct writer *w, struct slot *s);
 
 bool hk_stamp_chance(struct writer *w, unsigned percent);
-
-__attribute__((format(printf, 1, 2), noreturn)) void hk_stamp_die(const char *format, ...);
 
 #endif

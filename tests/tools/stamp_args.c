@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "args.h"
 #include "content.h"
 #include "stamp.h"
 
@@ -6,11 +7,12 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+const char hk_tool_name[] = "hk-stamp";
 
 static const char usage[] =
     "usage: hk-stamp --log FILE [options] URI...\n"
@@ -31,48 +33,23 @@ static const char usage[] =
     "  --control FIFO       reads commands: note NAME | rate N | stop; answers on standard output\n"
     "  --seed N\n";
 
-void hk_stamp_die(const char *format, ...)
-{
-    va_list ap;
-
-    va_start(ap, format);
-    fputs("hk-stamp: ", stderr);
-    vfprintf(stderr, format, ap);
-    fputc('\n', stderr);
-    va_end(ap);
-    exit(EXIT_TROUBLE);
-}
-
-static uint64_t number(const char *text, char **end)
-{
-    char *mine = NULL;
-    char **stop = end != NULL ? end : &mine;
-    uint64_t value;
-
-    errno = 0;
-    value = strtoull(text, stop, 0);
-    if (errno != 0 || *stop == text || (end == NULL && **stop != 0))
-        hk_stamp_die("\"%s\" is not a number", text);
-    return value;
-}
-
 static void set_range(struct writer *w, const char *text)
 {
     uint32_t from = 0, to = HK_STAMPLOG_VOLUMES_MAX;
     uint64_t offset, length;
     char *rest;
 
-    offset = number(text, &rest);
+    offset = hk_tool_number(text, &rest);
     if (*rest == ':') {
         if (offset >= HK_STAMPLOG_VOLUMES_MAX)
-            hk_stamp_die("no volume %" PRIu64, offset);
+            hk_tool_die("no volume %" PRIu64, offset);
         from = (uint32_t)offset;
         to = from + 1;
-        offset = number(rest + 1, &rest);
+        offset = hk_tool_number(rest + 1, &rest);
     }
     if (*rest != '+')
-        hk_stamp_die("\"%s\": expected [VOLUME:]OFFSET+LENGTH", text);
-    length = number(rest + 1, NULL);
+        hk_tool_die("\"%s\": expected [VOLUME:]OFFSET+LENGTH", text);
+    length = hk_tool_number(rest + 1, NULL);
     for (uint32_t i = from; i < to; i++) {
         w->volumes[i].range_offset = offset;
         w->volumes[i].range_length = length;
@@ -83,20 +60,20 @@ static void set_range(struct writer *w, const char *text)
 static void set_volume(struct writer *w, char *text)
 {
     char *uri, *length, *offset;
-    uint64_t n = number(text, &uri);
+    uint64_t n = hk_tool_number(text, &uri);
 
     length = strrchr(uri, ':');
     if (*uri != '=' || n >= HK_STAMPLOG_VOLUMES_MAX || length == NULL)
-        hk_stamp_die("--volume: expected N=URI:OFFSET:LENGTH");
+        hk_tool_die("--volume: expected N=URI:OFFSET:LENGTH");
     *length = 0;
     offset = strrchr(uri, ':');
     if (offset == NULL)
-        hk_stamp_die("--volume: expected N=URI:OFFSET:LENGTH");
+        hk_tool_die("--volume: expected N=URI:OFFSET:LENGTH");
     *offset = 0;
     w->volume_count += w->volumes[n].uri == NULL;
     w->volumes[n].uri = uri + 1;
-    w->volumes[n].range_offset = number(offset + 1, NULL);
-    w->volumes[n].range_length = number(length + 1, NULL);
+    w->volumes[n].range_offset = hk_tool_number(offset + 1, NULL);
+    w->volumes[n].range_length = hk_tool_number(length + 1, NULL);
 }
 
 static void set_mix(struct writer *w, char *text)
@@ -110,13 +87,13 @@ static void set_mix(struct writer *w, char *text)
         unsigned i = 0;
 
         if (value == NULL)
-            hk_stamp_die("--mix: expected NAME=WEIGHT");
+            hk_tool_die("--mix: expected NAME=WEIGHT");
         *value++ = 0;
         while (i < MIX_COUNT && strcmp(names[i], part) != 0)
             i++;
         if (i == MIX_COUNT)
-            hk_stamp_die("--mix: no such operation: %s", part);
-        w->weights[i] = (unsigned)number(value, NULL);
+            hk_tool_die("--mix: no such operation: %s", part);
+        w->weights[i] = (unsigned)hk_tool_number(value, NULL);
     }
 }
 
@@ -168,25 +145,25 @@ static void take_option(struct writer *w, struct arguments *a, int c)
     switch (c) {
     case OPT_LOG: a->log = optarg; return;
     case OPT_RANGE: set_range(w, optarg); return;
-    case OPT_DEPTH: w->depth = (unsigned)number(optarg, NULL); return;
-    case OPT_SECONDS: a->seconds = number(optarg, NULL); return;
-    case OPT_OPS: w->ops_max = number(optarg, NULL); return;
-    case OPT_RATE: w->rate = number(optarg, NULL); return;
-    case OPT_MIN: w->block_min = (uint32_t)number(optarg, NULL); return;
-    case OPT_MAX: w->block_max = (uint32_t)number(optarg, NULL); return;
-    case OPT_ALIGN: w->align = (uint32_t)number(optarg, NULL); return;
+    case OPT_DEPTH: w->depth = (unsigned)hk_tool_number(optarg, NULL); return;
+    case OPT_SECONDS: a->seconds = hk_tool_number(optarg, NULL); return;
+    case OPT_OPS: w->ops_max = hk_tool_number(optarg, NULL); return;
+    case OPT_RATE: w->rate = hk_tool_number(optarg, NULL); return;
+    case OPT_MIN: w->block_min = (uint32_t)hk_tool_number(optarg, NULL); return;
+    case OPT_MAX: w->block_max = (uint32_t)hk_tool_number(optarg, NULL); return;
+    case OPT_ALIGN: w->align = (uint32_t)hk_tool_number(optarg, NULL); return;
     case OPT_MIX: set_mix(w, optarg); return;
-    case OPT_UNIQUE: w->unique_percent = (unsigned)number(optarg, NULL); return;
-    case OPT_OVERLAP: w->overlap_percent = (unsigned)number(optarg, NULL); return;
-    case OPT_RECONNECT: w->reconnect_ns = number(optarg, NULL) * SECOND_NS; return;
-    case OPT_DRAIN: w->drain_ns = number(optarg, NULL) * SECOND_NS; return;
+    case OPT_UNIQUE: w->unique_percent = (unsigned)hk_tool_number(optarg, NULL); return;
+    case OPT_OVERLAP: w->overlap_percent = (unsigned)hk_tool_number(optarg, NULL); return;
+    case OPT_RECONNECT: w->reconnect_ns = hk_tool_number(optarg, NULL) * SECOND_NS; return;
+    case OPT_DRAIN: w->drain_ns = hk_tool_number(optarg, NULL) * SECOND_NS; return;
     case OPT_CONTROL:
         w->control_fd = open(optarg, O_RDWR | O_NONBLOCK | O_CLOEXEC);
         if (w->control_fd < 0)
-            hk_stamp_die("%s: %s", optarg, strerror(errno));
+            hk_tool_die("%s: %s", optarg, strerror(errno));
         return;
     case OPT_VOLUME: set_volume(w, optarg); return;
-    case OPT_SEED: a->seed = number(optarg, NULL); return;
+    case OPT_SEED: a->seed = hk_tool_number(optarg, NULL); return;
     case OPT_HELP: fputs(usage, stdout); exit(EXIT_DONE);
     }
     fputs(usage, stderr);
@@ -204,22 +181,22 @@ void hk_stamp_parse(struct writer *w, struct arguments *a, int argc, char **argv
         take_option(w, a, c);
     for (; optind < argc; optind++) {
         if (w->volume_count == HK_STAMPLOG_VOLUMES_MAX)
-            hk_stamp_die("too many volumes");
+            hk_tool_die("too many volumes");
         w->volumes[w->volume_count++].uri = argv[optind];
     }
     for (unsigned i = 0; i < MIX_COUNT; i++)
         w->weight_sum += w->weights[i];
     for (uint32_t i = 0; i < w->volume_count; i++) {
         if (w->volumes[i].uri == NULL)
-            hk_stamp_die("--volume: numbers without holes, from 0");
+            hk_tool_die("--volume: numbers without holes, from 0");
     }
     if (a->log == NULL || w->volume_count == 0)
-        hk_stamp_die("--log and at least one URI are needed (--help)");
+        hk_tool_die("--log and at least one URI are needed (--help)");
     if (w->depth == 0 || w->depth > DEPTH_MAX || w->weight_sum == 0)
-        hk_stamp_die("--depth 1..%d, and some weight in --mix", DEPTH_MAX);
+        hk_tool_die("--depth 1..%d, and some weight in --mix", DEPTH_MAX);
     if (w->align == 0 || w->align % HK_SECTOR_BYTES || w->block_min == 0 ||
         w->block_min % w->align || w->block_max % w->align || w->block_min > w->block_max ||
         w->block_max > BLOCK_MAX_LIMIT)
-        hk_stamp_die("--align: a multiple of 512; block sizes: multiples of it, at most 1 MiB");
+        hk_tool_die("--align: a multiple of 512; block sizes: multiples of it, at most 1 MiB");
     w->rng = a->seed;
 }

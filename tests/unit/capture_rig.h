@@ -174,6 +174,14 @@ static inline void rig_drain(struct rig *r)
     assert_int_equal(rig_report(r, lsn, lsn, lsn), 0);
 }
 
+/* A new group that serves, and whose standby has everything. */
+static inline void rig_live(struct rig *r)
+{
+    rig_start(r);
+    rig_up(r);
+    rig_drain(r);
+}
+
 static inline void rig_pass(struct rig *r, uint64_t ns)
 {
     r->now.mono_ns += ns;

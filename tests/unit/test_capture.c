@@ -33,9 +33,7 @@ static void test_sync_waits_for_durable(void **state)
     struct rig r;
     struct hk_op op = rig_write(0, 0, 4096), flush = rig_flush(1), fua = rig_write(1, 0, 512);
 
-    rig_start(&r);
-    rig_up(&r);
-    rig_drain(&r);
+    rig_live(&r);
     assert_true(rig_status(&r).in_sync);
     fua.flags = HK_REC_FUA;
     assert_int_equal(rig_run(&r, &op), HK_WAIT);

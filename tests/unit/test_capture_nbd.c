@@ -301,17 +301,40 @@ static void test_kill_nine(void **state)
     free(l);
 }
 
+/* A site that serves, with a replicator that takes everything, and a writer on volume data. */
+static void begin(struct site *s, struct writer *w, const char *policy, unsigned timeout_ms,
+                  const char *consumer_option, const char *value)
+{
+    w->l = calloc(1, sizeof(*w->l));
+    make(s, "sync", policy, timeout_ms);
+    start_plugin(s);
+    start_consumer(s, consumer_option, value);
+    w->h = connect_to(s, "data");
+}
+
+/* Everything written is served, both processes end in order, and the replica is the origin. */
+static void end_in_order(struct site *s, struct writer *w)
+{
+    judge_served(w->l, w->h);
+    nbd_close(w->h);
+    end(&s->plugin, SIGTERM);
+    end(&s->consumer, SIGTERM);
+    assert_equal_files(in_dir(s, "o0"), in_dir(s, "r0"));
+}
+
+static void forget(struct site *s, struct writer *w)
+{
+    destroy(s);
+    free(w->l);
+}
+
 /* Goal: a replicator that is killed and comes back within T costs no error and no state. */
 static void test_consumer_restart(void **state)
 {
     struct site s;
-    struct ledger *l = calloc(1, sizeof(*l));
-    struct writer w = {.l = l, .seed = 3};
+    struct writer w = {.seed = 3};
 
-    make(&s, "sync", "continue", 5000);
-    start_plugin(&s);
-    start_consumer(&s, "--delay-us", "2000");
-    w.h = connect_to(&s, "data");
+    begin(&s, &w, "continue", 5000, "--delay-us", "2000");
     for (unsigned i = 0; i < 6; i++) {
         assert_true(work(&w, 150));
         end(&s.consumer, SIGKILL);
@@ -320,15 +343,10 @@ static void test_consumer_restart(void **state)
     }
     assert_true(work(&w, 100));
     settle(&w);
-    judge_served(l, w.h);
-    nbd_close(w.h);
-    end(&s.plugin, SIGTERM);
+    end_in_order(&s, &w);
     assert_false(logged(&s, "plugin.log", "HKE3020E"));
     assert_true(logged(&s, "plugin.log", "HKE3058I"));
-    end(&s.consumer, SIGTERM);
-    assert_equal_files(in_dir(&s, "o0"), in_dir(&s, "r0"));
-    destroy(&s);
-    free(l);
+    forget(&s, &w);
 }
 
 /*
@@ -338,13 +356,9 @@ static void test_consumer_restart(void **state)
 static void test_weaker_mode_is_told(void **state)
 {
     struct site s;
-    struct ledger *l = calloc(1, sizeof(*l));
-    struct writer w = {.l = l, .seed = 9};
+    struct writer w = {.seed = 9};
 
-    make(&s, "sync", "continue", 5000);
-    start_plugin(&s);
-    start_consumer(&s, NULL, NULL);
-    w.h = connect_to(&s, "data");
+    begin(&s, &w, "continue", 5000, NULL, NULL);
     assert_true(work(&w, 20));
     settle(&w);
     nbd_close(w.h);
@@ -353,24 +367,19 @@ static void test_weaker_mode_is_told(void **state)
     conf(&s);
     start_plugin(&s);
     assert_true(wait_logged(&s, "consumer.log", "super mode 1 policy 1"));
-    destroy(&s);
-    free(l);
+    forget(&s, &w);
 }
 
 /* Goal: a blocked link, twelve writers of a connection's sixteen threads held: reads are served. */
 static void test_blocked_still_reads(void **state)
 {
     struct site s;
-    struct ledger *l = calloc(1, sizeof(*l));
-    struct writer w = {.l = l, .seed = 4};
+    struct writer w = {.seed = 4};
     struct nbd_handle *other;
     uint8_t block[BLOCK];
     uint64_t begun;
 
-    make(&s, "sync", "block", 300);
-    start_plugin(&s);
-    start_consumer(&s, NULL, NULL);
-    w.h = connect_to(&s, "data");
+    begin(&s, &w, "block", 300, NULL, NULL);
     assert_true(work(&w, 100));
     settle(&w);
     end(&s.consumer, SIGKILL);
@@ -393,27 +402,18 @@ static void test_blocked_still_reads(void **state)
     end(&s.consumer, SIGKILL);
     start_consumer(&s, NULL, NULL);
     settle(&w);
-    judge_served(l, w.h);
     nbd_close(other);
-    nbd_close(w.h);
-    end(&s.plugin, SIGTERM);
-    end(&s.consumer, SIGTERM);
-    assert_equal_files(in_dir(&s, "o0"), in_dir(&s, "r0"));
-    destroy(&s);
-    free(l);
+    end_in_order(&s, &w);
+    forget(&s, &w);
 }
 
 /* Goal: nobody there: after T writes go on and the metadata says so, and the way back is found. */
 static void test_degrade_and_return(void **state)
 {
     struct site s;
-    struct ledger *l = calloc(1, sizeof(*l));
-    struct writer w = {.l = l, .seed = 6};
+    struct writer w = {.seed = 6};
 
-    make(&s, "sync", "continue", 400);
-    start_plugin(&s);
-    start_consumer(&s, NULL, NULL);
-    w.h = connect_to(&s, "data");
+    begin(&s, &w, "continue", 400, NULL, NULL);
     assert_true(work(&w, 100));
     settle(&w);
     end(&s.consumer, SIGKILL);
@@ -425,14 +425,9 @@ static void test_degrade_and_return(void **state)
     assert_true(work(&w, 300));
     settle(&w);
     assert_true(wait_logged(&s, "plugin.log", "HKE3021I"));
-    judge_served(l, w.h);
-    nbd_close(w.h);
-    end(&s.plugin, SIGTERM);
+    end_in_order(&s, &w);
     assert_true(logged(&s, "plugin.log", "HKE3058I"));
-    end(&s.consumer, SIGTERM);
-    assert_equal_files(in_dir(&s, "o0"), in_dir(&s, "r0"));
-    destroy(&s);
-    free(l);
+    forget(&s, &w);
 }
 
 /* Goal: a reboot after a clean stop costs nothing; after an unclean one it is admitted. */

@@ -10,9 +10,7 @@ static void test_degrade_is_durable_first(void **state)
     struct rig r;
     struct hk_op op = rig_write(0, 0, 4096), later = rig_write(0, 4096, 4096);
 
-    rig_start(&r);
-    rig_up(&r);
-    rig_drain(&r);
+    rig_live(&r);
     assert_int_equal(rig_run(&r, &op), HK_WAIT);
     rig_pass(&r, RIG_PATIENCE - 1);
     rig_meta(&r);
@@ -53,9 +51,7 @@ static void test_copy_is_damaged(void **state)
     struct hk_op op = rig_write(0, 0, 4096), later = rig_write(0, 4096, 4096);
     uint64_t lease;
 
-    rig_start(&r);
-    rig_up(&r);
-    rig_drain(&r);
+    rig_live(&r);
     lease = r.lease;
     assert_int_equal(rig_run(&r, &op), HK_WAIT);
     assert_int_equal(hk_capture_check_copy(r.c, lease, op.lsn, &r.now), 0);
@@ -114,9 +110,7 @@ static void test_clock_read_before_the_lock(void **state)
     struct rig r;
     struct hk_op a = rig_write(0, 0, 4096), b = rig_write(0, 4096, 4096);
 
-    rig_start(&r);
-    rig_up(&r);
-    rig_drain(&r);
+    rig_live(&r);
     assert_int_equal(rig_begin(&r, &a), HK_COPY);
     rig_copy(&r, &a, 1);
     r.now.mono_ns -= 1000;
@@ -419,9 +413,7 @@ static void test_no_replicator_for_t(void **state)
     struct rig r;
     struct hk_op op = rig_write(0, 0, 512);
 
-    rig_start(&r);
-    rig_up(&r);
-    rig_drain(&r);
+    rig_live(&r);
     hk_capture_detach(r.c, r.lease, &r.now);
     rig_pass(&r, 3600 * RIG_SECOND);
     assert_int_equal(rig_status(&r).state, HK_STATE_DETACHED);
@@ -441,9 +433,7 @@ static void test_replicator_restart(void **state)
     struct hk_op op = rig_write(0, 0, 512);
     uint64_t stale;
 
-    rig_start(&r);
-    rig_up(&r);
-    rig_drain(&r);
+    rig_live(&r);
     assert_int_equal(rig_run(&r, &op), HK_WAIT);
     stale = r.lease;
     rig_pass(&r, 2 * RIG_SECOND);

@@ -25,25 +25,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checker_rng.h"
+
 #include "../tools/content.h"
 #include "../tools/history.h"
 #include "../tools/judge.h"
-
-static uint64_t rng_state = 0x48696b6165u;
-
-static uint64_t rng(void)
-{
-    uint64_t x = (rng_state += 0x9e3779b97f4a7c15u);
-
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-static unsigned below(unsigned n)
-{
-    return (unsigned)(rng() % n);
-}
 
 /* ---- 1 and 2: a model that knows the truth ---- */
 

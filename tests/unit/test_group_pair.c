@@ -16,6 +16,13 @@ static bool all_durable(struct rig *r)
     return r->reported_durable == r->log.next;
 }
 
+/* Random records, and the primary knows that the standby has them on disk. */
+static void write_durably(struct rig *r, unsigned count)
+{
+    rig_write(r, count);
+    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+}
+
 static bool all_applied(struct rig *r)
 {
     struct hk_group_status st;
@@ -45,8 +52,7 @@ static void carries_the_log(void **state)
     struct hk_super super;
 
     (void)state;
-    rig_write(r, 400);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 400);
     assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
     rig_check_replica(r, r->log.next, false);
     rig_check_replica(r, r->log.next, true);
@@ -143,8 +149,7 @@ static void silence_is_never_in_sync(void **state)
     struct hk_group_status p, s;
 
     (void)state;
-    rig_write(r, 10);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 10);
     rig_run(r, 300 * RIG_MS);
     rig_status(r, true, &s);
     assert_true(s.in_sync);
@@ -179,8 +184,7 @@ static void session_outlives_its_control(void **state)
     uint32_t session;
 
     (void)state;
-    rig_write(r, 10);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 10);
     rig_status(r, true, &st);
     session = st.session_id;
     r->control_off = r->cut = true;
@@ -205,8 +209,7 @@ static void degraded_is_not_covered_by_contact(void **state)
     uint64_t t0;
 
     (void)state;
-    rig_write(r, 10);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 10);
     rig_run(r, 300 * RIG_MS);
     rig_status(r, true, &st);
     t0 = st.contact_real_ns;
@@ -242,8 +245,7 @@ static void a_stall_does_not_move_t0(void **state)
     uint64_t stuck;
 
     (void)state;
-    rig_write(r, 10);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 10);
     rig_run(r, 300 * RIG_MS);
     r->disk_stuck = true;
     rig_write(r, 1);
@@ -266,8 +268,7 @@ static void seen_means_capture_knows(void **state)
     uint64_t t0;
 
     (void)state;
-    rig_write(r, 10);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 10);
     rig_run(r, 500 * RIG_MS);
     rig_status(r, true, &st);
     assert_true(st.in_sync);
@@ -291,8 +292,7 @@ static void a_mode_is_stored_before_it_is_reported(void **state)
     int checked = 0;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     lsn = r->log.next;
     logmaker_mode(&r->log, HK_MODE_ASYNC, HK_LINK_LOSS_CONTINUE, RIG_T);
     rig_produced(r);
@@ -320,8 +320,7 @@ static void semisync_is_acknowledged_at_once(void **state)
     uint64_t begun;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     rig_run(r, 50 * RIG_MS);
     r->disk_stuck = true;
     begun = r->now.mono_ns;
@@ -340,8 +339,7 @@ static void bad_record_ends_the_session(void **state)
     uint32_t session;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     rig_status(r, true, &st);
     session = st.session_id;
     r->flip_lsn = r->log.next + 100;
@@ -378,8 +376,7 @@ static void own_copy_is_bad(void **state)
     uint64_t lsn;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     lsn = r->log.next;
     logmaker_write(&r->log, 0, 0, 4096, &r->rnd);
     r->log.bytes[lsn - r->log.first + 100] ^= 1;
@@ -411,8 +408,7 @@ static void own_copy_is_good(void **state)
     uint64_t lsn;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     lsn = r->log.next;
     logmaker_write(&r->log, 0, 0, 4096, &r->rnd);
     r->flip_lsn = lsn + 100;
@@ -439,8 +435,7 @@ static void bad_chain_ends_the_session(void **state)
     uint64_t lsn;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     lsn = r->log.next;
     rec = (struct hk_record *)(void *)(r->log.bytes + (lsn - r->log.first));
     logmaker_write(&r->log, 0, 0, 4096, &r->rnd);
@@ -472,8 +467,7 @@ static void refusals(void **state)
     struct hk_super super;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     /* Full compare: refused on both sides, and the standby writes it down. */
     rig_kill_primary(r);
     r->super.flags |= HK_SF_FULL_COMPARE;
@@ -495,8 +489,7 @@ static void behind_is_written_down(void **state)
     struct hk_super super;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     rig_capture(r, HK_STATE_BEHIND);
     rig_run(r, 300 * RIG_MS);
     rig_durable_super(r, HK_FILE_SUPER, &super);
@@ -513,8 +506,7 @@ static void standby_that_lost_its_journal_is_found_out(void **state)
     struct hk_uuid bound;
 
     (void)state;
-    rig_write(r, 5);
-    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    write_durably(r, 5);
     rig_kill_standby(r, false);
     for (uint32_t i = 0; i < RIG_SEGMENTS; i++) {
         struct memdisk_file *f = memdisk_file(&r->disk, HK_FILE_SEGMENT0 + i);
