@@ -134,7 +134,7 @@ static bool alone_by_order(const struct hk_capture *c)
            hk_uuid_is_nil(&c->super.peer_replica_id);
 }
 
-/* model: contact.pml, CAPTURE_RESTARTED */
+/* model: contact.pml, CAPTURE_RESTARTED, RING_LOST */
 static void init_policy(struct hk_capture *c, const struct hk_now *now)
 {
     const struct hk_epoch *epoch = hk_history_last(&c->super.history);

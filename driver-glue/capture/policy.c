@@ -33,7 +33,7 @@ uint32_t hk_policy_passing_flags(const struct hk_capture *c)
     return HK_SF_FULL_COMPARE | (hk_policy_waits(c) ? HK_SF_DEGRADED : 0);
 }
 
-/* model: sync.pml, PASSING */
+/* model: sync.pml, PASSING; contact.pml, PASSED_ALONE */
 bool hk_policy_gate_open(const struct hk_capture *c)
 {
     if (c->barred || c->redo_next < c->redo_end || !hk_meta_started(c))

@@ -47,6 +47,7 @@ byte produced, completed, durable_p, mode_at;
 byte lives = 1;
 bit want, dirty, disk; /* DEGRADED: wanted, not issued yet, durable */
 byte fly;              /* the superblock write in flight */
+bit passing;           /* the ring was lost: writes pass by, uncaptured */
 byte age_contact, age_hold;
 /* replicator */
 bit session, took; /* took: capture has taken the contact that `seen` stands for */
@@ -124,7 +125,7 @@ inline primary_ages()
     older(age_contact, PATIENCE);
     older(age_heard, PATIENCE);
     if
-    :: durable_p < produced -> older(age_hold, PATIENCE)
+    :: durable_p < produced || passing -> older(age_hold, PATIENCE)
     :: else
     fi
 }
@@ -148,23 +149,39 @@ inline standby_ages()
     ack_ages(seen)
 }
 
+inline next_life()
+{
+    if
+    :: fly != 0 -> disk = (fly == SETTING)
+    :: true
+    fi;
+    fly = 0;
+    dirty = 0;
+    age_contact = 0;
+    age_hold = 0;
+    session = 0; /* another lease: the replicator says hello again */
+    forget(seen);
+    took = 0;
+    lives++
+}
+
 active proctype capture()
 {
 end:
     do
     :: d_step {
-        produced < N && stage != rejoin ->
+        produced < N && stage != rejoin && !passing ->
     WRITE_RESERVED:
         produced++
        }
     :: d_step {
-        next_write <= produced && next_write <= durable_p ->
+        next_write <= produced && next_write <= durable_p && !passing ->
     WRITE_COMPLETED:
         completed = next_write;
         assert(I9_completed_is_durable && completed <= durable_s)
        }
     :: d_step {
-        next_write <= produced && next_write > durable_p &&
+        next_write <= produced && next_write > durable_p && !passing &&
 #ifdef BUG_DEGRADED_EARLY
         (stage == degraded || stage == degrading) ->
 #else
@@ -201,7 +218,7 @@ end:
         stage = degraded
        }
     :: d_step {
-        stage == degraded && produced < N ->
+        stage == degraded && produced < N && !passing ->
     REJOIN_PUT:
         produced++;
         mode_at = produced;
@@ -216,22 +233,32 @@ end:
         want = 0
        }
     :: atomic {
-        lives < LIVES ->
+        lives < LIVES && !passing ->
     CAPTURE_RESTARTED: /* the ring survives; what is read of the metadata is flushed first */
-        if
-        :: fly != 0 -> disk = (fly == SETTING)
-        :: true
-        fi;
-        fly = 0;
-        dirty = 0;
+        next_life();
         want = disk;
-        stage = (disk -> degraded : waiting);
-        age_contact = 0;
-        age_hold = 0;
-        session = 0; /* another lease: the replicator says hello again */
-        forget(seen);
-        took = 0;
-        lives++
+        stage = (disk -> degraded : waiting)
+       }
+    :: atomic {
+        lives < LIVES && !passing ->
+    RING_LOST: /* full compare required, and degraded: both durable before anything passes */
+        next_life();
+        passing = 1;
+        dirty = !disk;
+        want = 1;
+        stage = degrading
+       }
+    :: d_step {
+        passing && surely_set &&
+#ifdef BUG_PASSES_AT_ONCE
+        true ->
+#else
+        age_hold >= PATIENCE ->
+#endif
+    PASSED_ALONE: /* the standby may have heard of the earlier life a moment ago */
+        completed = N + 1;
+        assert(I9_degraded_before_alone && surely_set);
+        assert(I18_zero_if_fenced && age_t0 >= T)
        }
     od
 }
@@ -241,7 +268,7 @@ active proctype replicator()
 end:
     do
     :: d_step {
-        !session ->
+        !session && !passing -> /* with full compare required it is refused */
     SESSION_BEGUN: /* frames of the old one are not taken any more */
         session = 1;
         forget(ack);

@@ -75,7 +75,8 @@ MUTANTS = [
     ('T0_BY_RECEIPT', 'contact', CONTACT, 'I18_zero_if_fenced'),
     ('CONFIRM_UNTAKEN', 'contact', CONTACT, 'I18_zero_if_fenced'),
     ('DATED_BY_SENDING', 'contact', CONTACT, 'I18_zero_if_fenced'),
-    ('CLEARED_IN_MEMORY', 'contact', ['T=2', 'DRIFT=0', 'N=3', 'LIVES=2'], 'I18_zero_if_fenced'),
+    ('CLEARED_IN_MEMORY', 'contact', ['T=1', 'DRIFT=0', 'N=3', 'LIVES=2'], 'I18_zero_if_fenced'),
+    ('PASSES_AT_ONCE', 'contact', ['T=1', 'DRIFT=0', 'N=2', 'LIVES=2'], 'I18_zero_if_fenced'),
     ('NO_DRIFT_MARGIN', 'contact', ['T=1', 'DRIFT=1', 'N=2', 'LIVES=1'], 'I18_zero_if_fenced'),
     ('ACK_OF_ANY_SESSION', 'session', SESSION, 'I12_loss_is_found_out'),
     ('STALE_LEASE', 'session', SESSION, 'I6_stale_lease_is_refused'),
@@ -220,7 +221,7 @@ def endless(name, model, defines):
 
 def mutant(name, model, defines, wanted):
     # Breadth first: the shortest way to the failure.
-    done = Search('BUG_' + name, model, defines + ['BUG_' + name], ['-O1', '-DSAFETY', '-DBFS'],
+    done = Search('BUG_' + name, model, defines + ['BUG_' + name], ['-O0', '-DSAFETY', '-DBFS'],
                   ['-w22'])
     if done.error:
         return done, [done.error]
