@@ -9,7 +9,7 @@ proto, capture, core or store that nothing took has to be in tests/coverage/EXPL
 reason, or this fails; those of group are listed.
 
   --build DIR     (build-cov)          --no-run   only count what is there
-  --seeds N       of the simulator (300)
+  --seeds N       of the simulator (500)
   --list          every uncovered branch, explained or not
 """
 import argparse
@@ -211,7 +211,7 @@ def percent(part, whole):
 def main():
     args = argparse.ArgumentParser(prog='./dev coverage', description=__doc__.splitlines()[0])
     args.add_argument('--build', default=os.path.join(TOP, 'build-cov'))
-    args.add_argument('--seeds', type=int, default=300)
+    args.add_argument('--seeds', type=int, default=500)
     args.add_argument('--no-run', action='store_true')
     args.add_argument('--list', action='store_true')
     args = args.parse_args()

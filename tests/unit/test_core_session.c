@@ -144,6 +144,10 @@ static void durable_over_acked(struct scene *s)
 {
     s->h.acked = 64;
 }
+static void acked_over_produced(struct scene *s)
+{
+    s->h.acked = s->h.produced + 64;
+}
 static void over_ceiling(struct scene *s)
 {
     s->h.ceiling = 65536;
@@ -342,6 +346,7 @@ static const struct {
     ROW(epoch_not_last, MALFORMED, false),
     ROW(no_history, MALFORMED, false),
     ROW(durable_over_acked, MALFORMED, false),
+    ROW(acked_over_produced, MALFORMED, false),
     ROW(over_ceiling, MALFORMED, false),
     ROW(bad_mode, MALFORMED, false),
     ROW(bad_policy, MALFORMED, false),

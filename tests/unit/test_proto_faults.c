@@ -617,6 +617,19 @@ static void test_ping_faults(void **state)
     fault_points += 5;
 }
 
+/* What only a walk can tell: the record does not stand behind the one before it. */
+static void test_out_of_line(void **state)
+{
+    struct hk_record r = {.prev_bytes = 576};
+
+    assert_int_equal(hk_record_follows(&r, 576), HK_RECORD_OK);
+    assert_int_equal(hk_record_follows(&r, HK_PREV_UNKNOWN), HK_RECORD_OK);
+    assert_int_equal(hk_record_follows(&r, 0), HK_RECORD_BAD_PREV);
+    assert_int_equal(hk_record_follows(&r, 640), HK_RECORD_BAD_PREV);
+    record_faults_seen |= 1u << HK_RECORD_BAD_PREV;
+    fault_points += 2;
+}
+
 /* ---- the count ---- */
 
 static void test_every_fault_seen(void **state)
@@ -639,7 +652,7 @@ int main(void)
         cmocka_unit_test(test_record_payloads),  cmocka_unit_test(test_frame_fields),
         cmocka_unit_test(test_frame_lengths),    cmocka_unit_test(test_ack_faults),
         cmocka_unit_test(test_ack_body_lengths), cmocka_unit_test(test_ping_faults),
-        cmocka_unit_test(test_every_fault_seen),
+        cmocka_unit_test(test_out_of_line),      cmocka_unit_test(test_every_fault_seen),
     };
 
     return cmocka_run_group_tests_name("proto_faults", tests, NULL, NULL);
