@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 #define ULL(x) ((unsigned long long)(x))
 
@@ -50,6 +50,28 @@ static uint32_t oldest_readable(struct sim *s, unsigned vol, unsigned sector)
     return 0;
 }
 
+/*
+ * What was read is what a correct disk returns, whether or not anything of it was captured, also
+ * after capture was killed or the site lost power.
+ */
+static void check_read(struct sim *s, const struct sim_client *c)
+{
+    const struct vol_read *r = &s->reads[c->index];
+
+    if (s->vol_void || s->origin_failed || s->memory_lied)
+        return;
+    for (uint32_t k = 0; k < r->count; k++) {
+        unsigned sector = r->first + k;
+        int got = pattern_identify(c->read_buffer + (size_t)k * SIM_SECTOR, r->volume, sector);
+
+        if (damage_at(&s->origin[r->volume], (uint64_t)sector * SIM_SECTOR, SIM_SECTOR))
+            continue;
+        SIM_CHECK(s, "I7", got >= 0 && r->may[k] >> got & 1,
+                  "a read of volume %u sector %u returned %d; no correct disk would (mask %x)",
+                  r->volume, sector, got, r->may[k]);
+    }
+}
+
 static void read_done(struct sim *s, struct sim_io *io)
 {
     struct sim_client *c = io->ctx;
@@ -57,6 +79,10 @@ static void read_done(struct sim *s, struct sim_io *io)
 
     c->reading = false;
     s->st.reads++;
+    if (io->result == 0)
+        check_read(s, c);
+    vol_read_ends(s->volumes, &s->reads[c->index]);
+    c->rmw = io->result == 0 && s->o.rmw_pct > c->read_sector % 100;
     for (unsigned k = 0; k < c->read_count && io->result == 0 && !s->origin_suspect; k++) {
         unsigned sector = c->read_sector + k;
         int got = pattern_identify(c->read_buffer + (size_t)k * SIM_SECTOR, c->read_volume, sector);
@@ -90,6 +116,7 @@ static void start_read(struct sim *s, struct sim_client *c)
     for (unsigned k = 0; k < c->read_count; k++)
         c->read_base[k] = oldest_readable(s, c->read_volume, c->read_sector + k);
     c->reading = true;
+    vol_read_begins(s->volumes, &s->reads[c->index], c->read_volume, c->read_sector, c->read_count);
     iov = (struct hk_iovec){c->read_buffer, c->read_count * (size_t)SIM_SECTOR};
     sim_io_submit(s, &s->cap.proc, &s->origin[c->read_volume], HK_DISK_READ,
                   (uint64_t)c->read_sector * SIM_SECTOR, iov.bytes, &iov, 1, read_done, c, 0);
@@ -140,6 +167,16 @@ static void draw_op(struct sim *s, struct sim_client *c, struct sim_op *op)
         op->op.type = HK_REC_DISCARD;
     if (op->op.type == HK_REC_FLUSH)
         return;
+    if (c->rmw) {
+        c->rmw = false;
+        sim_struck(s, F_RMW);
+        op->op.type = HK_REC_WRITE;
+        op->op.volume = (uint16_t)c->read_volume;
+        op->op.offset = (uint64_t)c->read_sector * SIM_SECTOR;
+        op->op.length = c->read_count * SIM_SECTOR;
+        op->v1 = op->v2 = (uint8_t)((c->read_value + 1) % s->o.values);
+        return;
+    }
     draw_range(s, op);
     op->v1 = draw_value(s);
     op->v2 = draw_value(s);
@@ -149,6 +186,33 @@ static void draw_op(struct sim *s, struct sim_client *c, struct sim_op *op)
     op->mask = rng_next(&s->rng_work);
     if (rng_below(&s->rng_work, 10) == 0)
         op->op.flags = HK_REC_FUA;
+}
+
+static uint32_t op_first(const struct sim_op *op)
+{
+    return (uint32_t)(op->op.offset / SIM_SECTOR);
+}
+
+static void model_begins(struct sim *s, struct sim_client *c)
+{
+    uint8_t values[SIM_SECTORS_MAX];
+    const struct sim_op *op = &c->op;
+
+    c->flush_step = s->volumes->step;
+    if (op->op.type == HK_REC_FLUSH)
+        return;
+    for (uint32_t i = 0; i < op->op.length / SIM_SECTOR; i++)
+        values[i] = op_value(op, op_first(op) + i);
+    vol_write_begins(s->volumes, op->op.volume, op_first(op), op->op.length / SIM_SECTOR, values);
+}
+
+static void model_ends(struct sim *s, const struct sim_op *op, int result)
+{
+    if (op->op.type != HK_REC_FLUSH)
+        vol_write_ends(s->volumes, op->op.volume, op_first(op), op->op.length / SIM_SECTOR,
+                       result == 0, op->op.flags & HK_REC_FUA);
+    else if (result == 0)
+        vol_flush_ended(s->volumes, op->op.volume, op->client->flush_step);
 }
 
 void app_go(struct sim *s, uint64_t index, void *p)
@@ -174,6 +238,7 @@ void app_go(struct sim *s, uint64_t index, void *p)
     c->op.floor_end = s->local_done_end;
     c->op.in_origin = false;
     s->st.ops++;
+    model_begins(s, c);
     cap_submit(s, &c->op);
 }
 
@@ -187,7 +252,7 @@ static void off_the_list(struct sim *s, struct sim_op *op)
 
 void app_done(struct sim *s, struct sim_op *op, int result)
 {
-    (void)result;
+    model_ends(s, op, result);
     off_the_list(s, op);
     op->client->busy = false;
     again(s, op->client, s->o.speedy ? 1 : think(s));
@@ -196,6 +261,7 @@ void app_done(struct sim *s, struct sim_op *op, int result)
 /* The capture process is gone: what was under way may have happened or not. */
 void app_all_lost(struct sim *s)
 {
+    vol_cut_short(s->volumes);
     for (uint32_t i = 0; i < s->o.clients; i++) {
         struct sim_client *c = &s->client[i];
         bool was = c->busy || c->reading;
@@ -211,6 +277,7 @@ void app_all_lost(struct sim *s)
 /* The origin lost its cache: anything since the last flush may be read again. */
 void app_power_lost(struct sim *s)
 {
+    vol_power_lost(s->volumes);
     for (int v = 0; v < SIM_VOLUMES; v++)
         for (uint32_t i = 0; i < s->o.sectors; i++) {
             struct ref_sector *h = &s->ref.sector[v][i];
@@ -226,6 +293,9 @@ void app_power_lost(struct sim *s)
 void app_setup(struct sim *s)
 {
     memset(s->client, 0, sizeof(s->client));
+    s->volumes = sim_alloc(s, sizeof(*s->volumes));
+    s->reads = sim_alloc(s, SIM_CLIENTS_MAX * sizeof(*s->reads));
+    vol_learn(s, s->volumes, s->origin);
     for (uint32_t i = 0; i < s->o.clients; i++) {
         s->client[i].index = i;
         s->client[i].op.data = sim_pages(s, SIM_OP_BYTES_MAX);

@@ -480,11 +480,12 @@ static void forget_file(struct sim *s, struct sim_file *f)
 
 void sim_disk_forget(struct sim *s)
 {
-    struct sim_proc *procs[] = {&s->cap.proc, &s->rep.proc, &s->sby.proc, promoted_proc(s)};
+    struct sim_proc *procs[] = {&s->cap.proc, &s->rep.proc, &s->sby.proc, promoted_proc(s),
+                                image_proc(s)};
 
     sim_disk_each(s, 0, forget_file);
     sim_disk_each(s, 1, forget_file);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         while (procs[i]->io) {
             struct sim_io *io = procs[i]->io;
 

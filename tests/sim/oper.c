@@ -2,7 +2,7 @@
 /* What strikes from outside: crashes, cuts, pauses, clock steps, and the operator's verbs. */
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 static void strike(struct sim *s, uint64_t kind, void *p);
 
@@ -103,6 +103,34 @@ static void power_primary(struct sim *s)
     sim_at(s, s->now + NS_MS + rng_around(&s->rng_fault, NS_S), NULL, rep_start, 0, NULL);
 }
 
+static bool twice(struct sim *s)
+{
+    if (!s->faults_on || !rng_ppm(&s->rng_world, s->o.ppm[F_VERB_TWICE]))
+        return false;
+    sim_struck(s, F_VERB_TWICE);
+    return true;
+}
+
+/* An orderly end: the daemon says goodbye, answers, and is started again. */
+static void stop_daemon(struct sim *s)
+{
+    struct hk_event e = {.type = HK_EV_VERB};
+    bool there = rng_below(&s->rng_world, 2);
+
+    if (there ? !s->sby.proc.up || s->sby.promoting : !s->rep.proc.up)
+        return;
+    sim_struck(s, F_STOP_VERB);
+    e.verb.kind = HK_VERB_STOP;
+    e.verb.op_id = ++s->op_ids;
+    if (there) {
+        s->sby.stop_op = e.verb.op_id;
+        sby_event(s, &e);
+    } else {
+        s->rep.stop_op = e.verb.op_id;
+        rep_event(s, &e);
+    }
+}
+
 static void freeze(struct sim *s)
 {
     struct hk_event e = {.type = HK_EV_VERB};
@@ -116,6 +144,15 @@ static void freeze(struct sim *s)
         rep_event(s, &e);
     else
         sby_event(s, &e);
+    if (twice(s)) { /* by the same name or another, here or there */
+        e.verb.op_id = ++s->op_ids;
+        if (rng_below(&s->rng_world, 2))
+            e.verb.name[0] = 'g';
+        if (rng_below(&s->rng_world, 2))
+            rep_event(s, &e);
+        else
+            sby_event(s, &e);
+    }
 }
 
 static void freeze_end(struct sim *s)
@@ -129,6 +166,12 @@ static void freeze_end(struct sim *s)
     e.verb.op_id = ++s->op_ids;
     memcpy(e.verb.name, s->sby.freeze_name, sizeof(e.verb.name));
     sim_struck(s, F_FREEZE_END);
+    sby_event(s, &e);
+    if (!twice(s))
+        return;
+    e.verb.op_id = ++s->op_ids;
+    if (rng_below(&s->rng_world, 2))
+        e.verb.name[0] = 'h';
     sby_event(s, &e);
 }
 
@@ -151,6 +194,11 @@ static void ask_failover(struct sim *s, uint64_t a, void *p)
             e.verb.new_epoch.b[i] = (uint8_t)rng_next(&s->rng_fault);
         sim_trace(s, "fail over asked, op %llu fence %llu", s->op_ids, e.verb.fence, 0);
         sby_event(s, &e);
+        if (twice(s)) {
+            e.verb.op_id = s->sby.failover_again = ++s->op_ids;
+            e.verb.new_epoch.b[3] ^= 0x55;
+            sby_event(s, &e);
+        }
     }
     sim_at(s, s->now + 300 * NS_MS, NULL, ask_failover, 0, NULL);
 }
@@ -263,6 +311,8 @@ static void do_strike(struct sim *s, enum sim_fault kind)
     case F_RATE_COLLAPSE: weather_strike(s, kind); break;
     case F_CLEAN_STOP: cap_clean_stop(s); break;
     case F_FREEZE: freeze(s); break;
+    case F_STOP_VERB: stop_daemon(s); break;
+    case F_RESTORED: image_strike(s); break;
     case F_FREEZE_END: freeze_end(s); break;
     case F_FAILOVER: failover(s); break;
     case F_LATENT:

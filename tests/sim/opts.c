@@ -45,11 +45,15 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_CLOCK_DRIFT] = "clock-drift",
     [F_CLOCK_FREEZE] = "clock-freeze",
     [F_CLEAN_STOP] = "clean-stop",
+    [F_RMW] = "read-modify-write",
     [F_PROMOTED_WRITES] = "promoted-writes",
     [F_KILL_PROMOTED] = "kill-promoted",
     [F_OLD_RETURNS] = "old-returns",
     [F_FREEZE] = "freeze",
     [F_FREEZE_END] = "freeze-end",
+    [F_VERB_TWICE] = "verb-twice",
+    [F_RESTORED] = "image-restored",
+    [F_STOP_VERB] = "stop-verb",
     [F_FAILOVER] = "failover",
     [F_MEM_FRAME] = "memory-frame",
     [F_MEM_RELINK] = "memory-relink",
@@ -264,6 +268,10 @@ static void draw_world(struct sim_opts *o, uint64_t seed)
         o->delay_ns = rng_range(&r, 1, 100) * NS_US;
         o->jitter_ns = 0;
     }
+    o->mean_ns[F_STOP_VERB] = every(&r, 20, NS_S / 2, 4 * NS_S);
+    o->mean_ns[F_RESTORED] = o->mean_ns[F_FREEZE] ? rng_range(&r, 20, 300) * NS_MS : 0;
+    o->ppm[F_VERB_TWICE] = chance(&r, 30, 500000);
+    o->rmw_pct = rng_below(&r, 2) ? 0 : (uint32_t)rng_range(&r, 10, 100);
     if (rng_below(&r, 20) == 0) {
         o->deceived = true;
         o->mode = HK_MODE_SYNC;

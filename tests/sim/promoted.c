@@ -122,7 +122,7 @@ static void origin_done(struct sim *s, struct sim_io *io)
     }
     if (io->result)
         s->promoted->model_void = true; /* its flush may have taken anything with it */
-    step_on(s, c, hk_capture_written(s->promoted->c, &c->op, io->result, &now));
+    step_on(s, c, hk_capture_written(s->promoted->c, &c->op, io->result ? -EIO : 0, &now));
     pump(s);
 }
 
@@ -183,7 +183,8 @@ static void meta_written(struct sim *s, struct sim_io *io)
     struct hk_now now = sim_clock(s, 1);
 
     s->promoted->meta_busy = false;
-    hk_capture_meta_done(s->promoted->c, io->result, &now);
+    /* A part of a write is none here. */
+    hk_capture_meta_done(s->promoted->c, io->result ? -EIO : 0, &now);
     pump(s);
 }
 

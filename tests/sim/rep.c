@@ -225,6 +225,8 @@ static void act(struct sim *s, const struct hk_action *a)
     case HK_ACT_VERB_DONE:
         sim_trace(s, "verb done at primary, error %lld", (uint64_t)(int64_t)a->verb_done.error, 0,
                   0);
+        if (a->verb_done.op_id == s->rep.stop_op && s->rep.stop_op && !s->ghost.runs)
+            rep_kill(s);
         break;
     case HK_ACT_FATAL: sim_fail(s, "I11", "the primary's replicator gave up: %d", a->fatal.error);
     }

@@ -91,7 +91,7 @@ static void primary(struct sim *s, enum sim_fault kind)
         put_back(&s->md, n->bytes[SIM_VOLUMES]);
         s->vanished |= 1u << C_MD;
     }
-    s->origin_suspect = true;
+    s->origin_suspect = s->vol_void = true;
     sim_struck(s, kind);
     sim_trace(s, "back primary, fault %llu", kind, 0, 0);
     sim_at(s, s->now + 50 * NS_MS + rng_below(&s->rng_fault, NS_S), NULL, cap_start, 0, NULL);

@@ -49,6 +49,7 @@ static void setup(struct sim *s)
     rng_seed(&s->rng_disk, s->seed, 6);
     rng_seed(&s->rng_world, s->seed, 10);
     promoted_setup(s);
+    image_setup(s);
     s->now = NS_S;
     draw_uuid(s, &s->group_id);
     draw_uuid(s, &s->epoch_id);

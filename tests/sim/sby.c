@@ -177,6 +177,13 @@ static void verb_done(struct sim *s, const struct hk_action *a)
 {
     sim_trace(s, "verb done at standby, error %lld reason %llu",
               (uint64_t)(int64_t)a->verb_done.error, a->verb_done.reason, 0);
+    if (a->verb_done.op_id == s->sby.stop_op && s->sby.stop_op) {
+        s->sby.stop_op = 0;
+        sby_kill(s);
+        return;
+    }
+    if (a->verb_done.op_id == s->sby.failover_again && a->verb_done.error == 0)
+        check_failover_said(s, a->verb_done.arg);
     if (a->verb_done.op_id == s->sby.failover_op) {
         s->sby.failover_op = 0;
         if (a->verb_done.error == 0)

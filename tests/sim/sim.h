@@ -84,11 +84,15 @@ enum sim_fault {
     F_CLOCK_DRIFT,  /* drawn for the whole run */
     F_CLOCK_FREEZE, /* stands still, then jumps, or goes on from where it stood */
     F_CLEAN_STOP,
+    F_RMW,             /* an application writes where it has read, and what depends on it */
     F_PROMOTED_WRITES, /* the application goes on at the promoted side */
     F_KILL_PROMOTED,
     F_OLD_RETURNS, /* the primary that was lost is switched on again */
     F_FREEZE,
     F_FREEZE_END,
+    F_VERB_TWICE, /* the same verb again at once: freeze, its end, failover */
+    F_RESTORED,   /* a whole frozen image was read piece by piece */
+    F_STOP_VERB,  /* orderly end of a daemon */
     F_FAILOVER,
     F_MEM_FRAME,  /* a bit of log bytes flips before they are sealed */
     F_MEM_RELINK, /* … a whole record says that another one stands before it */
@@ -142,6 +146,7 @@ struct sim_opts {
     uint64_t mean_ns[F_FAULTS]; /* mean interval of timed faults; 0: never */
     bool primary_returns;       /* after a power loss */
     bool speedy;                /* clients do not think */
+    uint32_t rmw_pct;           /* of the sectors, where reads are followed by such writes */
     bool deceived;              /* the failover comes after a slow loss and a clock set back */
     int32_t drift_ppm[2];       /* how much faster each site's clocks run */
 };
@@ -284,6 +289,8 @@ struct sim_client {
     struct sim_op op;
     bool busy, reading;
     uint32_t act_on; /* what was read last: the next write depends on it */
+    bool rmw;        /* … and goes to the same place */
+    uint64_t flush_step;
     uint8_t read_value, *read_buffer;
     uint32_t read_volume, read_sector, read_count;
     uint32_t read_base[8];
@@ -360,7 +367,7 @@ struct sim_rep {
     uint64_t lease;
     bool attached, attaching, want_room;
     uint32_t asked_life;
-    uint64_t read_idx, read_lsn;
+    uint64_t read_idx, read_lsn, stop_op;
     struct hk_uuid ring_id; /* of the last attachment in this life */
 };
 
@@ -393,7 +400,7 @@ struct sim_sby {
     uint64_t promote_lsn, fence_limit, promoted_at;
     uint64_t claim_limit; /* latest t0 + T that was shown with "0 if fenced before" */
     uint32_t loss_class, failover_refused;
-    uint64_t failover_op;
+    uint64_t failover_op, failover_again, stop_op;
     bool failover_wanted;
 };
 
@@ -446,6 +453,10 @@ struct sim {
     struct sim_rep rep;
     struct sim_ghost ghost;
     struct sim_promoted *promoted;
+    struct sim_image *image;
+    struct vol_model *volumes; /* what the primary's disks may return */
+    struct vol_read *reads;    /* one a client */
+    bool vol_void;             /* the origins were put back to an older state */
     struct sim_sby sby;
     struct sim_client client[SIM_CLIENTS_MAX];
     struct sim_dir dir[2];    /* 0 to the standby, 1 to the primary */

@@ -47,4 +47,9 @@ void promoted_power(struct sim *s);
 void promoted_check_end(struct sim *s);
 struct sim_proc *promoted_proc(struct sim *s);
 
+/* ---- image.c ---- */
+void image_setup(struct sim *s);
+void image_strike(struct sim *s);
+struct sim_proc *image_proc(struct sim *s);
+
 #endif
