@@ -70,6 +70,23 @@ out:
     return r;
 }
 
+/* Large sectors: what the group takes and this replica can't write is known now, not at night. */
+static void warn_of_sectors(const char *path, int fd)
+{
+    struct stat st;
+    uint32_t sector;
+
+    if (fstat(fd, &st))
+        return;
+    sector = hk_disk_sector_bytes(fd, S_ISBLK(st.st_mode));
+    if (sector > 512)
+        fprintf(stderr,
+                "hikaed: HKE4007W %s takes whole sectors of %u bytes: a smaller write of the "
+                "application would make this standby not promotable; if there are any, use a "
+                "device with sectors of 512 bytes\n",
+                path, sector);
+}
+
 static int open_replicas(struct hk_node *n, char *error)
 {
     struct hk_io_error err;
@@ -81,6 +98,7 @@ static int open_replicas(struct hk_node *n, char *error)
                                 NULL, &err);
         if (r)
             return failed(error, r == -EOPNOTSUPP ? "HKE4006E" : "HKE4003E", &err);
+        warn_of_sectors(n->local->standby.replica[i], fd);
         if (bind_file(n, HK_FILE_VOLUME0 + i, fd, NULL, error))
             return 1;
     }
