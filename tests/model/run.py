@@ -247,6 +247,9 @@ def run(selected):
     work += [(name, 'no cycle', liveness, args) for name, *args in LIVENESS]
     work += [(name, 'a cycle', endless, args) for name, *args in ENDLESS]
     work += [(name, 'mutant', mutant, args) for name, *args in MUTANTS]
+    for name in set(selected) - {w[0] for w in work}:
+        print(f'nothing here is called {name}; there are {" ".join(w[0] for w in work)}')
+        failed += 1
     work = [w for w in work if not selected or w[0] in selected]
     with concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         results = pool.map(lambda w: w[2](w[0], *w[3]), work)
