@@ -214,7 +214,7 @@ static void take_control(struct hk_group *g, const struct hk_ctl *c)
     case HK_CTL_BYE:
         if (c->bye.reason < HK_REFUSALS)
             g->last_refusal = (enum hk_refusal)c->bye.reason;
-        note_role(g, g->last_refusal);
+        /* A farewell says what is meant; that it became so only a refusal can say. */
         end_session(g, g->last_refusal);
         close_control(g);
         return;

@@ -313,6 +313,10 @@ void check_completed(struct sim *s, struct sim_op *op, int result)
             s->sync_acked_end = end;
         return;
     }
+    if (end <= budget_durable(s)) { /* was there, and the standby's disks lost it since */
+        s->lost_end = hk_max_u64(s->lost_end, end);
+        return;
+    }
     remember_unreplicated(s, end);
     sim_trace(s, "lost acknowledged end %llu, durable %llu", end, s->nj.durable, 0);
     check_against_stated(s, end);

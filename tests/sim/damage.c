@@ -301,7 +301,7 @@ static bool cut_short(struct sim *s, struct sim_io *io)
         return false;
     n = rng_range(&s->rng_disk, 1, count - 1);
     part.bytes = n * SIM_SECTOR;
-    fail(s, io, io->file->site == 1 && whole < INT32_MAX ? (int)part.bytes : -EIO);
+    fail(s, io, io->proc == &s->sby.proc && whole < INT32_MAX ? (int)part.bytes : -EIO);
     if (io->kind == HK_DISK_READ) {
         sim_disk_fill(io, part.bytes);
         sim_struck(s, F_SHORT_READ);
