@@ -17,8 +17,7 @@
  *   clean        said only when both sides are equal (I12)
  *   in the end   origin, standby and what is served are equal, the superblock says clean
  *
- * Every step's deaths are printed; a step at which nothing died is a failure. Compiled with one
- * HK_BUG (-DHK_KILL_BUG=name), it must notice it, and passes then only.
+ * Every step's deaths are printed; a step at which nothing died is a failure.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,9 +29,7 @@
 #include <unistd.h>
 
 #include "tests/races/standby.h"
-
-#define TEXT_OF(x) #x
-#define TEXT(x)    TEXT_OF(x)
+#include "tests/races/verdict.h"
 
 enum { NOT_AT_ALL = 0 }; /* a hit: the life stops cleanly */
 
@@ -54,30 +51,13 @@ static void clean_up(void)
         site_destroy(&site);
 }
 
-static void verdict(const char *what)
-{
-    clean_up();
-#ifdef HK_KILL_BUG
-    printf("ok 1 - %s noticed in story %u, %s: %s\n", TEXT(HK_KILL_BUG), stories, story, what);
-    printf("1..1\n");
-    exit(0);
-#else
-    printf("not ok - story %u, %s (seed %llu): %s\n", stories, story,
-           (unsigned long long)story_seed, what);
-    exit(1);
-#endif
-}
-
-#define CHECK(condition, what) \
-    do {                       \
-        if (!(condition))      \
-            verdict(what);     \
-    } while (0)
+#define WANT(condition, what)                                        \
+    CHECK(condition, "story %u, %s (seed %llu): %s", stories, story, \
+          (unsigned long long)story_seed, what)
 
 static void check_text(const char *wrong)
 {
-    if (wrong)
-        verdict(wrong);
+    WANT(!wrong, wrong);
 }
 
 /* ---- judging ---- */
@@ -87,16 +67,16 @@ static void read_super(const struct life_site *s, struct hk_super *ret)
     static uint8_t slots[2 * HK_SUPER_BYTES];
     int fd = open(s->conf.metadata, O_RDONLY | O_CLOEXEC);
 
-    CHECK(fd >= 0 && pread(fd, slots, sizeof(slots), 0) == sizeof(slots), "no metadata");
+    WANT(fd >= 0 && pread(fd, slots, sizeof(slots), 0) == sizeof(slots), "no metadata");
     close(fd);
-    CHECK(hk_super_pick(slots, slots + HK_SUPER_BYTES, ret, NULL) == 0, "no superblock is whole");
+    WANT(hk_super_pick(slots, slots + HK_SUPER_BYTES, ret, NULL) == 0, "no superblock is whole");
 }
 
 static void read_origin(const struct life_site *s, unsigned v, uint8_t *image)
 {
     int fd = open(s->conf.volume[v].origin, O_RDONLY | O_CLOEXEC);
 
-    CHECK(fd >= 0 && pread(fd, image, VOLUME_BYTES, 0) == VOLUME_BYTES, "no origin");
+    WANT(fd >= 0 && pread(fd, image, VOLUME_BYTES, 0) == VOLUME_BYTES, "no origin");
     close(fd);
 }
 
@@ -109,10 +89,10 @@ static void judge_ceiling(const struct life_site *s, const struct hk_super *supe
 
     if (fd < 0)
         return;
-    CHECK(pread(fd, page, sizeof(page), 0) == sizeof(page), "no ring");
+    WANT(pread(fd, page, sizeof(page), 0) == sizeof(page), "no ring");
     close(fd);
     if (p->epoch_ordinal)
-        CHECK(p->next_lsn <= super->ceiling, "LSNs above the durable ceiling");
+        WANT(p->next_lsn <= super->ceiling, "LSNs above the durable ceiling");
 }
 
 /* What was acknowledged is with the standby, or it is durably known that it may not be. */
@@ -126,13 +106,13 @@ static void judge_standby(const struct life_site *s, const struct standby *b,
             const struct block_ledger *e = &s->ledger->block[v][i];
             const uint8_t *block = b->image[v] + (size_t)i * BLOCK;
 
-            CHECK(block_is(block, e->acked) || (e->in_flight && block_is(block, e->flying)),
-                  "the standby has not what was acknowledged");
+            WANT(block_is(block, e->acked) || (e->in_flight && block_is(block, e->flying)),
+                 "the standby has not what was acknowledged");
         }
     }
     for (unsigned i = 1; i < VERSIONS; i++)
-        CHECK(!s->ledger->acked_version[i] || b->seen[i] == 1,
-              "an acknowledged write has no record");
+        WANT(!s->ledger->acked_version[i] || b->seen[i] == 1,
+             "an acknowledged write has no record");
 }
 
 /* Of a dead or ended life. */
@@ -148,10 +128,10 @@ static void judge_death(const struct life_site *s, struct standby *b)
     judge_standby(s, b, &super);
     if (!(super.flags & HK_SF_CLEAN) || !b->lsn)
         return;
-    CHECK(super.clean_lsn == b->lsn, "clean, but the standby does not have everything");
+    WANT(super.clean_lsn == b->lsn, "clean, but the standby does not have everything");
     for (unsigned v = 0; v < VOLUMES; v++) {
         read_origin(s, v, image);
-        CHECK(memcmp(image, b->image[v], VOLUME_BYTES) == 0, "clean, but the sides differ");
+        WANT(memcmp(image, b->image[v], VOLUME_BYTES) == 0, "clean, but the sides differ");
     }
 }
 
@@ -174,7 +154,7 @@ static int live(struct life_site *s, struct standby *b, const struct life_plan *
     int status;
 
     child = life_start(s, plan);
-    CHECK(child > 0, "no child");
+    WANT(child > 0, "no child");
     while (waitpid(child, &status, WNOHANG) == 0) {
         if (!met && __atomic_load_n(&s->ledger->serving, __ATOMIC_ACQUIRE)) {
             check_text(standby_meet(b));
@@ -183,7 +163,7 @@ static int live(struct life_site *s, struct standby *b, const struct life_plan *
         if (met)
             check_text(standby_poll(b));
         nanosleep(&pause, NULL);
-        CHECK(now_ms() <= until, "a life hung");
+        WANT(now_ms() <= until, "a life hung");
     }
     child = 0;
     return status;
@@ -212,8 +192,8 @@ static bool die(struct life_site *s, struct standby *b, const struct life_plan *
     b->mute = plan->mute;
     status = live(s, b, plan);
     struck = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    CHECK(struck || (WIFEXITED(status) && WEXITSTATUS(status) == 0), exit_text(status));
-    CHECK(s->ledger->failed == 0, "a request failed");
+    WANT(struck || (WIFEXITED(status) && WEXITSTATUS(status) == 0), exit_text(status));
+    WANT(s->ledger->failed == 0, "a request failed");
     if (struck)
         deaths[plan->strike.step]++;
     judge_death(s, b);
@@ -241,17 +221,17 @@ static void epilogue(struct life_site *s, struct standby *b, bool lost)
     plan.settle = super.flags & HK_SF_DEGRADED;
     if (lost) /* whose writes wait for T, as nothing else does */
         plan.timeout_ms = 50;
-    CHECK(!die(s, b, &plan), "the last life was killed");
+    WANT(!die(s, b, &plan), "the last life was killed");
     read_super(s, &super);
-    CHECK(lost == ((super.flags & HK_SF_FULL_COMPARE) != 0),
-          lost ? "full compare was forgotten" : "full compare is required for no reason");
+    WANT(lost == ((super.flags & HK_SF_FULL_COMPARE) != 0),
+         lost ? "full compare was forgotten" : "full compare is required for no reason");
     if (lost)
         return;
-    CHECK(super.flags & HK_SF_CLEAN, "the last life did not stop cleanly");
-    CHECK(!(super.flags & HK_SF_DEGRADED), "degraded for ever");
+    WANT(super.flags & HK_SF_CLEAN, "the last life did not stop cleanly");
+    WANT(!(super.flags & HK_SF_DEGRADED), "degraded for ever");
     for (unsigned v = 0; v < VOLUMES; v++) {
         read_origin(s, v, image);
-        CHECK(memcmp(image, b->image[v], VOLUME_BYTES) == 0, "the two sides differ in the end");
+        WANT(memcmp(image, b->image[v], VOLUME_BYTES) == 0, "the two sides differ in the end");
     }
 }
 
@@ -277,11 +257,10 @@ static void tell(const struct life_plan *lives, const char *name)
 
         snprintf(story + at, sizeof(story) - at, " / %s %u", step_name(lives->strike.step),
                  lives->strike.hit);
-        CHECK(die(&site, &standby, lives) || lives->strike.hit == NOT_AT_ALL,
-              "it never came there");
+        WANT(die(&site, &standby, lives) || lives->strike.hit == NOT_AT_ALL, "it never came there");
         lost = lost || is_lost(&site, lives->lose_ring);
         if (lives->lose_ring && unlink(site.conf.ring))
-            CHECK(errno == ENOENT, "the ring cannot be lost");
+            WANT(errno == ENOENT, "the ring cannot be lost");
     }
     epilogue(&site, &standby, lost);
     standby_free(&standby);
@@ -449,6 +428,7 @@ static void successors(void)
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    verdict_clean_up = clean_up;
     requests();
     reports();
     superblocks();
@@ -457,12 +437,7 @@ int main(void)
     printf("# %u stories\n", stories);
     for (int i = 0; i < STEP_COUNT; i++)
         printf("# %-15s %u\n", step_name(i), deaths[i]);
-#ifdef HK_KILL_BUG
-    printf("not ok 1 - %s was not noticed\n", TEXT(HK_KILL_BUG));
-    return 1;
-#endif
-    for (int i = 0; i < STEP_COUNT && !getenv("HK_KILL_STORY"); i++)
-        CHECK(deaths[i] > 0, "a step at which nothing died");
-    printf("ok 1 - plugin_kill\n1..1\n");
-    return 0;
+    for (int i = 0; i < STEP_COUNT && !getenv("HK_KILL_STORY") && !VERDICT_BUG; i++)
+        WANT(deaths[i] > 0, "a step at which nothing died");
+    return verdict_end("plugin_kill");
 }

@@ -22,17 +22,11 @@
 #if UNDER_TSAN
 /* A report is what a bug is to lead to; without one the exit status says it (66). */
 void __tsan_on_report(void *report);
-const char *__tsan_default_options(void);
 
 void __tsan_on_report(void *report)
 {
     if (VERDICT_BUG)
         verdict("ThreadSanitizer reports a race");
-}
-
-const char *__tsan_default_options(void)
-{
-    return VERDICT_BUG ? "report_bugs=1:exitcode=0:print_suppressions=0" : "exitcode=66";
 }
 #endif
 
