@@ -13,9 +13,10 @@
  * Recovery. Starts at the newest segment that begins at or below `applied` and follows the chain:
  * each batch must be of the expected epoch, begin at the expected LSN, and pass header hash, data
  * hash and the walk through its records. Where the chain ends, the rest of the segment is searched
- * for what a lost batch may have left. Everything that was read is flushed before it counts, since
- * it may still be in a volatile cache of a process that was killed. Recovery writes nothing but the
- * name of the newest segment, so it may be cut off and started again at any point.
+ * for what a lost batch may have left, and so are files whose own header is damaged. Everything
+ * that was read is flushed before it counts, since it may still be in a volatile cache of a process
+ * that was killed. Recovery writes nothing but the name of the newest segment, so it may be cut off
+ * and started again at any point.
  *
  * Why nothing stale is ever taken for current
  * - Recycled files hold batches of earlier lives. A file is recycled only when all of it lies at or
