@@ -670,3 +670,8 @@ enum hk_group_state hk_capture_state(const struct hk_capture *c)
 {
     return c->state;
 }
+
+uint64_t hk_capture_controls(const struct hk_capture *c)
+{
+    return c->controls;
+}

@@ -198,6 +198,9 @@ struct hk_capture_status {
 void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret);
 /* The state alone, for those who look often. */
 enum hk_group_state hk_capture_state(const struct hk_capture *c);
+/* How many control records were published inside calls of the core: when it has grown, a reader
+ * that sleeps is to be woken, as after a publish. */
+uint64_t hk_capture_controls(const struct hk_capture *c);
 
 /*
  * May the volumes be served at all (reads too)? Not before redo is complete; under on-link-loss =

@@ -25,6 +25,7 @@ static void put(struct hk_capture *c, uint8_t type, const void *payload, uint32_
     hk_capture_reserve(c, &r, now->real_ns, ret);
     __builtin_memcpy(ret->payload, payload, bytes);
     hk_capture_publish_slot(c, ret->slot, ret->lsn, ret->payload);
+    c->controls++;
     hk_capture_mark_done(c, ret->slot);
     hk_capture_advance_published(c);
     if (was_idle)

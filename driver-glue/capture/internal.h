@@ -83,7 +83,8 @@ struct hk_capture {
     uint64_t payload_head, payload_tail;
     uint64_t last_time_ns;
     uint32_t prev_bytes;
-    uint32_t marks; /* mark records in the ring */
+    uint32_t marks;    /* mark records in the ring */
+    uint64_t controls; /* control records published by this life */
 
     uint64_t redo_next, redo_end; /* slot indexes; equal: no redo left */
     bool redo_out;                /* one handed out, redo_done awaited */

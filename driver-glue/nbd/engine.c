@@ -115,10 +115,20 @@ static void say_state(struct hk_engine *e, const struct hk_now *now)
     e->printed = s.state;
 }
 
+/* Wakes the replicator if it asked for it. After a publication, by the publisher; lock-free. */
+static void wake_reader(const struct hk_engine *e)
+{
+    const uint64_t one = 1;
+
+    if (hk_ring_hint_take(e->hint) && write(e->event_fd, &one, sizeof(one)) < 0)
+        return; /* a counter at its limit is readable as well */
+}
+
 void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
 {
     enum hk_step step;
     struct hk_op *op;
+    uint64_t controls;
 
     while ((op = hk_capture_next(e->capture, &step, now))) {
         struct request *rq = HK_CONTAINER_OF(op, struct request, op);
@@ -131,6 +141,10 @@ void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
         e->meta_pending = true;
         pthread_cond_signal(&e->meta_cond);
     }
+    controls = hk_capture_controls(e->capture);
+    if (controls != e->controls && !HK_BUG(controls_unsaid))
+        wake_reader(e);
+    e->controls = controls;
     if (!__atomic_load_n(&e->serving, __ATOMIC_RELAXED) && hk_capture_serving(e->capture))
         __atomic_store_n(&e->serving, true, __ATOMIC_RELEASE);
     say_state(e, now);
@@ -234,15 +248,6 @@ static enum hk_step wait_ready(struct hk_engine *e, struct request *rq)
     }
     rq->ready = false;
     return rq->step;
-}
-
-/* Wakes the replicator if it asked for it. Lock-free: after a publication, by the publisher. */
-static void wake_reader(const struct hk_engine *e)
-{
-    const uint64_t one = 1;
-
-    if (hk_ring_hint_take(e->hint) && write(e->event_fd, &one, sizeof(one)) < 0)
-        return; /* a counter at its limit is readable as well */
 }
 
 static int origin_io(struct hk_engine *e, const struct hk_op *op, const void *data)

@@ -28,6 +28,7 @@ struct hk_engine {
     enum hk_group_state said;    /* last state seen */
     enum hk_group_state printed; /* last state a message was written about; 0: none */
     uint64_t pacing_ns;          /* when pacing was last said */
+    uint64_t controls;           /* control records that a sleeping reader was woken for */
 
     int metadata_fd;
     bool super_in_doubt;         /* one of its two superblocks was damaged at the start */

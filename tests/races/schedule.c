@@ -16,17 +16,18 @@
  *   sync          when a write is acknowledged the standby has it, or the superblock on the disk
  *                 says degraded or full compare required (I9)
  *   counters      requests, records and the core's own counts agree; the ring is empty
- *   progress      nobody waits for ever
+ *   progress      nobody waits for ever, and whoever sleeps is woken
  *
  *   schedule [--seeds N] [--first F] [--seconds S] [--seed X]
  *
  * The same seed gives the same schedule: every hundredth runs twice, and the hash of who ran when
  * must be equal. Seen failing on overlap, slot_too_soon, lsn_first, head_first, done_early,
- * submit_first, degraded_early.
+ * submit_first, degraded_early, controls_unsaid.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 
@@ -64,7 +65,7 @@ static struct run {
 } run;
 
 static struct {
-    unsigned seeds, crashes, lives, requests, lost, degraded;
+    unsigned seeds, crashes, lives, requests, lost, degraded, dozes;
     uint64_t steps;
 } total;
 
@@ -169,6 +170,28 @@ static void must(const char *wrong)
     WANT(!wrong, wrong ? wrong : "");
 }
 
+static bool has_event(void *arg)
+{
+    struct pollfd p = {.fd = hk_capture_client_fd(run.standby.client), .events = POLLIN};
+
+    return poll(&p, 1, 0) > 0;
+}
+
+/* As the replicator's reactor does: arm, look, sleep, disarm. */
+static void doze(struct hk_capture_client *c)
+{
+    bool woken = true;
+
+    if (!hk_capture_client_arm(c)) {
+        woken = fiber_wait(has_event, NULL, fiber_now_ns() + 20000000);
+        total.dozes++;
+    }
+    hk_capture_client_disarm(c);
+    if (!woken)
+        WANT(!hk_capture_client_arm(c), "a record was published, and the replicator not woken");
+    hk_capture_client_disarm(c);
+}
+
 static void *replicator_main(void *arg)
 {
     struct standby *b = &run.standby;
@@ -185,8 +208,10 @@ static void *replicator_main(void *arg)
             silent = run.own_degrade ? 120 : 10;
         if (draw(60) == 0)
             must(standby_meet(b)); /* killed, and another comes */
-        if (draw(2))
+        if (silent > 0 && draw(2))
             sleep_us(1000);
+        else if (draw(2))
+            doze(b->client);
     }
     return NULL;
 }
@@ -399,8 +424,8 @@ static void say_totals(const struct plan *p)
     printf("# seeds from %llu: %u schedules, %u crashes, %u lives, %u requests, %llu switches\n",
            (unsigned long long)p->first, total.seeds, total.crashes, total.lives, total.requests,
            (unsigned long long)total.steps);
-    printf("# %u acknowledged degraded, %u ended with full compare required\n", total.degraded,
-           total.lost);
+    printf("# %u acknowledged degraded, %u ended with full compare required, %u dozes\n",
+           total.degraded, total.lost, total.dozes);
     for (int i = 0; i < HK_AT_STEP_COUNT; i++) {
         printf("# %-15s %llu\n", name[i], (unsigned long long)steps_at[i]);
         CHECK(VERDICT_BUG || p->only || total.seeds < 200 || steps_at[i] > 0,
