@@ -167,6 +167,7 @@ void check_origin_written(struct sim *s, const struct sim_op *op, int result)
 
     if (op->rec != UINT32_MAX)
         s->ref.rec[op->rec].local_done = true;
+    ((struct sim_op *)(uintptr_t)op)->local_ns = s->now;
     if (result)
         return;
     for (unsigned i = first; i < first + n; i++)
@@ -271,6 +272,25 @@ static void check_against_stated(struct sim *s, uint64_t end)
               ULL(end), ULL((s->sby.fence_limit - s->now) / NS_US));
 }
 
+/*
+ * I16: under `continue` nobody waits for the standby beyond a bound, however slowly it makes
+ * progress: the pace bound, then T during which it may still count on us, then the time to make
+ * "degraded" durable.
+ */
+static void check_wait(struct sim *s, const struct sim_op *op)
+{
+    uint64_t wait = s->now - op->local_ns;
+    uint64_t disks = s->o.ppm[F_DISK_SLOW] ? 4 * NS_S : 64 * s->o.md_ns + 100 * NS_MS;
+    uint64_t bound = 2 * s->o.contact_ns + s->o.pace_ns + disks;
+
+    if (s->o.policy != HK_LINK_LOSS_CONTINUE || clk_ever_stood(s, 0) || s->md_error ||
+        op->local_ns < s->cap.stood_ns || s->cap.stopping)
+        return;
+    SIM_CHECK(s, "I16", wait <= bound,
+              "an op ending at %llu waited %llu ms for the standby, the bound is %llu ms",
+              ULL(op->op.end.v), ULL(wait / NS_MS), ULL(bound / NS_MS));
+}
+
 void check_completed(struct sim *s, struct sim_op *op, int result)
 {
     uint32_t flags = md_durable(s)->flags;
@@ -289,6 +309,7 @@ void check_completed(struct sim *s, struct sim_op *op, int result)
         return;
     s->st.acked++;
     if (captured) {
+        check_wait(s, op);
         s->ref.rec[op->rec].acked = true;
         if (end > s->local_done_end)
             s->local_done_end = end;
@@ -616,7 +637,7 @@ static void primary_status(struct sim *s)
               "the primary knows that it lost its role (%d), and says what would be lost",
               st->role_lost);
     SIM_CHECK(s, "I18",
-              !st->role_lost || s->sby.promoted || s->sby.promoting || s->forked ||
+              !st->role_lost || s->sby.promoted || s->sby.failover_wanted || s->forked ||
                   s->vanished & 1u << C_SUPER ||
                   s->st.fault[F_ROLLBACK_PRIMARY] + s->st.fault[F_ROLLBACK_MD],
               "the primary says that it lost its role (%d), and nobody has taken it",

@@ -72,6 +72,8 @@ static void pause_some(struct sim *s, enum sim_fault kind, struct sim_proc *p)
     sim_struck(s, kind);
     if (until > p->paused_until)
         p->paused_until = until;
+    if (p == &s->cap.proc)
+        s->cap.stood_ns = until;
     sim_trace(s, "paus fault %llu until %llu us", kind, p->paused_until / NS_US, 0);
 }
 

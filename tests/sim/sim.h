@@ -277,6 +277,7 @@ enum sim_op_state { OP_IDLE, OP_ACTIVE };
 struct sim_op {
     struct hk_op op;
     struct sim_client *client;
+    uint64_t local_ns;                   /* when the origin had it */
     uint64_t mask, issued_ns, floor_end; /* floor: every op completed before had end ≤ this */
     uint8_t v1, v2;
     bool begun, in_origin;
@@ -347,8 +348,8 @@ struct sim_cap {
     uint32_t conn;                           /* whom the lease was given to */
     struct sim_op ops;                       /* list head of those begun */
     uint32_t in_flight, last_state, stop_flushed;
-    int stop_error; /* of their flush before a clean stop */
-    uint64_t told_ns, stop_since, redo_lsn;
+    int stop_error;                                   /* of their flush before a clean stop */
+    uint64_t told_ns, stop_since, redo_lsn, stood_ns; /* stood: paused until then, ever */
     bool flushing;
     int flush_result;
     struct hk_redo redo;
