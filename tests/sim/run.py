@@ -189,7 +189,8 @@ def run_seeds(first, count=None, seconds=None, enough=lambda s: False):
             while (len(running) < JOBS and total.next < last and total.failed < FAILURES_MAX and
                    time.monotonic() < deadline and not enough(total)):
                 n = min(CHUNK, last - total.next)
-                argv = [program(GCC), '--first', str(total.next), '--seeds', str(n)]
+                argv = [program(GCC), '--first', str(total.next), '--seeds', str(n),
+                        '--lines', '20']
                 running[pool.submit(run, argv, CHUNK_TIMEOUT_S)] = (total.next, n)
                 total.next += n
             if not running:
