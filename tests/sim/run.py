@@ -283,8 +283,8 @@ def mutants(count, seconds, names=(), record=False, recount=False):
         print(f'seeded bug {name}: in tests/sim/mutants.tsv, but nowhere in the sources')
         count.verdict(False)
     mine = [row for row in rows if row[0] in known and (not names or row[0] in names)]
-    # The rare ones first: at the end both cores should be busy.
-    mine.sort(key=lambda row: -int(row[3]) if row[3].isdigit() else -MUTANT_SEEDS)
+    # The rare ones last: should the time not be enough, little is unknown.
+    mine.sort(key=lambda row: int(row[3]) if row[3].isdigit() else MUTANT_SEEDS)
     deadline = time.monotonic() + seconds
     events = runs = missing = 0
     began = time.monotonic()
