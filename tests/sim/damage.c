@@ -144,13 +144,13 @@ static enum sim_class draw_class(struct sim *s)
 static void change_bytes(struct sim *s, struct sim_file *f, uint32_t sector)
 {
     uint8_t *b = at_sector(f->dur, sector);
+    uint32_t at;
 
     switch (rng_below(&s->rng_disk, 4)) {
-    case 0:
-        b[rng_below(&s->rng_disk, SIM_SECTOR)] ^= (uint8_t)(1u << rng_below(&s->rng_disk, 8));
-        break;
+    case 0: rng_flip(&s->rng_disk, b, SIM_SECTOR); break;
     case 1:
-        b[rng_below(&s->rng_disk, SIM_SECTOR)] ^= (uint8_t)rng_range(&s->rng_disk, 1, 255);
+        at = (uint32_t)rng_below(&s->rng_disk, SIM_SECTOR);
+        b[at] ^= (uint8_t)rng_range(&s->rng_disk, 1, 255);
         break;
     case 2: memset(b, 0, SIM_SECTOR); break;
     case 3:

@@ -74,7 +74,7 @@ static void corrupt(struct sim *s, struct sim_frame *f)
     if (!s->o.real_bytes)
         return;
     switch (rng_below(r, 4)) {
-    case 0: f->bytes[rng_below(r, f->len)] ^= (uint8_t)(1u << rng_below(r, 8)); break;
+    case 0: rng_flip(r, f->bytes, f->len); break;
     case 1: {
         uint32_t at = (uint32_t)rng_below(r, f->len), n = (uint32_t)rng_range(r, 1, 64);
 
@@ -84,7 +84,7 @@ static void corrupt(struct sim *s, struct sim_frame *f)
     }
     case 2: f->len = (uint32_t)rng_below(r, f->len); break; /* truncated */
     case 3: /* a bit of the length fields, or of the clear header */
-        f->bytes[rng_below(r, f->len < 32 ? f->len : 32)] ^= (uint8_t)(1u << rng_below(r, 8));
+        rng_flip(r, f->bytes, f->len < 32 ? f->len : 32);
         break;
     }
 }

@@ -67,7 +67,7 @@ void mem_frame(struct sim *s, uint64_t lsn, uint8_t *bytes, uint32_t len)
     if (!s->faults_on)
         return;
     if (rng_ppm(&s->rng_fault, s->o.ppm[F_MEM_FRAME])) {
-        bytes[rng_below(&s->rng_fault, len)] ^= (uint8_t)(1u << rng_below(&s->rng_fault, 8));
+        rng_flip(&s->rng_fault, bytes, len);
         s->memory_lied = true;
         sim_struck(s, F_MEM_FRAME);
         sim_trace(s, "memory: a bit of [%llu, %llu) flips", lsn, lsn + len, 0);

@@ -242,6 +242,8 @@ static void lost_slowly(struct sim *s)
 
 static void failover(struct sim *s)
 {
+    uint64_t delay;
+
     if (s->sby.failover_wanted)
         return;
     s->sby.failover_wanted = true;
@@ -260,8 +262,8 @@ static void failover(struct sim *s)
         break;
     }
     /* At once, or after people have thought about it. */
-    sim_at(s, s->now + rng_below(&s->rng_fault, 2) * rng_below(&s->rng_fault, 4 * s->o.contact_ns),
-           NULL, ask_failover, 0, NULL);
+    delay = rng_below(&s->rng_fault, 4 * s->o.contact_ns);
+    sim_at(s, s->now + (rng_below(&s->rng_fault, 2) ? delay : 0), NULL, ask_failover, 0, NULL);
 }
 
 static void clock_step(struct sim *s)
@@ -271,14 +273,18 @@ static void clock_step(struct sim *s)
     sim_struck(s, F_CLOCK_STEP);
     if (rng_below(&s->rng_fault, 2)) /* small ones are the treacherous ones */
         by = (int64_t)rng_range(&s->rng_fault, 1, 2 * s->o.contact_ns);
-    clk_step(s, (unsigned)rng_below(&s->rng_fault, 2), rng_below(&s->rng_fault, 2) ? by : -by);
+    if (rng_below(&s->rng_fault, 2))
+        by = -by;
+    clk_step(s, (unsigned)rng_below(&s->rng_fault, 2), by);
 }
 
 static void clock_freeze(struct sim *s)
 {
+    unsigned site = (unsigned)rng_below(&s->rng_fault, 2);
+    uint64_t for_ns = NS_MS + rng_around(&s->rng_fault, s->o.contact_ns / 2);
+
     sim_struck(s, F_CLOCK_FREEZE);
-    clk_stop(s, (unsigned)rng_below(&s->rng_fault, 2),
-             NS_MS + rng_around(&s->rng_fault, s->o.contact_ns / 2), rng_below(&s->rng_fault, 2));
+    clk_stop(s, site, for_ns, rng_below(&s->rng_fault, 2));
 }
 
 static void do_strike(struct sim *s, enum sim_fault kind)

@@ -83,10 +83,13 @@ const char *const sim_fault_name[F_FAULTS] = {
 
 static uint32_t chance(struct sim_rng *r, uint32_t percent_of_seeds, uint32_t ppm_max)
 {
+    uint32_t ppm;
+
     if (rng_below(r, 100) >= percent_of_seeds)
         return 0;
     /* Rates over three decades: rare ones find other things than frequent ones. */
-    return (uint32_t)rng_range(r, 1, ppm_max) >> (2 * rng_below(r, 5));
+    ppm = (uint32_t)rng_range(r, 1, ppm_max);
+    return ppm >> (2 * rng_below(r, 5));
 }
 
 static uint64_t every(struct sim_rng *r, uint32_t percent_of_seeds, uint64_t lo, uint64_t hi)
@@ -103,7 +106,7 @@ static void draw_link(struct sim_opts *o, struct sim_rng *r)
     o->body_max = body[rng_below(r, HK_ARRAY_SIZE(body))];
     o->paths = rng_below(r, 4) == 0 ? 2 : 1;
     o->real_bytes = rng_below(r, 5) == 0;
-    o->delay_ns = rng_range(r, 20, 1000) * NS_US << rng_below(r, 5);
+    o->delay_ns = rng_scaled(r, 20, 1000, 5) * NS_US;
     o->jitter_ns = rng_below(r, 2) ? 0 : rng_below(r, 2 * o->delay_ns);
     o->byte_ps = rng_range(r, 4, 400) << 20;
     o->ppm[F_LOSS] = chance(r, 60, 300000);
@@ -217,7 +220,7 @@ static void draw_rollback(struct sim_opts *o, struct sim_rng *r)
 static void draw_disks(struct sim_opts *o, struct sim_rng *r)
 {
     o->disk_ns[0] = rng_range(r, 5, 400) * NS_US;
-    o->disk_ns[1] = rng_range(r, 5, 400) * NS_US << rng_below(r, 4);
+    o->disk_ns[1] = rng_scaled(r, 5, 400, 4) * NS_US;
     o->md_ns = rng_below(r, 5) ? o->disk_ns[0] : rng_range(r, 10, 400) * NS_MS;
     o->tear4k = rng_below(r, 3) == 0;
     o->ppm[F_DISK_SLOW] = chance(r, 30, 3000);
@@ -247,7 +250,7 @@ static void draw_sizes(struct sim_opts *o, struct sim_rng *r)
 static void draw_work(struct sim_opts *o, struct sim_rng *r)
 {
     o->clients = (uint32_t)rng_range(r, 1, SIM_CLIENTS_MAX);
-    o->think_us = (uint32_t)(rng_range(r, 100, 1500) * o->clients) << rng_below(r, 3);
+    o->think_us = (uint32_t)rng_scaled(r, 100, 1500, 3) * o->clients;
     o->values = (uint32_t)rng_range(r, 2, SIM_VALUES);
     o->zero_pct = (uint32_t)rng_range(r, 10, 60);
     o->read_pct = (uint32_t)rng_below(r, 40);

@@ -90,6 +90,22 @@ static inline bool rng_ppm(struct sim_rng *r, uint32_t ppm)
     return ppm != 0 && rng_below(r, 1000000) < ppm;
 }
 
+/* A bit somewhere is not as it was. One draw an expression: operands have no order. */
+static inline void rng_flip(struct sim_rng *r, uint8_t *bytes, uint64_t n)
+{
+    uint64_t at = rng_below(r, n);
+
+    bytes[at] ^= (uint8_t)(1u << rng_below(r, 8));
+}
+
+/* [lo, hi], times a power of two below 2^n. */
+static inline uint64_t rng_scaled(struct sim_rng *r, uint64_t lo, uint64_t hi, uint32_t n)
+{
+    uint64_t v = rng_range(r, lo, hi);
+
+    return v << rng_below(r, n);
+}
+
 /*
  * Around `mean`, with a tail like an exponential's and no floating point: a random power of two of
  * the mean (1/2 of the draws), else uniform in [0, 2 × mean).
