@@ -11,6 +11,7 @@
 #include "test_store_rig.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SEGMENT_BYTES = 2 << 20, RECORDS = 3 };
@@ -212,6 +213,49 @@ static void test_large_segment(void **state)
     rig_free(&r);
 }
 
+static void test_short_replica(void **state)
+{
+    struct hk_apply *a = calloc(1, sizeof(*a));
+    struct hk_arena arena;
+    struct hk_diskop *op;
+    uint64_t at[RECORDS];
+    struct hk_apply_cfg cfg;
+    struct rig r;
+
+    (void)state;
+    written(&r, at);
+    memdisk_add(&r.disk, HK_FILE_VOLUME0, 1 << 20);
+    cfg = (struct hk_apply_cfg){.disk = &r.disk.disk,
+                                .journal = &r.journal,
+                                .history = &r.log.history,
+                                .window = r.log.window,
+                                .window_bytes = r.log.window_bytes,
+                                .apply_bytes = HK_APPLY_BYTES_MIN,
+                                .volume_count = 1,
+                                .volume_bytes = {1 << 20}};
+    arena = (struct hk_arena){.bytes = hk_apply_memory(&cfg) + hk_journal_reader_memory()};
+    arena.base = aligned_alloc(HK_PAGE_BYTES, hk_round_up(arena.bytes, HK_PAGE_BYTES));
+    assert_non_null(a);
+    assert_non_null(arena.base);
+    memset(arena.base, 0, arena.bytes);
+    assert_int_equal(hk_apply_init(a, &cfg, &arena), 0);
+    hk_apply_start(a, at[0]);
+    while (hk_apply_run(a, r.log.end, at[0]))
+        continue;
+    op = memdisk_step(&r.disk);
+    assert_int_equal(op->owner, HK_OWNER_APPLY);
+    op->result = 512;
+    hk_apply_disk_done(a, op);
+    assert_int_equal(a->state, HK_APPLY_REPLICA_FAILED);
+    assert_int_equal(a->error, -EIO);
+    assert_int_equal(hk_apply_flushed(a), at[0]);
+    r.apply = a;
+    rig_drain(&r);
+    rig_free(&r);
+    free(arena.base);
+    free(a);
+}
+
 static void test_short_super(void **state)
 {
     static uint8_t memory[128 << 10] __attribute__((aligned(4096)));
@@ -249,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_stranger_behind_the_end),
         cmocka_unit_test(test_short_transfers),
         cmocka_unit_test(test_large_segment),
+        cmocka_unit_test(test_short_replica),
         cmocka_unit_test(test_short_super),
     };
 
