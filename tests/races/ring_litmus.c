@@ -377,6 +377,16 @@ static void take_over(enum hk_start start)
         w.shared->at[i] = hk_max_u64(w.shared->at[i], s.tail_lsn.v);
 }
 
+static void unmake_world(void)
+{
+    munmap(w.ring, w.ring_bytes);
+    munmap(w.shared, sizeof(*w.shared));
+    munmap(w.origin, VOLUME);
+    munmap(w.replica, VOLUME);
+    pthread_mutex_destroy(&w.lock);
+    free(w.c);
+}
+
 static void make_world(uint32_t slots)
 {
     struct hk_super_create create = {.group_name = "g",
@@ -457,6 +467,7 @@ static void test_threads(unsigned ms, uint32_t slots)
            (unsigned long long)w.shared->records / slots,
            (unsigned long long)s.bytes / w.payload_bytes);
     CHECK(VERDICT_BUG || w.shared->records >= 4ull * slots, "hardly anything happened");
+    unmake_world();
 }
 
 /* ---- crash ---- */
@@ -545,6 +556,7 @@ static void test_crash(unsigned ms)
     printf("# %u crashes, %u records redone, %u void, %llu in all\n", crashes, redone, voids,
            (unsigned long long)w.shared->records);
     CHECK(VERDICT_BUG || (crashes > 20 && redone > 0 && voids > 0), "hardly anything happened");
+    unmake_world();
 }
 
 int main(int argc, char **argv)
