@@ -645,7 +645,9 @@ static void primary_status(struct sim *s)
     check_lag(s, st);
     SIM_CHECK(s, "I13",
               !st->in_sync || !s->sby.promoted || clk_ever_stood(s, 0) ||
-                  s->now < s->sby.promoted_at + s->o.contact_ns * 51 / 50 + CLAIM_GRACE_NS,
+                  s->now < hk_max_u64(s->sby.promoted_at, s->sby.heard_late) +
+                               s->o.contact_ns * 51 / 50 + 25 * (s->o.delay_ns + NS_MS) +
+                               CLAIM_GRACE_NS,
               "the old primary says in sync %llu us after the other side was promoted",
               ULL((s->now - s->sby.promoted_at) / NS_US));
     SIM_CHECK(s, "I18",

@@ -74,6 +74,8 @@ static void pause_some(struct sim *s, enum sim_fault kind, struct sim_proc *p)
         p->paused_until = until;
     if (p == &s->cap.proc)
         s->cap.stood_ns = until;
+    if (p == &s->rep.proc)
+        s->sby.heard_late = hk_max_u64(s->sby.heard_late, until);
     sim_trace(s, "paus fault %llu until %llu us", kind, p->paused_until / NS_US, 0);
 }
 

@@ -399,6 +399,7 @@ struct sim_sby {
     char freeze_name[HK_NAME_BYTES];
     bool promoting, promoted, not_promotable;
     uint64_t promote_lsn, fence_limit, promoted_at;
+    uint64_t heard_late;  /* until then the primary may hear what was said long before */
     uint64_t claim_limit; /* latest t0 + T that was shown with "0 if fenced before" */
     uint32_t loss_class, failover_refused;
     uint64_t failover_op, failover_again, stop_op;

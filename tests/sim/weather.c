@@ -15,6 +15,7 @@ static void clog_up(struct sim *s, unsigned dir)
     struct sim_dir *d = &s->dir[dir];
 
     d->clogged_until = s->now + a_while(s);
+    s->sby.heard_late = hk_max_u64(s->sby.heard_late, d->clogged_until);
     sim_trace(s, "clog direction %llu until %llu us", dir, d->clogged_until / NS_US, 0);
 }
 
@@ -69,6 +70,7 @@ static void collapse(struct sim *s, unsigned dir)
 
     d->slow_by = 1u << rng_range(&s->rng_fault, 3, 12);
     d->slow_until = s->now + 4 * a_while(s);
+    s->sby.heard_late = hk_max_u64(s->sby.heard_late, d->slow_until + NS_S);
     sim_trace(s, "slow direction %llu by %llu until %llu us", dir, d->slow_by,
               d->slow_until / NS_US);
 }
