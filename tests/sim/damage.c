@@ -289,6 +289,17 @@ static void fail_io(struct sim *s, struct sim_io *io, int error)
         sim_disk_flush(io->file, io->seq, FLUSH_DOOMED);
 }
 
+static void trim(struct sim_io *io, uint64_t bytes)
+{
+    uint32_t i = 0;
+
+    io->bytes = bytes;
+    for (; bytes > io->iov[i].bytes; i++)
+        bytes -= io->iov[i].bytes;
+    io->iov[i].bytes = bytes;
+    io->iov_count = i + 1;
+}
+
 /* The first sectors only. Below the standby's seam that is a count, elsewhere io makes it -EIO. */
 static bool cut_short(struct sim *s, struct sim_io *io)
 {
@@ -300,7 +311,7 @@ static bool cut_short(struct sim *s, struct sim_io *io)
         count < 2)
         return false;
     n = rng_range(&s->rng_disk, 1, count - 1);
-    part.bytes = n * SIM_SECTOR;
+    trim(&part, n * SIM_SECTOR);
     fail(s, io, io->proc == &s->sby.proc && whole < INT32_MAX ? (int)part.bytes : -EIO);
     if (io->kind == HK_DISK_READ) {
         sim_disk_fill(io, part.bytes);

@@ -162,12 +162,14 @@ static void draw_errors(struct sim_opts *o, struct sim_rng *r)
         return;
     if (rng_below(r, 4) == 0)
         c = C_JOURNAL;
-    ppm = (uint32_t)rng_range(r, 100, 3000);
+    ppm = (uint32_t)rng_range(r, 200, 6000);
     if (c == C_MD || c == C_SUPER)
         ppm *= 30; /* few operations go there */
+    if (c == C_JOURNAL)
+        ppm *= 4; /* few per seed, and the first one ends it */
     o->damage_classes = 1u << c;
     o->sticky_pct = rng_below(r, 3) ? 0 : (uint32_t)rng_below(r, 50);
-    o->short_pct = rng_below(r, 2) ? 0 : (uint32_t)rng_range(r, 20, 100);
+    o->short_pct = rng_below(r, 4) == 0 ? 0 : (uint32_t)rng_range(r, 30, 100);
     if (rng_below(r, 4) == 0)
         o->ppm[F_ENOSPC] = ppm;
     if (!o->ppm[F_ENOSPC] || rng_below(r, 2))
@@ -312,6 +314,8 @@ void sim_opts_draw(struct sim *s)
     if (o->damage && (o->damage_classes & 1u << C_JOURNAL) && rng_below(&r, 2)) {
         o->mean_ns[F_FREEZE] = rng_range(&r, 100, 800) * NS_MS;
         o->mean_ns[F_FREEZE_END] = rng_range(&r, 500, 3000) * NS_MS;
+        if (rng_below(&r, 2))
+            o->mean_ns[F_ROT_JOURNAL] = rng_range(&r, 100, 600) * NS_MS;
     }
     o->ppm[F_MEM_FRAME] = chance(&r, 12, 4000);
     o->mean_ns[F_MEM_RING] = every(&r, 6, NS_S / 2, 4 * NS_S);
