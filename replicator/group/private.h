@@ -161,7 +161,8 @@ struct hk_standby {
     uint32_t bad_count; /* … so many times on end */
     uint64_t heard_ns;  /* newest frame of any session, monotonic; 0 never */
     bool contact_lost;
-    bool hello_pending; /* accepted; the superblock or the journal is not ready yet */
+    bool hello_pending;   /* accepted; the superblock or the journal is not ready yet */
+    bool refusal_pending; /* refused, and what this side found out about itself is not stored yet */
     uint64_t hello_ticket;
     struct hk_hello hello;
     struct hk_session_verdict verdict;

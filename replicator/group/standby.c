@@ -373,10 +373,10 @@ void hk_standby_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_DISK_DONE: disk_done(g, e->disk); break;
     case HK_EV_CONTROL_UP:
         s->control_up = true;
-        s->hello_pending = false;
+        s->hello_pending = s->refusal_pending = false;
         break;
     case HK_EV_CONTROL_IN: hk_standby_control(g, e->control); break;
-    case HK_EV_CONTROL_DOWN: s->control_up = s->hello_pending = false; break;
+    case HK_EV_CONTROL_DOWN: s->control_up = s->hello_pending = s->refusal_pending = false; break;
     case HK_EV_VERB: verb(g, &e->verb); break;
     case HK_EV_PRODUCED:
     case HK_EV_CAPTURE:

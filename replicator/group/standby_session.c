@@ -37,6 +37,7 @@ static void stop_session(struct hk_group *g, enum hk_refusal why)
     struct hk_standby *s = g->standby;
 
     s->hello_pending = false;
+    s->refusal_pending = false;
     s->proof_lsn = UINT64_MAX;
     if (s->session == 0)
         return;
@@ -72,6 +73,7 @@ static void turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t de
     hk_group_refuse(g, why, detail);
     g->standby->control_up = false;
     g->standby->hello_pending = false;
+    g->standby->refusal_pending = false;
 }
 
 /*
@@ -86,6 +88,12 @@ static void note_full_compare(struct hk_group *g)
         return;
     super->flags |= HK_SF_FULL_COMPARE;
     hk_standby_put(g);
+}
+
+static bool full_compare_stored(const struct hk_standby *s)
+{
+    return (hk_super_store_durable(&s->super)->flags & HK_SF_FULL_COMPARE) ||
+           HK_BUG(loss_said_early);
 }
 
 /* The history names an epoch that the journal has not begun yet. */
@@ -148,9 +156,13 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     if (s->verdict.full_compare)
         note_full_compare(g);
     if (s->verdict.refusal) {
-        turn_away(g, s->verdict.refusal, s->verdict.detail);
+        /* What it found out about itself is stored before it is said: no crash forgets it. */
+        s->refusal_pending = s->verdict.full_compare && !full_compare_stored(s);
+        if (!s->refusal_pending)
+            turn_away(g, s->verdict.refusal, s->verdict.detail);
         return;
     }
+    s->refusal_pending = false;
     /* Its word replaces the old session's from here on. */
     stop_session(g, HK_REFUSE_NONE);
     s->history_before = super->history;
@@ -221,6 +233,8 @@ void hk_standby_session_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
 
+    if (s->refusal_pending && full_compare_stored(s))
+        turn_away(g, s->verdict.refusal, s->verdict.detail);
     if (!s->hello_pending || !hk_standby_stored(g, s->hello_ticket))
         return;
     if (hk_standby_epoch_pending(g) && !hk_standby_begin_epoch(g))
