@@ -269,8 +269,12 @@ void hk_policy_state(struct hk_capture *c, const struct hk_now *now)
 /* model: session.pml, ATTACHED */
 uint64_t hk_capture_attach(struct hk_capture *c, const struct hk_now *now)
 {
-    /* Above anything an earlier life of the capture side gave out. */
-    c->lease = hk_max_u64(c->lease + 1, now->real_ns);
+    /*
+     * Above anything an earlier life of the capture side gave out: the ring remembers it, since the
+     * clock may have been set back meanwhile. With a new ring nothing of the old one is attached.
+     */
+    c->lease = hk_max_u64(HK_BUG(lease_by_clock) ? 0 : c->lease + 1, now->real_ns);
+    c->producer->lease = c->lease;
     c->attached = true;
     c->report_ns = now->mono_ns;
     hk_capture_settle(c, now);

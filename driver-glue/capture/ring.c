@@ -153,6 +153,8 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
         return -EUCLEAN;
     if (p->prev_bytes % HK_RECORD_ALIGN != 0 || p->prev_bytes > HK_RECORD_BYTES_MAX)
         return -EUCLEAN;
+    if (p->lease > INT64_MAX)
+        return -EUCLEAN;
     if ((super->flags & HK_SF_CLEAN) && next_lsn != super->clean_lsn)
         return -ESTALE;
     return 0;
@@ -383,6 +385,7 @@ void hk_capture_load_ring(struct hk_capture *c)
     c->last_time_ns = p->last_time_ns;
     c->payload_head = hk_round_up(p->payload_head, HK_PAGE_BYTES);
     c->prev_bytes = p->prev_bytes;
+    c->lease = p->lease;
     if (c->head > 0) {
         const struct hk_record *slot = &c->slots[(c->head - 1) & c->slot_mask];
         const struct hk_ring_side *side = &c->sides[(c->head - 1) & c->slot_mask];

@@ -61,6 +61,7 @@ struct hk_ring_producer {
     uint64_t super_sequence;
     uint32_t prev_bytes; /* of the record before the next one, when there is no slot to ask */
     uint32_t reserved;
+    uint64_t lease; /* newest attach lease given out over this ring, 0: none */
 };
 
 struct hk_ring_side {

@@ -92,8 +92,7 @@ static void note_full_compare(struct hk_group *g)
 
 static bool full_compare_stored(const struct hk_standby *s)
 {
-    return (hk_super_store_durable(&s->super)->flags & HK_SF_FULL_COMPARE) ||
-           HK_BUG(loss_said_early);
+    return hk_super_store_durable(&s->super)->flags & HK_SF_FULL_COMPARE;
 }
 
 /* The history names an epoch that the journal has not begun yet. */

@@ -149,7 +149,7 @@ void hk_super_store_disk_done(struct hk_super_store *s, struct hk_diskop *op)
 {
     HK_ASSERT(op == &s->op[0] || op == &s->op[1]);
     HK_ASSERT(op->owner == HK_OWNER_SUPER);
-    if (op->result != 0 && !(HK_BUG(unreadable_slot_blank) && op->kind == HK_DISK_READ))
+    if (op->result != 0)
         fail(s, op->result < 0 ? op->result : -EIO);
     if (s->state == HK_SUPER_STORE_FAILED)
         return;

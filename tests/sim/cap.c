@@ -324,6 +324,13 @@ static void on_attach(struct sim *s, uint32_t conn)
     struct ipc_msg m = {0};
 
     s->cap.lease = hk_capture_attach(s->cap.c, &now);
+    SIM_CHECK(s, "I6",
+              s->cap.lease > s->cap.lease_before ||
+                  !hk_uuid_equal(&s->cap.lease_ring, &ring_header(s)->ring_id),
+              "attach lease %llu after %llu over the same ring", (unsigned long long)s->cap.lease,
+              (unsigned long long)s->cap.lease_before);
+    s->cap.lease_before = s->cap.lease;
+    s->cap.lease_ring = ring_header(s)->ring_id;
     s->cap.sink = true;
     s->cap.conn = conn;
     hk_capture_status(s->cap.c, st);

@@ -345,8 +345,10 @@ struct sim_cap {
     bool uncaptured;     /* some write passed without capture, ever */
     bool wake_pending, sink /* a replicator is attached */, state_dirty;
     uint64_t lease, released, durable_taken; /* highest that were accepted */
-    uint32_t conn;                           /* whom the lease was given to */
-    struct sim_op ops;                       /* list head of those begun */
+    uint64_t lease_before;                   /* given out last, by whichever life, over … */
+    struct hk_uuid lease_ring;
+    uint32_t conn;     /* whom the lease was given to */
+    struct sim_op ops; /* list head of those begun */
     uint32_t in_flight, last_state, stop_flushed;
     int stop_error;                                   /* of their flush before a clean stop */
     uint64_t told_ns, stop_since, redo_lsn, stood_ns; /* stood: paused until then, ever */

@@ -126,6 +126,7 @@ static void test_ring_positions(void **state)
     SPOILT(p->acked -= 64);
     SPOILT(p->tail = p->head + 1);
     SPOILT(p->head += RIG_SLOTS + 1);
+    SPOILT(p->lease = UINT64_MAX);
 #undef SPOILT
     rig_free(&r);
 }

@@ -83,6 +83,7 @@ static void successor(const struct rig *old)
     assert_true(hk_capture_serving(r.c));
     rig_meta(&r);
     rig_attach(&r);
+    assert_true(r.lease > old->lease); /* though the clock was set back */
     s = rig_status(&r);
     check_log(&r, hk_history_last(&r.super.history), s.tail, s.tail_lsn.v, rig_producer(&r)->head);
     rig_drain(&r);
