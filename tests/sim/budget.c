@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "proto/segment.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 #define ULL(x) ((unsigned long long)(x))
 
@@ -37,7 +37,7 @@ static const struct {
     {F_LYING_FLUSH, "what it promised",
      "no wrong bytes; who had been told more notices at the handshake",
      "durable after a power cut; the standby's class until it meets its primary; of its "
-     "superblock: a freeze found again"},
+     "superblock: a freeze found again, that it was promoted"},
     {F_ROLLBACK_SBY, "standby's node",
      "it is found out by a primary that had been told more; no false class after that",
      "what it had; its class until it meets its primary"},
@@ -78,8 +78,10 @@ static void super_fell_back(struct sim *s)
         s->sby.said_applied = super->applied;
     if (!(super->flags & HK_SF_FROZEN))
         s->sby.frozen = false;
-    if (s->sby.promoted && !(super->flags & HK_SF_PROMOTED))
+    if (s->sby.promoted && !(super->flags & HK_SF_PROMOTED)) {
         s->standby_suspect = true; /* a side that forgot that it was promoted */
+        promoted_forgotten(s);
+    }
     if (!(super->flags & (HK_SF_PROMOTING | HK_SF_PROMOTED)))
         s->sby.promoting = false;
     if (super->history.count == 0 && s->sby.said_durable <= HK_LSN_FIRST)
@@ -97,7 +99,9 @@ static void accept_super(struct sim *s, const struct sim_io *io)
     memcpy(keep, f->good + io->offset, io->bytes);
     damage_accept(f, io->offset, io->bytes);
     f->durable_changes++;
-    if (naive_super(f, true, &super) || f == &s->pmd) {
+    /* What a killed process had in flight may have torn the other slot in the disk's cache: then
+     * whoever reads finds none, too. */
+    if ((naive_super(f, true, &super) && naive_super(f, false, &super)) || f == &s->pmd) {
         if (f == &s->super)
             super_fell_back(s);
         return;

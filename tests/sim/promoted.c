@@ -430,6 +430,12 @@ void promoted_power(struct sim *s)
         sim_at(s, s->now + rng_below(&s->rng_world, 300 * NS_MS), NULL, start, 0, NULL);
 }
 
+/* The standby's daemon lost the superblock that says so: it may write the replicas, too. */
+void promoted_forgotten(struct sim *s)
+{
+    s->promoted->model_void = true;
+}
+
 /* What is on the replicas in the end is this side's alone. */
 void promoted_check_end(struct sim *s)
 {

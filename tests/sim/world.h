@@ -44,6 +44,7 @@ void vol_learn(struct sim *s, struct vol_model *m, const struct sim_file *vol0);
 void promoted_setup(struct sim *s);
 void promoted_begins(struct sim *s); /* the standby has said that it is promoted */
 void promoted_power(struct sim *s);
+void promoted_forgotten(struct sim *s); /* by the standby's superblocks */
 void promoted_check_end(struct sim *s);
 struct sim_proc *promoted_proc(struct sim *s);
 
