@@ -38,11 +38,18 @@ bool hk_lag_age_wants(const struct hk_lag_age *a, uint64_t durable)
     return a->past[1].mono_ns == 0 || durable >= a->past[1].lsn;
 }
 
-void hk_lag_age_note(struct hk_lag_age *a, uint64_t produced, uint64_t mono_ns)
+static void look_at_stamp(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns)
+{
+    if (time_ns > mono_ns + a->offset_ns && a->offset_ns)
+        a->ahead_ns = mono_ns;
+}
+
+void hk_lag_age_note(struct hk_lag_age *a, uint64_t produced, uint64_t newest_ns, uint64_t mono_ns)
 {
     a->past[0] = a->past[1];
     a->past[1].lsn = produced;
     a->past[1].mono_ns = mono_ns;
+    look_at_stamp(a, newest_ns, mono_ns);
 }
 
 void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns)
@@ -51,8 +58,7 @@ void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns)
         return;
     a->time_ns = time_ns;
     a->since_ns = mono_ns;
-    if (time_ns > mono_ns + a->offset_ns && a->offset_ns)
-        a->ahead_ns = mono_ns;
+    look_at_stamp(a, time_ns, mono_ns);
 }
 
 uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns)
@@ -66,7 +72,8 @@ uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t re
     by_real = latest_ns > a->time_ns ? latest_ns - a->time_ns : 0;
     ceiling_ns = hk_max_u64(a->past[0].mono_ns, a->begun_ns);
     if (a->ahead_ns && a->ahead_ns >= a->past[0].mono_ns)
-        by_real = mono_ns - ceiling_ns;
+        /* Without a note what was found at the start may be older than that. */
+        by_real = hk_max_u64(a->past[0].mono_ns ? 0 : by_real, mono_ns - ceiling_ns);
     else if (a->past[0].mono_ns)
         by_real = hk_min_u64(by_real, mono_ns - ceiling_ns);
     return hk_max_u64(hk_max_u64(by_mono, by_real), 1);

@@ -17,6 +17,7 @@ uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to);
  * that record is known to be the oldest is the floor. Everything that had been produced at past[0]
  * has become durable since, so the record is no older than that: this is the ceiling. While stamps
  * are ahead of the wall clock (it was set back, and they never go back) the ceiling alone counts.
+ * The newest stamp tells, too: when such a record becomes the oldest the clock may have caught up.
  */
 struct hk_lag_age {
     uint64_t time_ns;   /* capture time of that record, 0: none */
@@ -30,9 +31,10 @@ struct hk_lag_age {
 };
 /* At any event: what the clocks show. */
 void hk_lag_age_clock(struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns);
-/* Is it time to note what is produced now? Then: nothing is even reserved above `produced`. */
+/* Is it time to note what is produced now? Then: nothing is even reserved above `produced`, and
+ * the newest stamp is newest_ns (0: not known). */
 bool hk_lag_age_wants(const struct hk_lag_age *a, uint64_t durable);
-void hk_lag_age_note(struct hk_lag_age *a, uint64_t produced, uint64_t mono_ns);
+void hk_lag_age_note(struct hk_lag_age *a, uint64_t produced, uint64_t newest_ns, uint64_t mono_ns);
 void hk_lag_age_set(struct hk_lag_age *a, uint64_t time_ns, uint64_t mono_ns);
 uint64_t hk_lag_age_ns(const struct hk_lag_age *a, uint64_t mono_ns, uint64_t real_ns);
 

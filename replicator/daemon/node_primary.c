@@ -75,6 +75,7 @@ static bool source_look(struct hk_source *s, struct hk_source_view *ret)
     ret->contact_ns = hk_ring_load_acquire(&page->contact_ns);
     ret->state = __atomic_load_n(&page->state, __ATOMIC_ACQUIRE);
     ret->next = HK_LSN(hk_ring_load_acquire(&page->next_lsn));
+    ret->newest_ns = __atomic_load_n(&page->last_time_ns, __ATOMIC_RELAXED);
     return true;
 }
 

@@ -24,6 +24,7 @@ struct hk_source_view {
     uint64_t contact_ns; /* newest contact taken from a REPORT, monotonic; 0 never */
     uint32_t state;      /* enum hk_group_state */
     struct hk_lsn next;  /* LSN the next record gets: above it nothing is even reserved */
+    uint64_t newest_ns;  /* capture time of the newest record; 0: not known */
 };
 
 /* Ring or spool: where log bytes come from. The reactor gathers when it executes SEND. */

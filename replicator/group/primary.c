@@ -380,12 +380,13 @@ static void watch_oldest(struct hk_group *g)
 {
     struct hk_primary *p = g->primary;
     struct hk_source *source = g->cfg.source;
-    struct hk_source_view view;
+    struct hk_source_view view = {0};
 
     hk_lag_age_clock(&p->oldest, g->now.mono_ns, g->now.real_ns);
     if (p->attached && hk_lag_age_wants(&p->oldest, p->durable) && source->look &&
         source->look(source, &view))
-        hk_lag_age_note(&p->oldest, hk_max_u64(view.next.v, p->produced), g->now.mono_ns);
+        hk_lag_age_note(&p->oldest, hk_max_u64(view.next.v, p->produced), view.newest_ns,
+                        g->now.mono_ns);
     if (p->durable >= p->produced)
         hk_lag_age_set(&p->oldest, 0, g->now.mono_ns);
     else if (p->oldest.time_ns == 0 || p->oldest_of != p->durable)

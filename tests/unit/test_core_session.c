@@ -623,17 +623,33 @@ static void age_survives_a_clock_step(void **state)
     assert_int_equal(hk_lag_age_ns(&a, 1200, 2000), 1200 + 4040 - 5010);
     /* But all that had been produced at 1000 was durable by 1100. */
     assert_true(hk_lag_age_wants(&a, 64));
-    hk_lag_age_note(&a, 128, 1000);
+    hk_lag_age_note(&a, 128, 0, 1000);
     assert_false(hk_lag_age_wants(&a, 64));
     assert_int_equal(hk_lag_age_ns(&a, 1200, 2000), 230); /* the note may be of this record */
     assert_true(hk_lag_age_wants(&a, 128));
-    hk_lag_age_note(&a, 256, 1100);
+    hk_lag_age_note(&a, 256, 0, 1100);
     assert_int_equal(hk_lag_age_ns(&a, 1200, 2000), 200);
     /* Stamps of the future, since the clock was set back before anybody looked, say nothing. */
     hk_lag_age_set(&a, 9000, 1250);
     assert_int_equal(hk_lag_age_ns(&a, 1300, 2100), 300);
     hk_lag_age_set(&a, 9001, 5290); /* the wall clock has caught up, but this may be as old */
     assert_int_equal(hk_lag_age_ns(&a, 5300, 9340), 4300);
+}
+
+/* The clock was set back before the start; it catches up before that stamp is of the oldest. */
+static void age_knows_the_newest_stamp(void **state)
+{
+    struct hk_lag_age a = {0};
+
+    (void)state;
+    hk_lag_age_clock(&a, 1000, 5000);
+    hk_lag_age_note(&a, 128, 9000, 1100);
+    hk_lag_age_set(&a, 2000, 1100); /* found at the start, and older than it */
+    assert_int_equal(hk_lag_age_ns(&a, 1200, 5200), 3200);
+    hk_lag_age_set(&a, 9000, 5900);
+    assert_int_equal(hk_lag_age_ns(&a, 6000, 10000), 5000);
+    hk_lag_age_note(&a, 256, 9900, 6000);
+    assert_int_equal(hk_lag_age_ns(&a, 6000, 10000), 4900); /* not there at 1100 */
 }
 
 static void rate_counts_busy_time_only(void **state)
@@ -711,6 +727,7 @@ int main(void)
         cmocka_unit_test(every_refusal_has_its_text),
         cmocka_unit_test(lag_does_not_count_the_hole),
         cmocka_unit_test(age_survives_a_clock_step),
+        cmocka_unit_test(age_knows_the_newest_stamp),
         cmocka_unit_test(rate_counts_busy_time_only),
         cmocka_unit_test(acks_are_never_dated_late),
         cmocka_unit_test(a_stalled_standby_is_no_contact),
