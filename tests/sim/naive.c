@@ -140,24 +140,33 @@ static bool batch_ok(struct sim *s, const struct sim_file *f, uint64_t at, uint6
     return true;
 }
 
+/*
+ * The segment that begins at `lsn`, if there is one. Its header was written once all below was
+ * durable, so the chain goes on there and nowhere else: what follows in the segment before is left
+ * over from an earlier life, whose batches were cut otherwise, even if it is whole and fits.
+ */
+static uint32_t segment_from(const struct sim *s, uint64_t lsn)
+{
+    uint64_t first;
+
+    for (uint32_t i = 0; i < s->o.segment_count; i++)
+        if (begins_at(&s->segment[i], lsn) && segment_ok(s, &s->segment[i], &first))
+            return i;
+    return UINT32_MAX;
+}
+
 static bool advance(struct sim *s)
 {
     struct naive_journal *j = &s->nj;
-    uint64_t end = 0, next = 0, first;
+    uint32_t seg = segment_from(s, j->durable);
+    uint64_t end = 0, next = 0;
 
-    if (j->at && batch_ok(s, &s->segment[j->seg], j->at, j->durable, &end, &next))
-        goto found;
-    for (uint32_t i = 0; i < s->o.segment_count; i++) {
-        if (!begins_at(&s->segment[i], j->durable) || !segment_ok(s, &s->segment[i], &first))
-            continue;
-        if (batch_ok(s, &s->segment[i], 4096, first, &end, &next)) {
-            j->seg = i;
-            j->at = 4096;
-            goto found;
-        }
+    if (seg != UINT32_MAX) {
+        j->seg = seg;
+        j->at = HK_SEGMENT_HEADER_BYTES;
     }
-    return false;
-found:
+    if (!j->at || !batch_ok(s, &s->segment[j->seg], j->at, j->durable, &end, &next))
+        return false;
     if (j->count == j->room) {
         j->room = j->room ? 2 * j->room : 1024;
         j->batch = realloc(j->batch, j->room * sizeof(*j->batch));
@@ -190,8 +199,38 @@ void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t off
     naive_segment_changed(s);
 }
 
+/* A segment now begins where the chain went on with what an earlier life had left. */
+static void drop_leftovers(struct sim *s)
+{
+    struct naive_journal *j = &s->nj;
+
+    for (uint32_t i = 0; i < s->o.segment_count; i++) {
+        const struct hk_segment_header *h = (const void *)s->segment[i].good;
+        uint32_t lo = 0, hi = j->count;
+        uint64_t first;
+
+        while (lo < hi) {
+            uint32_t mid = lo + (hi - lo) / 2;
+
+            if (j->batch[mid].first < h->first_lsn)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        if (lo == j->count || j->batch[lo].first != h->first_lsn ||
+            (j->batch[lo].seg == i && j->batch[lo].at == HK_SEGMENT_HEADER_BYTES) ||
+            !segment_ok(s, &s->segment[i], &first))
+            continue;
+        j->count = lo;
+        j->durable = first;
+        j->seg = i;
+        j->at = HK_SEGMENT_HEADER_BYTES;
+    }
+}
+
 void naive_segment_changed(struct sim *s)
 {
+    drop_leftovers(s);
     while (advance(s))
         sim_trace(s, "truly durable %llu", s->nj.durable, 0, 0);
 }
@@ -231,23 +270,12 @@ static uint64_t chain_end(struct sim *s, uint64_t applied)
     }
     if (seg == UINT32_MAX)
         return applied;
-    for (;;) {
-        uint32_t i;
+    while (batch_ok(s, &s->segment[seg], at, pos, &end, &next)) {
+        uint32_t follows = segment_from(s, end);
 
-        if (batch_ok(s, &s->segment[seg], at, pos, &end, &next)) {
-            pos = end;
-            at = next;
-            continue;
-        }
-        for (i = 0; i < s->o.segment_count; i++)
-            if (i != seg && begins_at(&s->segment[i], pos) &&
-                segment_ok(s, &s->segment[i], &first) &&
-                batch_ok(s, &s->segment[i], 4096, pos, &end, &next))
-                break;
-        if (i == s->o.segment_count)
-            break;
-        seg = i;
-        at = 4096;
+        pos = end;
+        at = follows == UINT32_MAX ? next : HK_SEGMENT_HEADER_BYTES;
+        seg = follows == UINT32_MAX ? seg : follows;
     }
     return pos > applied ? pos : applied;
 }
