@@ -120,6 +120,7 @@ void budget_read(struct sim *s, const struct sim_io *io)
     if (!damage_at(f, io->offset, io->bytes))
         return;
     s->damaged[0] |= 1u << f->kind;
+    damage_read(f, io->offset, io->bytes);
     sim_trace(s, "read of damage, class %llu at %llu", f->kind, io->offset, 0);
     if (f->kind == C_SUPER || f->kind == C_MD)
         accept_super(s, io);
@@ -188,7 +189,7 @@ bool budget_recovered(struct sim *s, uint64_t end)
         return !less;
     check_verdict(s, end);
     for (uint32_t i = 0; i < s->o.segment_count; i++)
-        damage_accept(&s->segment[i], 0, s->segment[i].bytes);
+        damage_accept_read(&s->segment[i]);
     if (less)
         budget_lost(s, end);
     return true;

@@ -29,6 +29,7 @@ void damage_hurt(struct sim *s, struct sim_file *f, uint32_t sector)
     if (memcmp(at_sector(f->dur, sector), at_sector(f->good, sector), SIM_SECTOR) == 0)
         return;
     s->damaged[1] |= 1u << f->kind;
+    f->is_read[sector] = false;
     if (f->is_hurt[sector])
         return;
     f->is_hurt[sector] = true;
@@ -44,6 +45,26 @@ bool damage_at(const struct sim_file *f, uint64_t offset, uint64_t bytes)
         if (f->is_hurt[i] && differs(f, (uint32_t)i))
             return true;
     return false;
+}
+
+/* A process has seen what the disk holds there instead. */
+void damage_read(struct sim_file *f, uint64_t offset, uint64_t bytes)
+{
+    for (uint64_t i = offset / SIM_SECTOR; i * SIM_SECTOR < offset + bytes; i++)
+        if (f->is_hurt[i] && differs(f, (uint32_t)i))
+            f->is_read[i] = true;
+}
+
+/* What was seen is the truth; what came to harm since, or where nobody looked, is still hurt. */
+void damage_accept_read(struct sim_file *f)
+{
+    for (uint32_t k = 0; k < f->hurt_count; k++) {
+        uint32_t i = f->hurt[k];
+
+        if (f->is_read[i] && differs(f, i))
+            damage_accept(f, (uint64_t)i * SIM_SECTOR, SIM_SECTOR);
+        f->is_read[i] = false;
+    }
 }
 
 /* Healed ones leave the list on the way. */

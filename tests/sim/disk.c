@@ -438,6 +438,7 @@ static void make_file(struct sim *s, struct sim_file *f, enum sim_class kind, ui
         f->good = sim_pages(s, bytes);
         f->hurt = sim_alloc(s, sectors * sizeof(*f->hurt));
         f->is_hurt = sim_alloc(s, sectors * sizeof(*f->is_hurt));
+        f->is_read = sim_alloc(s, sectors * sizeof(*f->is_read));
     }
     f->head = sim_alloc(s, sectors * sizeof(*f->head));
     f->dirty = sim_alloc(s, sectors * sizeof(*f->dirty));

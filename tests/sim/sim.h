@@ -196,7 +196,8 @@ struct sim_file {
     uint8_t *good;  /* what an honest disk would hold instead of dur; dur itself in most seeds */
     uint32_t *hurt; /* sectors in which dur may differ from good */
     uint32_t hurt_count;
-    bool *is_hurt;                                 /* by sector: is it in that list */
+    bool *is_hurt; /* by sector: is it in that list */
+    bool *is_read; /* by sector: a process has read the damage there */
     uint32_t latent[SIM_LATENT_MAX], latent_count; /* sectors that can't be read */
     uint32_t dead;                                 /* bit per enum hk_disk_kind: always fails */
     struct sim_ver **head; /* per sector: versions not yet durable, newest first */
@@ -576,6 +577,8 @@ void damage_hurt(struct sim *s, struct sim_file *f, uint32_t sector); /* dur and
 bool damage_at(const struct sim_file *f, uint64_t offset, uint64_t bytes);
 bool damage_any(const struct sim_file *f);
 void damage_accept(struct sim_file *f, uint64_t offset, uint64_t bytes);
+void damage_read(struct sim_file *f, uint64_t offset, uint64_t bytes);
+void damage_accept_read(struct sim_file *f);
 
 /* rollback.c: snapshots of a node's disks, and their return */
 void rollback_strike(struct sim *s, enum sim_fault kind);
