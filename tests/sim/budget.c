@@ -165,6 +165,7 @@ void budget_lost(struct sim *s, uint64_t end)
 {
     s->was_durable = hk_max_u64(s->was_durable, hk_max_u64(s->nj.durable, s->sby.said_durable));
     s->loss_found = true;
+    s->ahead_end = hk_max_u64(s->ahead_end, s->was_durable);
     if (s->sync_acked_end > end) {
         s->lost_end = hk_max_u64(s->lost_end, s->sync_acked_end);
         s->sync_acked_end = end;

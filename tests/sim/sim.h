@@ -488,6 +488,7 @@ struct sim {
     uint32_t damaged[2]; /* bit per enum sim_class: read by a process (0), struck at all (1) */
     uint32_t vanished;   /* bit per enum sim_class: durable data went without a trace */
     bool loss_found;     /* the standby has less than it had said */
+    uint64_t ahead_end;  /* up to where its replicas may hold pieces of what it lost */
     bool no_super[2];    /* no valid superblock is left at that site */
     bool freeze_void;    /* the standby may find a mark again that its replica is beyond of */
     bool class_void;     /* and cannot know: what it says of loss is off until it meets a primary */
