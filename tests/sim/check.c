@@ -709,9 +709,15 @@ void check_after_event(struct sim *s)
 
 /* ---- the end: everything has converged ---- */
 
-/* What can never be sent is known to be missing: on stable storage, at the primary (I1). */
+/*
+ * What can never be sent is known to be missing: on stable storage, at the primary (I1). With a
+ * replica that failed the standby takes no more than its bound, says so, and asks for nothing: the
+ * record is not sent, not looked at, and not acknowledged under `block`.
+ */
 static void check_hole(struct sim *s)
 {
+    if (s->sby.not_promotable && s->o.policy == HK_LINK_LOSS_BLOCK)
+        return;
     if (!s->rotten_lsn || s->rotten_end <= s->nj.durable || s->primary_dead || s->primary_gone ||
         s->sby.promoted || s->sby.promoting || s->stood_still || s->standby_suspect ||
         s->loss_found || s->forked || s->no_super[0] || s->no_super[1])
