@@ -172,7 +172,8 @@ class Part:
                    HK_BUILD=os.path.join(TOP, 'build'), PYTHONDONTWRITEBYTECODE='1',
                    ASAN_OPTIONS='halt_on_error=1:abort_on_error=1:detect_leaks=1',
                    UBSAN_OPTIONS='halt_on_error=1:print_stacktrace=1',
-                   TSAN_OPTIONS='halt_on_error=1', **(extra_env or {}))
+                   TSAN_OPTIONS='halt_on_error=1')
+        env.update(extra_env or {})
         child = subprocess.Popen(argv, cwd=TOP, env=env, stdin=subprocess.DEVNULL, stdout=self.log,
                                  stderr=subprocess.STDOUT, start_new_session=True)
         try:
