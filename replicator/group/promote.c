@@ -45,7 +45,9 @@ static bool fenced_in_time(const struct hk_group *g, uint64_t fence_ns, uint64_t
     if (fence_ns > g->now.real_ns)
         return g->now.mono_ns + (fence_ns - g->now.real_ns) < s->t0.mono_ns + timeout_ns;
     ago_ns = g->now.real_ns - fence_ns;
-    return ago_ns <= g->now.mono_ns && g->now.mono_ns - ago_ns < s->t0.mono_ns + timeout_ns;
+    if (ago_ns > g->now.mono_ns || g->now.mono_ns - ago_ns < s->t0.mono_ns)
+        return false;
+    return g->now.mono_ns - ago_ns < s->t0.mono_ns + timeout_ns;
 }
 
 /* SPEC.md §9: never better than what is proven (I18). */

@@ -179,7 +179,7 @@ static void states_no_better_class_than_is_proven(void **state)
 static void a_clock_that_was_set_proves_nothing(void **state)
 {
     (void)state;
-    for (int back = 0; back < 2; back++) {
+    for (int back = 0; back < 3; back++) {
         struct rig *r = begin(69, HK_MODE_SYNC, HK_LINK_LOSS_CONTINUE);
         struct hk_group_status st;
         uint64_t fence;
@@ -187,10 +187,14 @@ static void a_clock_that_was_set_proves_nothing(void **state)
         rig_kill_primary(r);
         rig_run(r, 3000 * RIG_MS);
         rig_status(r, true, &st);
-        if (back)
+        if (back == 1)
             r->now.real_ns -= 2500 * RIG_MS; /* fenced now, dated 500 ms after t0 */
         fence = r->now.real_ns;
-        if (!back) {
+        if (back == 2) {
+            fence = st.contact_real_ns + 500 * RIG_MS;
+            r->now.real_ns += 2000 * RIG_MS; /* dated 1500 ms before t0, by what it says now */
+        }
+        if (back == 0) {
             fence = st.contact_real_ns + 500 * RIG_MS;
             r->now.real_ns -= 60000 * RIG_MS; /* dated in the future */
         }
