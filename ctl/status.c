@@ -65,10 +65,8 @@ static void print_verdict(const Hk__Pb__Status *s)
     const char *verdict = verdict_of(s), *state = s->state;
     char since[96] = "", t[48], age[32];
 
-    if (s->in_sync || s->promoted || !strcmp(verdict, "REPLICATING") ||
+    if (s->in_sync || s->promoted || s->role_lost || !strcmp(verdict, "REPLICATING") ||
         !strcmp(verdict, "FOLLOWING"))
-        state = "";
-    else if (s->role_lost)
         state = "";
     else if (!strcmp(state, "no-contact"))
         state = "no contact";

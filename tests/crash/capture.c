@@ -316,13 +316,7 @@ static void take_over(bool keep_ring, bool damaged)
 
 static void photograph(void)
 {
-    if (w.img.file_count)
-        cdisk_free(&w.img);
-    cdisk_copy(&w.img, &w.disk);
-    w.img.loose_count = 0;
-    memcpy(w.img.file[0].cur, w.img.file[0].dur, FILE_BYTES);
-    w.img.cached = true;
-    cdisk_mark(&w.img);
+    cdisk_photograph(&w.img, &w.disk);
     w.next.disk = &w.img;
 }
 

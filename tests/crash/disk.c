@@ -370,6 +370,18 @@ void cdisk_copy(struct cdisk *to, const struct cdisk *from)
     }
 }
 
+void cdisk_photograph(struct cdisk *img, const struct cdisk *from)
+{
+    if (img->file_count > 0)
+        cdisk_free(img);
+    cdisk_copy(img, from);
+    img->loose_count = 0;
+    for (uint32_t i = 0; i < img->file_count; i++)
+        memcpy(img->file[i].cur, img->file[i].dur, img->file[i].bytes);
+    img->cached = true;
+    cdisk_mark(img);
+}
+
 /* --- What a crash may leave --- */
 
 void cdisk_choices_init(struct cdisk_choices *c)

@@ -86,6 +86,8 @@ void cdisk_reset(struct cdisk *d);
 void cdisk_follow(struct cdisk *img, const struct cdisk *from, bool start_over);
 /* A second disk with the same contents, nothing pending, loose versions included. */
 void cdisk_copy(struct cdisk *to, const struct cdisk *from);
+/* `img`, never used or used before, becomes what is durable on `from`: cached and marked. */
+void cdisk_photograph(struct cdisk *img, const struct cdisk *from);
 
 /*
  * What a crash may leave. Collected from the pending writes and the loose sectors: for each sector

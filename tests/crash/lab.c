@@ -192,14 +192,7 @@ void lab_epoch(struct lab *l, uint64_t first_lsn)
 
 void lab_photograph(struct lab *l)
 {
-    if (l->img.file_count > 0)
-        cdisk_free(&l->img);
-    cdisk_copy(&l->img, &l->disk);
-    l->img.loose_count = 0;
-    for (uint32_t i = 0; i < l->img.file_count; i++)
-        memcpy(l->img.file[i].cur, l->img.file[i].dur, l->img.file[i].bytes);
-    l->img.cached = true;
-    cdisk_mark(&l->img);
+    cdisk_photograph(&l->img, &l->disk);
 }
 
 /* --- The recovery --- */

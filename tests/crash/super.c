@@ -156,17 +156,6 @@ static void live(void (*look)(void), void (*after)(void))
     end_life();
 }
 
-static void photograph(void)
-{
-    if (t.img.file_count)
-        cdisk_free(&t.img);
-    cdisk_copy(&t.img, &t.disk);
-    t.img.loose_count = 0;
-    memcpy(t.img.file[0].cur, t.img.file[0].dur, FILE_BYTES);
-    t.img.cached = true;
-    cdisk_mark(&t.img);
-}
-
 /* --- The expectation, and the judge --- */
 
 struct expect {
@@ -266,7 +255,7 @@ static void prefixes(void)
     const struct cdisk_write *w = &t.disk.write[t.disk.write_count - 1];
     uint64_t stride = crash_stride(53);
 
-    photograph();
+    cdisk_photograph(&t.img, &t.disk);
     for (uint64_t n = 0; n <= w->bytes; n++) {
         if (n > 0)
             cdisk_poke(&t.img, w->file, w->offset + n - 1, w->data + n - 1, 1);
@@ -284,7 +273,7 @@ static void subsets(void)
     cdisk_collect(&t.disk, &choices);
     states = cdisk_states(&choices);
     HK_ASSERT(states <= 1 << 16);
-    photograph();
+    cdisk_photograph(&t.img, &t.disk);
     for (uint64_t n = 0; n < states; n++) {
         crash_case("write, subset", t.step, n, 0);
         cdisk_lay(&t.img, &choices, n);
@@ -299,7 +288,7 @@ static void flips(void)
 
     if (t.step != 0 && t.step != 1 && t.step != 3 && t.step != 6)
         return;
-    photograph();
+    cdisk_photograph(&t.img, &t.disk);
     for (uint64_t at = 0; at < 8ull * FILE_BYTES; at++) {
         if (n++ % stride != 0)
             continue;
@@ -314,7 +303,7 @@ static void swaps(void)
 {
     static uint8_t hold[2][HK_SUPER_BYTES];
 
-    photograph();
+    cdisk_photograph(&t.img, &t.disk);
     for (uint64_t bytes = 512; bytes <= HK_SUPER_BYTES; bytes *= bytes == 512 ? 8 : 4) {
         for (uint64_t a = 0; a < FILE_BYTES / bytes; a++) {
             for (uint64_t b = a + 1; b < FILE_BYTES / bytes; b++) {
@@ -395,7 +384,7 @@ static void nested(void)
     if (t.step > 1 && !crash_full())
         return;
     for (int i = 0; i < 2; i++) {
-        photograph();
+        cdisk_photograph(&t.img, &t.disk);
         cdisk_die(&t.img, &t.disk, mask[i]);
         descend(0, t.stored);
     }
@@ -404,7 +393,7 @@ static void nested(void)
 /* Any read or flush that fails is final: nothing is known, nothing is written. */
 static void failing(void)
 {
-    photograph();
+    cdisk_photograph(&t.img, &t.disk);
     for (uint64_t at = 1; at <= 3; at++) {
         for (unsigned forever = 0; forever < 2; forever++) {
             crash_case("write, operation", t.step, at, forever);

@@ -12,6 +12,7 @@
 #include "driver-glue/uapi/ring.h"
 #include "tests/fuzz/quiet.h"
 #include "tests/fuzz/script.h"
+#include "tests/fuzz/seal_page.h"
 #include "tests/unit/proto_samples.h"
 
 #include <stdarg.h>
@@ -53,18 +54,6 @@ void hk_print_json(json_t *o)
     printed = true;
 }
 
-static void seal(uint8_t *page, uint64_t magic, size_t id_at)
-{
-    uint32_t version = HK_SEGMENT_VERSION;
-    uint64_t seed, hash;
-
-    memcpy(page, &magic, 8);
-    memcpy(page + 8, &version, 4);
-    memcpy(&seed, page + id_at, 8);
-    hash = hk_xxh64(page, 4088, seed);
-    memcpy(page + 4088, &hash, 8);
-}
-
 static void seal_batch(uint64_t at)
 {
     struct hk_batch_header *h = (void *)(file + at);
@@ -72,7 +61,7 @@ static void seal_batch(uint64_t at)
 
     if (data < sizeof(file) && h->bytes <= sizeof(file) - data)
         h->data_hash = hk_xxh64(file + data, h->bytes, hk_epoch_seed(&h->epoch_id));
-    seal((uint8_t *)h, HK_BATCH_MAGIC, offsetof(struct hk_batch_header, epoch_id));
+    seal_page((uint8_t *)h, HK_BATCH_MAGIC, offsetof(struct hk_batch_header, epoch_id));
 }
 
 static void seal_record(uint64_t at)
@@ -115,7 +104,7 @@ static void piece(struct script *s)
         memcpy(file + slot + HK_SUPER_BYTES - 8, &hash, 8);
         break;
     case SEAL_SEGMENT:
-        seal(file + page, HK_SEGMENT_MAGIC, offsetof(struct hk_segment_header, epoch_id));
+        seal_page(file + page, HK_SEGMENT_MAGIC, offsetof(struct hk_segment_header, epoch_id));
         break;
     case SEAL_BATCH: seal_batch(page); break;
     case SEAL_RECORD: seal_record(at); break;

@@ -7,23 +7,11 @@
  */
 #include "fuzz.h"
 
-#include "proto/hash.h"
 #include "proto/record.h"
 #include "proto/segment.h"
+#include "tests/fuzz/seal_page.h"
 
 #include <string.h>
-
-static void make_good(uint8_t *page, uint64_t magic, size_t id_at)
-{
-    uint32_t version = HK_SEGMENT_VERSION;
-    uint64_t seed, hash;
-
-    memcpy(page, &magic, 8);
-    memcpy(page + 8, &version, 4);
-    memcpy(&seed, page + id_at, 8);
-    hash = hk_xxh64(page, 4088, seed);
-    memcpy(page + 4088, &hash, 8);
-}
 
 static void check_segment(struct hk_segment_header *h, unsigned flip)
 {
@@ -84,7 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < size; i++)
         flip = flip * 31 + data[i];
     if (data[0] & 1)
-        make_good(u.page, data[0] & 2 ? HK_BATCH_MAGIC : HK_SEGMENT_MAGIC,
+        seal_page(u.page, data[0] & 2 ? HK_BATCH_MAGIC : HK_SEGMENT_MAGIC,
                   data[0] & 2 ? offsetof(struct hk_batch_header, epoch_id)
                               : offsetof(struct hk_segment_header, epoch_id));
     if (data[0] & 2)
