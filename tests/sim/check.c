@@ -15,13 +15,13 @@ static bool look_at_slots(const struct sim_file *f, struct sim_super_cache *c)
 {
     const struct hk_super *best = NULL;
 
-    for (int i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 2; i++) {
         const uint8_t *slot = f->good + (size_t)i * HK_SUPER_BYTES;
         const struct hk_super *super = (const void *)c->raw[i];
 
         if (memcmp(c->raw[i], slot, HK_SUPER_BYTES) != 0) {
             memcpy(c->raw[i], slot, HK_SUPER_BYTES);
-            c->whole[i] = naive_super_slot(slot);
+            c->whole[i] = naive_super_slot(slot, i);
         }
         if (c->whole[i] && (!best || super->sequence > best->sequence))
             best = super;
@@ -122,7 +122,7 @@ static bool clean_left(struct sim *s)
         const uint8_t *slot = s->md.good + (size_t)i * HK_SUPER_BYTES;
         const struct hk_super *super = (const void *)slot;
 
-        if (naive_super_slot(slot) && (super->flags & HK_SF_CLEAN))
+        if (naive_super_slot(slot, i) && (super->flags & HK_SF_CLEAN))
             s->cap.clean_left = true;
     }
     return s->cap.clean_left;
@@ -648,7 +648,7 @@ static void primary_status(struct sim *s)
               st->role_lost);
     check_lag(s, st);
     SIM_CHECK(s, "I13",
-              !st->in_sync || !s->sby.promoted || clk_ever_stood(s, 0) ||
+              !st->in_sync || !sby_knows_promoted(s) || clk_ever_stood(s, 0) ||
                   s->now < hk_max_u64(s->sby.promoted_at, s->sby.heard_late) +
                                s->o.contact_ns * 51 / 50 + 25 * (s->o.delay_ns + NS_MS) +
                                CLAIM_GRACE_NS,

@@ -306,8 +306,11 @@ static void fail_io(struct sim *s, struct sim_io *io, int error)
     if (io->kind != HK_DISK_FLUSH)
         return;
     io->file->flush_failures++;
-    if (s->o.flush_eio_dooms)
-        sim_disk_flush(io->file, io->seq, FLUSH_DOOMED);
+    if (!s->o.flush_eio_dooms)
+        return;
+    sim_disk_flush(io->file, io->seq, FLUSH_DOOMED);
+    if (io->proc == &s->sby.proc && (io->file->kind == C_JOURNAL || io->file->kind == C_SUPER))
+        s->sby.doomed = true;
 }
 
 static void trim(struct sim_io *io, uint64_t bytes)

@@ -21,13 +21,15 @@ uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed)
     return XXH64(p, bytes, seed);
 }
 
-bool naive_super_slot(const uint8_t *slot)
+/* Whole, and where it belongs: one that a disk put into the other place says nothing. */
+bool naive_super_slot(const uint8_t *slot, unsigned i)
 {
     const struct hk_super *c = (const void *)slot;
     uint64_t hash;
 
     memcpy(&hash, slot + HK_SUPER_BYTES - 8, 8);
-    return c->magic == HK_SUPER_MAGIC && hash == XXH64(slot, HK_SUPER_BYTES - 8, 0);
+    return c->magic == HK_SUPER_MAGIC && (c->sequence & 1) == i &&
+           hash == XXH64(slot, HK_SUPER_BYTES - 8, 0);
 }
 
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret)
@@ -35,11 +37,11 @@ bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret)
     const uint8_t *base = durable ? f->good : f->cur;
     const struct hk_super *best = NULL;
 
-    for (int i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 2; i++) {
         const uint8_t *slot = base + (size_t)i * HK_SUPER_BYTES;
         const struct hk_super *c = (const void *)slot;
 
-        if (!naive_super_slot(slot))
+        if (!naive_super_slot(slot, i))
             continue;
         if (!best || c->sequence > best->sequence)
             best = c;
@@ -49,21 +51,11 @@ bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret)
     return best != NULL;
 }
 
-static bool slot_whole(const uint8_t *slot, unsigned i)
-{
-    const struct hk_super *c = (const void *)slot;
-    uint64_t hash;
-
-    memcpy(&hash, slot + HK_SUPER_BYTES - 8, 8);
-    return c->magic == HK_SUPER_MAGIC && hash == XXH64(slot, HK_SUPER_BYTES - 8, 0) &&
-           (c->sequence & 1) == i;
-}
-
 /* One slot is whole, and beside it lies what is neither whole nor as blank as before its first use.
  */
 bool naive_in_doubt(const uint8_t *slots)
 {
-    bool whole[2] = {slot_whole(slots, 0), slot_whole(slots + HK_SUPER_BYTES, 1)};
+    bool whole[2] = {naive_super_slot(slots, 0), naive_super_slot(slots + HK_SUPER_BYTES, 1)};
     const uint8_t *other = slots + (whole[0] ? HK_SUPER_BYTES : 0);
     const struct hk_super *one = (const void *)(slots + (whole[0] ? 0 : HK_SUPER_BYTES));
     uint8_t any = 0;

@@ -69,7 +69,7 @@ static void said(struct sim *s, uint64_t acked, uint64_t durable, uint64_t appli
 }
 
 /* Only a disk that lost what it had promised makes a side forget it, once that has been read. */
-static bool knows_promoted(struct sim *s)
+bool sby_knows_promoted(struct sim *s)
 {
     return s->sby.promoted && (!s->standby_suspect || (sby_durable(s)->flags & HK_SF_PROMOTED));
 }
@@ -82,7 +82,7 @@ static void act_send(struct sim *s, const struct hk_action *a)
     if (a->send.header.type == HK_FRAME_ACK) {
         memcpy(&ack, a->send.body, sizeof(ack));
         said(s, ack.acked, ack.durable, ack.applied);
-        SIM_CHECK(s, "I13", !knows_promoted(s), "a promoted side acknowledges data");
+        SIM_CHECK(s, "I13", !sby_knows_promoted(s), "a promoted side acknowledges data");
         s->sby.acks_sent++;
     }
     link_send(s, 1, &a->send.header, a->send.body);
@@ -92,7 +92,7 @@ static void act_control(struct sim *s, const struct hk_ctl *m)
 {
     if (m->type == HK_CTL_WELCOME) {
         check_welcome(s);
-        SIM_CHECK(s, "I13", !knows_promoted(s), "a promoted side welcomes the old primary");
+        SIM_CHECK(s, "I13", !sby_knows_promoted(s), "a promoted side welcomes the old primary");
         SIM_CHECK(s, "I11", m->welcome.durable >= s->sby.said_durable || s->standby_suspect,
                   "after a restart durable is %llu, %llu had been reported",
                   ULL(m->welcome.durable), ULL(s->sby.said_durable));
@@ -115,6 +115,14 @@ static void act_control(struct sim *s, const struct hk_ctl *m)
     conn_send(s, 1, m);
 }
 
+/* The data may be gone for good: an operator has to look, it does not come back by itself. */
+static void stays_down(struct sim *s)
+{
+    s->sby.fatal = true;
+    s->standby_suspect = true;
+    s->stood_still = true;
+}
+
 static void fatal(struct sim *s, const struct hk_action *a)
 {
     sim_trace(s, "fatal at the standby: error %lld why %llu", (uint64_t)(int64_t)a->fatal.error,
@@ -127,12 +135,8 @@ static void fatal(struct sim *s, const struct hk_action *a)
         s->stood_still = true;
         s->sby.deaths++;
     }
-    if (s->o.flush_eio_dooms) {
-        /* The data may be gone for good: an operator has to look, it does not come back by itself.
-         */
-        s->standby_suspect = true;
-        s->stood_still = true;
-    }
+    if (s->o.flush_eio_dooms)
+        stays_down(s);
     sby_kill(s);
 }
 
@@ -388,6 +392,10 @@ void sby_kill(struct sim *s)
     if (!s->sby.proc.up)
         return;
     sim_trace(s, "kill standby", 0, 0, 0);
+    /* Killed before it could say that a flush failed: its successor finds all of it in the cache,
+     * and a flush that succeeds. */
+    if (s->sby.doomed)
+        stays_down(s);
     gone(s, false);
     restart_later(s);
 }
@@ -400,6 +408,7 @@ void sby_power(struct sim *s)
         gone(s, true);
     promoted_power(s);
     sim_power_cut(s, 1);
+    s->sby.doomed = false; /* what is gone is seen to be gone */
     clk_reboot(s, 1, 1ull << 41);
     naive_segment_changed(s);
     restart_later(s);

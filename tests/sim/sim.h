@@ -391,6 +391,7 @@ struct sim_sby {
     uint8_t *window, *memory;
     size_t memory_bytes;
     bool want_room, fatal;
+    bool doomed;     /* a failed flush took data along that still reads well */
     uint32_t deaths; /* by damage: it stays down after some */
     /* claims, kept over restarts: what was said cannot be unsaid */
     uint64_t said_durable, said_applied, said_acked, acks_sent;
@@ -631,7 +632,7 @@ void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t off
 void naive_truncate(struct sim *s, uint64_t lsn);
 bool naive_in_doubt(const uint8_t *slots);
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret);
-bool naive_super_slot(const uint8_t *slot);
+bool naive_super_slot(const uint8_t *slot, unsigned i);
 void naive_power_cut_now(struct sim *s, const char *when);
 uint64_t naive_xxh64(const void *p, size_t bytes, uint64_t seed);
 

@@ -53,4 +53,7 @@ void image_setup(struct sim *s);
 void image_strike(struct sim *s);
 struct sim_proc *image_proc(struct sim *s);
 
+/* sby.c */
+bool sby_knows_promoted(struct sim *s);
+
 #endif
