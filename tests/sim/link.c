@@ -163,9 +163,11 @@ void link_send(struct sim *s, unsigned dir, const struct hk_frame *hdr, const ui
     at = d->tx_free_at > s->now ? d->tx_free_at : s->now;
     d->tx_free_at = at + (hdr->body_len + 64u) * NS_S /
                              (s->o.byte_ps / (d->slow_until > s->now ? d->slow_by : 1));
-    SIM_CHECK(s, "I16", s->ghost.runs || hdr->type != HK_FRAME_DATA || hdr->body_len <= s->body_max,
+    SIM_CHECK(s, "I16",
+              s->ghost.runs || hdr->type != HK_FRAME_DATA ||
+                  hdr->body_len <= s->path_max[hdr->path],
               "a data frame of %u bytes on a path that was said to take %u", hdr->body_len,
-              s->body_max);
+              s->path_max[hdr->path]);
     if (d->down_until > s->now || !weather_fits(s, dir, hdr->body_len))
         return;
     if (s->faults_on && s->o.ppm[F_REPLAY_OLD]) {

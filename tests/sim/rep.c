@@ -455,6 +455,8 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     memset(&s->rep.ring_id, 0, sizeof(s->rep.ring_id));
     s->rep.source = (struct hk_source){gather, time_at, produced_now, look};
     fill_cfg(s, &cfg);
+    for (uint32_t i = 0; i < s->o.paths; i++)
+        s->path_max[i] = cfg.frame_body_max[i];
     if (s->rep.memory_bytes == 0) {
         s->rep.memory_bytes = hk_group_bytes(&cfg);
         s->rep.memory = sim_pages(s, s->rep.memory_bytes);
@@ -466,7 +468,7 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     for (uint32_t i = 0; i < s->o.paths; i++) {
         e.link.path = (uint8_t)i;
         e.link.up = true;
-        e.link.frame_body_max = s->body_max;
+        e.link.frame_body_max = s->path_max[i];
         rep_event(s, &e);
     }
     if (!s->rep.proc.up)

@@ -453,7 +453,7 @@ struct sim {
 
     struct hk_uuid group_id, site_id[2], host_id[2], replica_id[2], epoch_id;
     struct sim_clk clk[2];
-    uint32_t body_max; /* of frames, as the sites were told last */
+    uint32_t body_max, path_max[HK_PATHS_MAX]; /* of frames; as the sender was told by now */
 
     struct sim_cap cap;
     struct sim_rep rep;

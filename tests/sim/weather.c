@@ -27,7 +27,7 @@ static void tell_sizes(struct sim *s, uint32_t body_max)
     for (uint32_t i = 0; i < s->o.paths; i++) {
         e.link.path = (uint8_t)i;
         e.link.up = true;
-        e.link.frame_body_max = body_max;
+        e.link.frame_body_max = s->path_max[i] = body_max;
         rep_event(s, &e);
         sby_event(s, &e);
     }
