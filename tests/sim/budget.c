@@ -86,8 +86,10 @@ static void super_fell_back(struct sim *s)
         s->sby.promoting = false;
     if (super->history.count == 0 && s->sby.said_durable <= HK_LSN_FIRST)
         s->sby.said_durable = 0;
-    if (s->vanished & 1u << C_SUPER) /* more than one step back: the replica may be ahead */
-        s->class_void = s->freeze_void = true;
+    if (s->vanished & 1u << C_SUPER) { /* more than one step back: the replica may be ahead */
+        s->class_void = true;
+        s->freeze_void = hk_max_u64(s->freeze_void, budget_durable(s));
+    }
 }
 
 static void accept_super(struct sim *s, const struct sim_io *io)
@@ -161,15 +163,20 @@ static void check_verdict(struct sim *s, uint64_t end)
               ULL(end), ULL(sby_durable(s)->applied));
 }
 
+static void acked_is_lost(struct sim *s, uint64_t end)
+{
+    if (s->sync_acked_end <= end)
+        return;
+    s->lost_end = hk_max_u64(s->lost_end, s->sync_acked_end);
+    s->sync_acked_end = end;
+}
+
 void budget_lost(struct sim *s, uint64_t end)
 {
     s->was_durable = hk_max_u64(s->was_durable, hk_max_u64(s->nj.durable, s->sby.said_durable));
     s->loss_found = true;
     s->ahead_end = hk_max_u64(s->ahead_end, s->was_durable);
-    if (s->sync_acked_end > end) {
-        s->lost_end = hk_max_u64(s->lost_end, s->sync_acked_end);
-        s->sync_acked_end = end;
-    }
+    acked_is_lost(s, end);
     /* An empty log may not even have been begun then. */
     end = end > HK_LSN_FIRST ? end : 0;
     s->sby.said_durable = hk_min_u64(s->sby.said_durable, end);
@@ -193,6 +200,7 @@ bool budget_recovered(struct sim *s, uint64_t end)
         damage_accept_read(&s->segment[i]);
     if (less)
         budget_lost(s, end);
+    acked_is_lost(s, end); /* on the disk before anybody had been told so */
     return true;
 }
 
@@ -213,20 +221,43 @@ void budget_met(struct sim *s)
     s->class_void = false;
 }
 
-/* ---- the primary goes on below where its log had come to ---- */
+/* ---- the primary goes on with a new ring, below where its log had come to ---- */
+
+/*
+ * What it had acknowledged alone beyond `at` nobody remembers, unless the standby was told that
+ * writes pass by: then it goes on saying "unknown".
+ */
+static void acks_forgotten(struct sim *s, uint64_t at)
+{
+    uint32_t kept = 0;
+
+    if (s->no_super[1] || sby_durable(s)->flags & HK_SF_FULL_COMPARE)
+        return;
+    for (uint32_t i = 0; i < s->lost_count; i++)
+        if (s->lost[i].end <= at)
+            s->lost[kept++] = s->lost[i];
+    s->lost_count = kept;
+    s->passing_acked = false;
+}
 
 /* Only metadata that was rolled back, or never written although promised, explains that. */
 void budget_primary_began(struct sim *s, uint64_t at)
 {
+    if (at == s->ref.next_lsn) { /* it may still have forgotten that writes pass by */
+        if (s->vanished & 1u << C_MD)
+            acks_forgotten(s, at);
+        return;
+    }
     SIM_CHECK(s, "I12", at < s->ref.next_lsn && s->vanished & 1u << C_MD,
               "goes on at LSN %llu, the log had come to %llu", ULL(at), ULL(s->ref.next_lsn));
     sim_trace(s, "fork the primary goes on at %llu; log %llu sent %llu", at, s->ref.next_lsn,
               s->sent_end);
     s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, at);
-    s->primary_dead = s->origin_suspect = true;
+    s->primary_dead = s->origin_suspect = s->origin_ahead = true;
     if (s->sent_end <= at) {
         s->local_done_end = s->acked_end = hk_min_u64(s->acked_end, at);
         ref_rewind(s, at);
+        acks_forgotten(s, at);
         return;
     }
     s->forked = true;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 #define ULL(x) ((unsigned long long)(x))
 

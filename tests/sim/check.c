@@ -205,7 +205,8 @@ void check_after_redo(struct sim *s)
 /* Stopped clean, then without power: the origin must be what the log says, to the last byte. */
 void check_clean_origin(struct sim *s)
 {
-    if (s->cap.flush_result == 0 && !s->forked && !s->cap.uncaptured && !s->origin_failed)
+    if (s->cap.flush_result == 0 && !s->forked && !s->cap.uncaptured && !s->origin_failed &&
+        !s->origin_ahead)
         ref_check_image(s, "I12", s->origin, true, s->ref.next_lsn);
 }
 
@@ -220,7 +221,7 @@ void check_capture_started(struct sim *s, enum hk_start start, const struct hk_s
     hk_capture_status(s->cap.c, st);
     if (start == HK_START_NEW_RING) {
         s->cap.released = s->ref.next_lsn;
-        if (!st->passing && !st->barred && s->ref.count && st->produced.v != s->ref.next_lsn)
+        if (!st->passing && !st->barred && s->ref.count)
             budget_primary_began(s, st->produced.v);
     }
     if (!s->cap.ring_was_lost)
@@ -443,7 +444,7 @@ void check_standby_starts(struct sim *s)
 
 void check_frozen_image(struct sim *s, const char *when)
 {
-    if (!frozen_on_disk(s) || s->standby_suspect || s->freeze_void)
+    if (!frozen_on_disk(s) || s->standby_suspect || s->sby.freeze_lsn < s->freeze_void)
         return;
     (void)when;
     ref_check_image(s, "I14", s->replica, false, s->sby.freeze_lsn);
@@ -469,7 +470,7 @@ void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name)
 void check_frozen_ends(struct sim *s)
 {
     SIM_CHECK(s, "I14", !frozen_on_disk(s), "a freeze has ended, but not durably");
-    if (s->sby.frozen && !s->standby_suspect && !s->freeze_void)
+    if (s->sby.frozen && !s->standby_suspect && s->sby.freeze_lsn >= s->freeze_void)
         ref_check_image(s, "I14", s->replica, false, s->sby.freeze_lsn);
     s->sby.frozen = false;
 }
@@ -586,10 +587,6 @@ static void check_lose(struct sim *s, const struct hk_group_status *st, uint64_t
     SIM_CHECK(s, "I18", !s->forked || !st->in_sync || st->role != HK_ROLE_PRIMARY,
               "%s is in sync, but it had been rolled back", who);
     if (s->standby_suspect || s->sby.promoted || s->sby.promoting || s->loss_found || s->forked)
-        return;
-    /* Metadata set back to before it said that writes pass by; if the link was down then, and the
-     * log ends where the standby's does, nobody is left who knows. */
-    if (s->cap.uncaptured && s->st.fault[F_ROLLBACK_PRIMARY] + s->st.fault[F_ROLLBACK_MD])
         return;
     if (st->in_sync) {
         SIM_CHECK(s, "I18", s->o.mode == HK_MODE_SYNC, "%s is \"in sync\" without mode sync", who);

@@ -33,7 +33,8 @@ bool clk_unfit(const struct sim *s, unsigned site)
     const struct sim_clk *c = &s->clk[site];
 
     return clk_stands(s, site) ||
-           (c->keeps_loss && s->now < c->stopped_until + 2 * s->o.contact_ns);
+           (c->keeps_loss && s->now < c->stopped_until + 2 * s->o.contact_ns) ||
+           s->now < c->unfit_until;
 }
 
 bool clk_ever_stood(const struct sim *s, unsigned site)
@@ -119,8 +120,10 @@ static void settle(struct sim *s, unsigned site)
 {
     struct sim_clk *c = &s->clk[site];
 
-    if (c->keeps_loss && s->now >= c->stopped_until)
+    if (c->keeps_loss && s->now >= c->stopped_until) {
         c->lost_ns += c->stopped_until - c->stopped_at;
+        c->unfit_until = c->stopped_until + 2 * s->o.contact_ns;
+    }
     c->stopped_at = c->stopped_until = 0;
     c->keeps_loss = false;
 }

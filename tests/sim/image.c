@@ -30,7 +30,7 @@ static void next_piece(struct sim *s);
 
 static void compare(struct sim *s, const struct sim_image *m)
 {
-    if (s->standby_suspect || s->loss_found || s->forked)
+    if (s->standby_suspect || s->loss_found || s->forked || m->lsn < s->freeze_void)
         return;
     for (uint32_t i = 0; i < PIECE; i++) {
         uint32_t sector = m->sector + i;

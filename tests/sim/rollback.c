@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 enum { FILES_MAX = 3 + SIM_VOLUMES + SIM_SEGMENTS_MAX };
 

@@ -178,7 +178,8 @@ struct sim_clk {
     uint64_t mono_base;
     uint64_t stopped_at, stopped_until, lost_ns; /* all clocks of the site stand still */
     bool ever_stood;
-    bool keeps_loss; /* … and go on from there afterwards */
+    bool keeps_loss;      /* … and go on from there afterwards */
+    uint64_t unfit_until; /* of losses before the last stop */
     struct sim_wall wall[SIM_WALL_STEPS];
     uint32_t wall_count;
 };
@@ -480,19 +481,20 @@ struct sim {
     uint64_t primary_gone_real_ns; /* as the standby's wall clock showed it then */
     bool origin_suspect;           /* an origin error happened: checks of its content are off */
     bool origin_failed;            /* an origin operation returned an error */
+    bool origin_ahead;             /* holds writes of a log that its metadata has forgotten */
     bool standby_suspect; /* budget: a fault voided what the standby's disks had promised */
     bool stood_still;     /* a component fail-stopped for good */
     bool st_eio;          /* the standby's disks returned an error */
     bool memory_lied;     /* log bytes were damaged where no tag covers them */
     bool md_error;        /* the primary's metadata did */
     /* budget.c */
-    uint32_t damaged[2]; /* bit per enum sim_class: read by a process (0), struck at all (1) */
-    uint32_t vanished;   /* bit per enum sim_class: durable data went without a trace */
-    bool loss_found;     /* the standby has less than it had said */
-    uint64_t ahead_end;  /* up to where its replicas may hold pieces of what it lost */
-    bool no_super[2];    /* no valid superblock is left at that site */
-    bool freeze_void;    /* the standby may find a mark again that its replica is beyond of */
-    bool class_void;     /* and cannot know: what it says of loss is off until it meets a primary */
+    uint32_t damaged[2];  /* bit per enum sim_class: read by a process (0), struck at all (1) */
+    uint32_t vanished;    /* bit per enum sim_class: durable data went without a trace */
+    bool loss_found;      /* the standby has less than it had said */
+    uint64_t ahead_end;   /* up to where its replicas may hold pieces of what it lost */
+    bool no_super[2];     /* no valid superblock is left at that site */
+    uint64_t freeze_void; /* below: the standby may find a mark again that its replica is beyond */
+    bool class_void; /* and cannot know: what it says of loss is off until it meets a primary */
     uint64_t was_durable; /* truly durable there before that */
     uint64_t lost_end;    /* acknowledged as replicated, and lost */
     bool forked;          /* the primary goes on at fork_lsn, below where the log had come to */
@@ -581,10 +583,6 @@ bool damage_any(const struct sim_file *f);
 void damage_accept(struct sim_file *f, uint64_t offset, uint64_t bytes);
 void damage_read(struct sim_file *f, uint64_t offset, uint64_t bytes);
 void damage_accept_read(struct sim_file *f);
-
-/* rollback.c: snapshots of a node's disks, and their return */
-void rollback_strike(struct sim *s, enum sim_fault kind);
-void rollback_clean_stop(struct sim *s);
 
 /* budget.c: which guarantees are void after what struck, and what must be noticed all the same */
 void budget_print(const struct sim *s, FILE *out);

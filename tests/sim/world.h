@@ -56,4 +56,8 @@ struct sim_proc *image_proc(struct sim *s);
 /* sby.c */
 bool sby_knows_promoted(struct sim *s);
 
+/* rollback.c: snapshots of a node's disks, and their return */
+void rollback_strike(struct sim *s, enum sim_fault kind);
+void rollback_clean_stop(struct sim *s);
+
 #endif
