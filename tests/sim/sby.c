@@ -248,6 +248,18 @@ static void room_again(struct sim *s, uint64_t a, void *p)
     sby_pump(s, a, p);
 }
 
+/* A life before was killed while it wrote that: its successor finds it, and has nothing to say. */
+static void look_if_promoted(struct sim *s)
+{
+    struct hk_now now = sim_clock(s, 1);
+
+    if (!s->sby.promoting || s->sby.promoted)
+        return;
+    hk_group_status(s->sby.g, &now, &s->status);
+    if (s->status.promoted)
+        check_promoted(s, sby_durable(s)->promote_lsn, sby_durable(s)->loss_class);
+}
+
 void sby_pump(struct sim *s, uint64_t a, void *p)
 {
     struct hk_now now = sim_clock(s, 1);
@@ -266,6 +278,7 @@ void sby_pump(struct sim *s, uint64_t a, void *p)
         if (s->sby.proc.life != life)
             return;
     }
+    look_if_promoted(s);
     if (!room && !s->sby.want_room) {
         s->sby.want_room = true;
         sim_at(s, s->dir[1].tx_free_at, &s->sby.proc, room_again, 0, NULL);
