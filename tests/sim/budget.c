@@ -97,19 +97,24 @@ static void accept_super(struct sim *s, const struct sim_io *io)
     struct sim_file *f = io->file;
     uint8_t *keep = s->scratch;
     struct hk_super super;
+    bool found;
 
     memcpy(keep, f->good + io->offset, io->bytes);
     damage_accept(f, io->offset, io->bytes);
     f->durable_changes++;
     /* What a killed process had in flight may have torn the other slot in the disk's cache: then
      * whoever reads finds none, too. */
-    if ((naive_super(f, true, &super) && naive_super(f, false, &super)) || f == &s->pmd) {
+    found = naive_super(f, false, &super);
+    if ((naive_super(f, true, &super) && found) || f == &s->pmd) {
         if (f == &s->super)
             super_fell_back(s);
         return;
     }
-    /* No slot is left: the site must say so and stand still. */
     memcpy(f->good + io->offset, keep, io->bytes);
+    /* Or it left a whole one there, newer than this: that will be made durable before it counts. */
+    if (found)
+        return;
+    /* No slot is left: the site must say so and stand still. */
     s->stood_still = true;
     s->no_super[f->site] = true;
     sim_trace(s, "void no superblock is left at site %llu", f->site, 0, 0);
