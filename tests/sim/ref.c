@@ -204,6 +204,7 @@ void ref_published(struct sim *s, uint32_t rec, const struct hk_record *slot, co
     check_header(s, r, slot, payload);
     r->hdr = *slot;
     r->state = REF_PUBLISHED;
+    r->published_at = s->now;
     advance_produced(s);
 }
 

@@ -226,7 +226,7 @@ struct sim_io {
 /* ---- ref.c: what the log should be ---- */
 enum ref_state { REF_RESERVED = 1, REF_PUBLISHED, REF_VOID };
 struct ref_rec {
-    uint64_t lsn, end, offset, mask, payload_pos, at;
+    uint64_t lsn, end, offset, mask, payload_pos, at, published_at;
     uint32_t length, payload_len;
     uint16_t volume;
     uint8_t type, flags, v1, v2, state;
