@@ -81,6 +81,7 @@ int hk_read_conf(const struct hk_options *o, struct hk_group_conf *g, struct hk_
 
 int hk_verb_status(const struct hk_options *o);
 int hk_verb_events(const struct hk_options *o);
+int hk_verb_history(const struct hk_options *o);
 int hk_verb_explain(const struct hk_options *o);
 int hk_verb_check_config(const struct hk_options *o);
 int hk_verb_create_md(const struct hk_options *o);

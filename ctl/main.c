@@ -17,6 +17,8 @@ const struct hk_verb_entry hk_verb_table[] = {
      "show the verdict, what would be lost now, and what to do", hk_verb_status},
     {"events", "[GROUP]", 0, 1, HK_OPT_JSON | HK_OPT_SINCE | HK_OPT_FOLLOW,
      "list what happened, numbered without holes", hk_verb_events},
+    {"history", "WHAT [GROUP]", 1, 2, HK_OPT_JSON,
+     "show what would have been lost, by hour and day (rpo)", hk_verb_history},
     {"explain", "[ID]", 0, 1, HK_OPT_JSON | HK_OPT_JA | HK_OPT_MANUAL,
      "say what a message means and what to do", hk_verb_explain},
     {"check-config", "", 0, 0, HK_OPT_JSON, "check both configuration files", hk_verb_check_config},

@@ -208,6 +208,18 @@ static void client_event(struct hk_control *c, struct hk_client *client, uint32_
         client_read(c, client);
 }
 
+/* Once a second at most: other looks at the status are an operator's. */
+static void rpo_look(struct hk_control *c)
+{
+    const struct hk_group_status *g = &c->status.group;
+    struct hk_now now = {.mono_ns = c->status.now_mono_ns, .real_ns = c->status.now_real_ns};
+
+    if (c->rpo && now.mono_ns >= c->rpo_ns && g->ready && !g->promoted) {
+        c->rpo_ns = now.mono_ns + HK_COUNT_MS * 500000ull;
+        hk_rpo_look(c->rpo, g->lose_known, g->lose_ns, g->lose_bytes, &now);
+    }
+}
+
 static void status_arrived(struct hk_control *c)
 {
     uint32_t i;
@@ -216,6 +228,7 @@ static void status_arrived(struct hk_control *c)
     c->status = c->asked_status;
     hk_notice_bad_frames(c);
     hk_report_watch(c);
+    rpo_look(c);
     for (i = 0; i < HK_CLIENTS_MAX; i++)
         if (c->client[i].fd >= 0 && c->client[i].stage == HK_CLIENT_ASKING) {
             c->client[i].stage = HK_CLIENT_WAITING;

@@ -9,6 +9,7 @@
 #include "replicator/daemon/events.h"
 #include "replicator/daemon/node.h"
 #include "replicator/daemon/rpc/rpc.h"
+#include "replicator/daemon/rpo.h"
 
 enum {
     HK_CLIENTS_MAX = 32,
@@ -70,6 +71,7 @@ struct hk_control {
     const struct hk_local_conf *local;
     struct hk_node *node;
     struct hk_events *events;
+    struct hk_rpo *rpo; /* NULL: its files can't be used */
     int epoll, listener, peer_listener, signals;
     struct hk_client client[HK_CLIENTS_MAX];
     /* the other site */
@@ -82,6 +84,7 @@ struct hk_control {
     size_t peer_out_bytes;
     uint64_t torn_bytes; /* of this life's recovery: torn or corrupt, can't tell */
     uint64_t count_ns;   /* monotonic: next look at the counters */
+    uint64_t rpo_ns;     /* monotonic: next look at what would be lost */
     uint64_t bad_said[HK_FRAME_FAULTS];
     uint64_t peer_bad;  /* control messages refused */
     uint64_t local_bad; /* local requests refused */

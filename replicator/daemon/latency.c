@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* 16 buckets to each power of two. */
-static uint32_t bucket_of(uint64_t value)
+uint32_t hk_histogram_bucket(uint64_t value)
 {
     uint32_t msb;
 
@@ -14,7 +14,7 @@ static uint32_t bucket_of(uint64_t value)
     return (msb - 3) * 16 + (uint32_t)(value >> (msb - 4) & 15);
 }
 
-static uint64_t upper_edge(uint32_t bucket)
+uint64_t hk_histogram_edge(uint32_t bucket)
 {
     if (bucket < 16)
         return bucket;
@@ -31,7 +31,7 @@ static bool counts(const struct hk_histogram *h, uint32_t half, uint64_t now_ns)
 
 void hk_histogram_add(struct hk_histogram *h, uint64_t value, uint64_t now_ns)
 {
-    uint32_t bucket = bucket_of(value);
+    uint32_t bucket = hk_histogram_bucket(value);
 
     HK_ASSERT(bucket < HK_HISTOGRAM_BUCKETS);
     if (now_ns >= h->began_ns + HK_HISTOGRAM_HALF_NS) {
@@ -56,7 +56,7 @@ uint64_t hk_histogram_at(const struct hk_histogram *h, uint32_t per_mille, uint6
     for (uint32_t i = 0; total > 0 && i < HK_HISTOGRAM_BUCKETS; i++) {
         seen += (in[0] ? h->half[0].count[i] : 0) + (in[1] ? h->half[1].count[i] : 0);
         if (seen >= want)
-            return hk_max_u64(upper_edge(i), 1);
+            return hk_max_u64(hk_histogram_edge(i), 1);
     }
     return 0;
 }

@@ -25,6 +25,9 @@ struct hk_histogram {
     uint64_t began_ns; /* the present half, monotonic */
 };
 
+/* Which bucket counts a value, and the largest value that it counts. */
+uint32_t hk_histogram_bucket(uint64_t value);
+uint64_t hk_histogram_edge(uint32_t bucket);
 void hk_histogram_add(struct hk_histogram *h, uint64_t value, uint64_t now_ns);
 /* The value that so many of a thousand do not exceed; 0: nothing was measured lately. */
 uint64_t hk_histogram_at(const struct hk_histogram *h, uint32_t per_mille, uint64_t now_ns);

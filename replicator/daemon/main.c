@@ -62,6 +62,12 @@ static int run(const struct hk_group_conf *group, const struct hk_local_conf *lo
     }
     c->conf = group;
     c->local = local;
+    if (hk_rpo_open(local->state_dir, group->name, &c->rpo))
+        hk_notice_add(
+            c, "HKE8010W", 0, 0, 0, NULL,
+            "%s/%s.rpo: the history of what would be lost can't be read or written; going "
+            "on without",
+            local->state_dir, group->name);
     if (getrandom(&c->next_op, sizeof(c->next_op), 0) < 0)
         c->next_op = 1;
     if (hk_node_create(group, local, &c->node, error)) {
@@ -89,6 +95,7 @@ static int run(const struct hk_group_conf *group, const struct hk_local_conf *lo
 out_node:
     hk_node_free(c->node);
 out_events:
+    hk_rpo_close(c->rpo);
     hk_events_close(c->events);
     free(c);
     return r;

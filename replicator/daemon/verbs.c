@@ -379,6 +379,56 @@ static void verb_freeze_end(struct hk_control *c, struct hk_client *client)
         order(c, client, HK_VERB_FREEZE_END);
 }
 
+static void rpo_rows(const struct hk_rpo_row *rows, size_t n, Hk__Pb__RpoRow *pb,
+                     Hk__Pb__RpoRow **ptr)
+{
+    for (size_t i = 0; i < n; i++) {
+        hk__pb__rpo_row__init(&pb[i]);
+        pb[i].from_ns = rows[i].from_ns;
+        pb[i].to_ns = rows[i].to_ns;
+        pb[i].measured_ms = rows[i].measured_ms;
+        pb[i].unknown_ms = rows[i].unknown_ms;
+        pb[i].p50_ns = rows[i].p50_ns;
+        pb[i].p95_ns = rows[i].p95_ns;
+        pb[i].p99_ns = rows[i].p99_ns;
+        pb[i].max_ns = rows[i].max_ns;
+        pb[i].max_bytes = rows[i].max_bytes;
+        ptr[i] = &pb[i];
+    }
+}
+
+enum { RPO_ROWS = 48 };
+
+static void verb_history(struct hk_control *c, struct hk_client *client)
+{
+    Hk__Pb__RpoRow pb[2 * RPO_ROWS], *ptr[2 * RPO_ROWS];
+    struct hk_rpo_row rows[RPO_ROWS];
+    Hk__Pb__Reply reply;
+
+    if (strcmp(client->request->name, "rpo")) {
+        hk_verb_say(c, client, HK_VERB_EXIT_FAILED,
+                    "HKE1024E this daemon keeps no history of \"%.80s\"; it does of: rpo",
+                    client->request->name);
+        return;
+    }
+    if (!c->rpo) {
+        hk_verb_say(c, client, HK_VERB_EXIT_FAILED,
+                    "HKE8010W %s/%s.rpo: the history of what would be lost can't be read or "
+                    "written; going on without",
+                    c->local->state_dir, c->conf->name);
+        return;
+    }
+    hk__pb__reply__init(&reply);
+    reply.rpo_hour = ptr;
+    reply.n_rpo_hour = hk_rpo_hours(c->rpo, rows, RPO_ROWS);
+    rpo_rows(rows, reply.n_rpo_hour, pb, reply.rpo_hour);
+    reply.rpo_day = ptr + RPO_ROWS;
+    reply.n_rpo_day = hk_rpo_days(c->rpo, rows, RPO_ROWS);
+    rpo_rows(rows, reply.n_rpo_day, pb + RPO_ROWS, reply.rpo_day);
+    reply.rpo_damaged = hk_rpo_damaged(c->rpo);
+    hk_control_reply(c, client, &reply, -1);
+}
+
 /* ---- the table ---- */
 
 static const struct {
@@ -387,7 +437,7 @@ static const struct {
 } verbs[] = {
     {"status", verb_status},         {"events", verb_events},           {"images", verb_images},
     {"image-open", verb_image_open}, {"image-check", verb_image_check}, {"freeze", verb_freeze},
-    {"freeze-end", verb_freeze_end}, {"failover", hk_verb_failover},
+    {"freeze-end", verb_freeze_end}, {"failover", hk_verb_failover},    {"history", verb_history},
 };
 
 void hk_verbs_handle(struct hk_control *c, struct hk_client *client)

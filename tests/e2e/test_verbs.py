@@ -129,6 +129,13 @@ def test_status_screen(cluster_of, stamper_of):
     stamper.wait_progress()
     assert cluster.status(cluster.tokyo)['stopped_since_ns'] == 0
     assert cluster.status(cluster.osaka)['contact_lost_ns'] == 0
+    # The past hour as each side knew it: osaka could not know for a while, tokyo always could.
+    mine = json.loads(ask(cluster, cluster.tokyo, 'history', 'rpo', '--json'))
+    theirs = json.loads(ask(cluster, cluster.osaka, 'history', 'rpo', '--json'))
+    assert sum(h['measured_ms'] for h in mine['hours']) >= 2000 and mine['damaged_lines'] == 0
+    assert sum(h['unknown_ms'] for h in theirs['days']) > 1000, theirs
+    assert sum(h['unknown_ms'] for h in mine['days']) <= 1000, mine
+    assert re.search(r' DAY +p50 s +p95 s', ask(cluster, cluster.osaka, 'history', 'rpo'))
 
 
 def test_watch(cluster_of):
@@ -161,6 +168,8 @@ def test_degraded_and_behind(cluster_of, stamper_of):
     out = screen(cluster, cluster.tokyo)
     assert 'NOT IN SYNC  degraded since' in out and '(rising)' in out
     assert 'The application is NOT stopped.' in out
+    wait_until('seconds of loss in the history', lambda: json.loads(ask(
+        cluster, cluster.tokyo, 'history', 'rpo', '--json'))['hours'][0]['max_ns'] > 2e9, 20)
     stamper.rate(0)
     s = cluster.wait_status(cluster.tokyo, timeout=40, state='behind', lose_known=False)
     assert 'full-compare-required' in s['flags'] and 'HKE3030E' in ' '.join(s['cause'])

@@ -62,6 +62,7 @@ static unsigned find(const char *name)
     }
 STUB(status, "status")
 STUB(events, "events")
+STUB(history, "history")
 STUB(explain, "explain")
 STUB(check_config, "check-config")
 STUB(create_md, "create-md")
