@@ -84,11 +84,19 @@ static void note_role(struct hk_group *g, enum hk_refusal why)
     p->role_lost = why;
 }
 
+/* A failover would lose more than the log lacks then, and nothing here can tell how much. */
+static void note_copy(struct hk_group *g, enum hk_refusal why)
+{
+    if (why == HK_REFUSE_FULL_COMPARE || why == HK_REFUSE_LOST_DURABLE || why == HK_REFUSE_AHEAD)
+        g->primary->copy_unknown = true;
+}
+
 /* The other side hears why, and the connection ends. */
 static void turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t detail[2])
 {
     hk_group_refuse(g, why, detail);
     note_role(g, why);
+    note_copy(g, why);
     g->primary->control_up = false;
     end_session(g, why);
 }
@@ -146,6 +154,7 @@ static void begin_session(struct hk_group *g, const struct hk_welcome *w)
     p->session_epoch = p->hello.epoch.id;
     p->contact_lost = false;
     p->role_lost = HK_REFUSE_NONE;
+    p->copy_unknown = false;
     p->seen_count = 0;
     __builtin_memset(p->ack_confirmed, 0, sizeof(p->ack_confirmed));
     g->last_refusal = HK_REFUSE_NONE;
@@ -208,6 +217,7 @@ static void take_control(struct hk_group *g, const struct hk_ctl *c)
         hk_group_notify(g, HK_NOTE_REFUSED, g->last_refusal, c->refused.detail[0],
                         c->refused.detail[1], NULL);
         note_role(g, g->last_refusal);
+        note_copy(g, g->last_refusal);
         end_session(g, g->last_refusal);
         close_control(g);
         return;

@@ -75,6 +75,7 @@ struct hk_primary {
     uint64_t check_lsn; /* … this record, the last one found damaged */
     uint64_t own_copy_bad, own_copy_good;
     enum hk_refusal role_lost; /* the other side lives in an epoch that we are not in */
+    bool copy_unknown;         /* the copies may differ anywhere; until the next session */
     /* contact that capture has not echoed yet, with the acks it stands for */
     struct {
         uint64_t contact_ns, ack_seen[HK_PATHS_MAX];

@@ -230,19 +230,19 @@ void budget_met(struct sim *s)
 
 /*
  * What it had acknowledged alone beyond `at` nobody remembers, unless the standby was told that
- * writes pass by: then it goes on saying "unknown".
+ * writes pass by: then it goes on saying "unknown", and says so to the primary.
  */
 static void acks_forgotten(struct sim *s, uint64_t at)
 {
     uint32_t kept = 0;
 
+    s->passing_acked = false;
     if (s->no_super[1] || sby_durable(s)->flags & HK_SF_FULL_COMPARE)
         return;
     for (uint32_t i = 0; i < s->lost_count; i++)
         if (s->lost[i].end <= at)
             s->lost[kept++] = s->lost[i];
     s->lost_count = kept;
-    s->passing_acked = false;
 }
 
 /* Only metadata that was rolled back, or never written although promised, explains that. */

@@ -645,6 +645,10 @@ static void primary_status(struct sim *s)
                   s->st.fault[F_ROLLBACK_PRIMARY] + s->st.fault[F_ROLLBACK_MD],
               "the primary says that it lost its role (%d), and nobody has taken it",
               st->role_lost);
+    SIM_CHECK(s, "I18", !s->rep.copy_unknown || !(st->lose_known || st->in_sync),
+              "the primary was refused since the copies may differ, and says that %llu bytes would "
+              "be lost",
+              ULL(st->lose_bytes));
     check_lag(s, st);
     SIM_CHECK(s, "I13",
               !st->in_sync || !sby_knows_promoted(s) || clk_ever_stood(s, 0) ||

@@ -187,6 +187,19 @@ static void act_report(struct sim *s, const struct hk_action *a)
     to_capture(s, IPC_REPORT, &m);
 }
 
+static void note_refused(struct sim *s, const struct hk_action *a)
+{
+    uint64_t why = a->notify.arg[0];
+
+    if (s->ghost.runs)
+        return;
+    if (a->notify.id == HK_NOTE_SESSION_UP)
+        s->rep.copy_unknown = false;
+    if (a->notify.id == HK_NOTE_REFUSED &&
+        (why == HK_REFUSE_FULL_COMPARE || why == HK_REFUSE_LOST_DURABLE || why == HK_REFUSE_AHEAD))
+        s->rep.copy_unknown = true;
+}
+
 static void act(struct sim *s, const struct hk_action *a)
 {
     struct ipc_msg m = {0};
@@ -216,6 +229,7 @@ static void act(struct sim *s, const struct hk_action *a)
         to_capture(s, IPC_CHECK_COPY, &m);
         break;
     case HK_ACT_NOTIFY:
+        note_refused(s, a);
         if (a->notify.id == HK_NOTE_PATH_SUSPECT)
             SIM_CHECK(s, "I18", !mem_is_rotten(s, a->notify.arg[0], a->notify.arg[0] + 64),
                       "the copy of LSN %llu is damaged and is called whole", ULL(a->notify.arg[0]));
@@ -451,7 +465,7 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     s->rep.proc.up = true;
     s->rep.proc.started_ns = s->now;
     s->rep.proc.timer_at = 0;
-    s->rep.attached = s->rep.attaching = s->rep.want_room = false;
+    s->rep.attached = s->rep.attaching = s->rep.want_room = s->rep.copy_unknown = false;
     memset(&s->rep.ring_id, 0, sizeof(s->rep.ring_id));
     s->rep.source = (struct hk_source){gather, time_at, produced_now, look};
     fill_cfg(s, &cfg);

@@ -370,7 +370,7 @@ struct sim_rep {
     uint8_t *memory;
     size_t memory_bytes;
     uint64_t lease;
-    bool attached, attaching, want_room;
+    bool attached, attaching, want_room, copy_unknown; /* refused: the copies may differ */
     uint32_t asked_life;
     uint64_t read_idx, read_lsn, stop_op;
     struct hk_uuid ring_id; /* of the last attachment in this life */

@@ -523,6 +523,8 @@ static void standby_that_lost_its_journal_is_found_out(void **state)
     rig_status(r, false, &st);
     assert_int_equal(st.last_refusal, HK_REFUSE_LOST_DURABLE);
     assert_int_not_equal(st.session, HK_SESSION_UP);
+    rig_status(r, true, &st);
+    assert_false(st.lose_known);
     rig_free(r);
 }
 
