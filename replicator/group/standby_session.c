@@ -178,12 +178,12 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     s->told_ceiling = hk_max_u64(s->told_ceiling, h->ceiling);
     s->hello = *h;
     s->hello_pending = true;
-    s->hello_ticket = 0;
     if (s->verdict.adopt) {
         super->history = h->history;
         if (super->interval_count == 0)
             hk_standby_open_interval(super, s->verdict.start_lsn, h->epoch.ordinal);
     }
+    /* What a HELLO before this one changed may still be on its way to the disk. */
     if (change)
         s->hello_ticket = hk_standby_put(g);
 }

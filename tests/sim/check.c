@@ -380,6 +380,10 @@ void check_welcome(struct sim *s)
     SIM_CHECK(s, "I13", !s->sby.hello_is_older,
               "a replicator with lease %llu is welcomed; the session of lease %llu is alive",
               ULL(s->sby.hello_lease), ULL(s->sby.session_lease));
+    SIM_CHECK(s, "I12",
+              s->standby_suspect || s->sby.hello_lease != s->cap.lease ||
+                  hk_uuid_equal(&sby_durable(s)->ring_id, &s->cap.lease_ring),
+              "a welcome, and the ring of the primary is not durable here");
     s->sby.session_lease = s->sby.hello_lease;
 }
 
@@ -584,7 +588,9 @@ static void check_lose(struct sim *s, const struct hk_group_status *st, uint64_t
     uint64_t truth = end > s->nj.durable ? end - s->nj.durable : 0;
     bool passed = s->passing_acked && s->now - s->passing_since_ns > CLAIM_GRACE_NS;
 
-    SIM_CHECK(s, "I18", !s->forked || !st->in_sync || st->role != HK_ROLE_PRIMARY,
+    SIM_CHECK(s, "I18",
+              !s->forked || !st->in_sync || st->role != HK_ROLE_PRIMARY ||
+                  s->welcome_acked <= s->fork_lsn, /* nobody has what it has forgotten */
               "%s is in sync, but it had been rolled back", who);
     if (s->standby_suspect || s->sby.promoted || s->sby.promoting || s->loss_found || s->forked)
         return;
