@@ -23,6 +23,11 @@ enum {
     HK_ACK_RANGES_MAX = 32,
     HK_PATHS_MAX = 4,
     HK_CONTROL_MESSAGE_MAX = 1 << 16, /* one control message on the wire */
+    HK_COMPARE_BLOCK_BYTES = 1 << 16, /* what a resync compares and sends at once */
+    HK_COMPARE_HASH_BYTES = 16,
+    HK_COMPARE_BLOCKS_MAX = 16, /* in one question */
+    HK_COMPARE_ASKS_MAX = 8,    /* questions without an answer */
+    HK_COMPARE_KEY_BYTES = 32,
 };
 
 #define HK_LSN_FIRST                  4096ULL /* of a group's first epoch; LSN 0 is never used */

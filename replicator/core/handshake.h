@@ -52,6 +52,12 @@ struct hk_hello {
     struct hk_epoch epoch; /* the session's epoch; its parent_end is in it */
     struct hk_uuid ring_id;
     uint64_t ring_first_lsn; /* everything below was durable on the standby when it began */
+    uint64_t stale_bytes;    /* of regions that may differ and that the log does not mend */
+    /* The standby said why its copy can't go on (hk_welcome.gap), and since then all regions of
+     * this side have durably become stale, and the epoch is a new one. */
+    bool all_stale;
+    /* This side holds no log of the epoch to send: it asks where the standby stands. */
+    bool no_log;
     struct hk_history history;
 };
 
@@ -61,9 +67,13 @@ struct hk_welcome {
     struct hk_uuid site_id, host_id, replica_id;
     uint64_t config_hash;
     uint64_t acked, durable, applied, window;
-    uint64_t bad_lsn;          /* a record that was refused, although its frames were good … */
-    uint32_t bad_count;        /* … so many times on end; 0: none */
-    uint32_t super_flags;      /* the standby's */
+    uint64_t bad_lsn;     /* a record that was refused, although its frames were good … */
+    uint32_t bad_count;   /* … so many times on end; 0: none */
+    uint32_t super_flags; /* the standby's */
+    /* Not a session yet (session 0): the log can't go on from where this standby stands, for this
+     * reason (enum hk_refusal). All must become stale, a new epoch begin; then HELLO again. */
+    uint32_t gap;
+    uint8_t compare_key[HK_COMPARE_KEY_BYTES]; /* of this session's hashes */
     struct hk_history history; /* the standby's, before it took over the primary's */
 };
 

@@ -224,7 +224,13 @@ static void act(struct hk_node *n)
     case HK_ACT_REPORT:
     case HK_ACT_INSERT:
     case HK_ACT_BIND_PEER:
-    case HK_ACT_CHECK_COPY: hk_node_primary_action(n, &n->action); break;
+    case HK_ACT_CHECK_COPY:
+    case HK_ACT_RETURN:
+    case HK_ACT_STALE_ASK:
+    case HK_ACT_BLOCK:
+    case HK_ACT_HEAL:
+    case HK_ACT_STALE_ALL: hk_node_primary_action(n, &n->action); break;
+    case HK_ACT_HASH: break;
     case HK_ACT_CONTROL_OUT: tell_action(n, HK_FROM_NODE_CONTROL); break;
     case HK_ACT_CONTROL_CLOSE: tell_action(n, HK_FROM_NODE_CONTROL_CLOSE); break;
     case HK_ACT_NOTIFY:

@@ -303,7 +303,7 @@ void hk_node_primary_action(struct hk_node *n, const struct hk_action *a)
         act_insert(n, a);
     else if (a->type == HK_ACT_CHECK_COPY)
         hk_capture_client_check_copy(n->primary->client, a->check_lsn);
-    else
+    else if (a->type == HK_ACT_BIND_PEER)
         hk_capture_client_bind_peer(n->primary->client, &a->peer_replica_id);
 }
 

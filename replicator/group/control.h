@@ -18,6 +18,26 @@ enum hk_ctl_type {
     HK_CTL_FREEZE_REPLY, /* primary → standby: LSN of the mark or an error */
     HK_CTL_NOTICE,       /* either way: a notice worth showing at the other site too */
     HK_CTL_BYE,          /* orderly end, with the reason */
+    HK_CTL_HASH_ASK,     /* primary → standby: hash this of the replica once applied ≥ after */
+    HK_CTL_HASHES,       /* standby → primary: the answer */
+};
+
+/* A piece of a volume to hash: whole compare blocks but for a volume's last one. */
+struct hk_hash_ask {
+    uint64_t request; /* rises within a session; names the question in its answer */
+    uint32_t pass;    /* with volume and block the nonce: rises with every region taken up */
+    uint32_t volume;
+    uint64_t offset; /* multiple of HK_COMPARE_BLOCK_BYTES */
+    uint32_t bytes;  /* ≤ HK_COMPARE_BLOCKS_MAX blocks */
+    uint32_t reserved;
+    uint64_t after; /* LSN from which on both sides' bytes may be compared */
+};
+
+struct hk_hashes {
+    uint64_t request;
+    int32_t error; /* 0, or -errno: it could not be read */
+    uint32_t count;
+    uint8_t hash[HK_COMPARE_BLOCKS_MAX][HK_COMPARE_HASH_BYTES];
 };
 
 struct hk_ctl {
@@ -46,6 +66,8 @@ struct hk_ctl {
         struct {
             uint32_t reason; /* enum hk_refusal */
         } bye;
+        struct hk_hash_ask hash_ask;
+        struct hk_hashes hashes;
     };
 };
 

@@ -82,6 +82,12 @@ enum hk_event_type {
     HK_EV_VERB,
     HK_EV_INSERTED, /* primary: answer to INSERT */
     HK_EV_RING_LOST,
+    HK_EV_STALE,      /* primary: answer to STALE_ASK */
+    HK_EV_HASHED,     /* answer to HASH */
+    HK_EV_BLOCK_DONE, /* primary: answer to BLOCK */
+    HK_EV_HEALED,     /* primary: answer to HEAL */
+    HK_EV_ALL_STALE,  /* primary: answer to STALE_ALL */
+    HK_EV_RETURNED,   /* primary: RETURN was refused; if not, a CAPTURE with the new epoch comes */
 };
 
 enum hk_verb_kind {
@@ -89,6 +95,9 @@ enum hk_verb_kind {
     HK_VERB_FREEZE_END, /* name; the image is no longer needed: the applier goes on */
     HK_VERB_FAILOVER,   /* standby: promote; fence evidence in arg */
     HK_VERB_STOP,       /* orderly end of the daemon: flush, say BYE */
+    HK_VERB_PAUSE,      /* primary: the compare of a resync stands still … */
+    HK_VERB_RESUME,     /* … and goes on */
+    HK_VERB_THROTTLE, /* primary: at most so many bytes a second (rate_bytes_s; 0: adapts alone) */
 };
 
 enum hk_verb_fence { HK_FENCE_NONE = 0, HK_FENCE_OK = 1, HK_FENCE_FAILED = 2 };
@@ -100,6 +109,7 @@ struct hk_verb {
     uint32_t fence;           /* FAILOVER: enum hk_verb_fence */
     uint64_t fence_time_ns;   /* FAILOVER: realtime at which the fence was in force */
     struct hk_uuid new_epoch; /* FAILOVER: random id for the new epoch */
+    uint64_t rate_bytes_s;    /* THROTTLE */
 };
 
 struct hk_event {
@@ -114,6 +124,8 @@ struct hk_event {
             struct hk_lsn released, acked, durable, produced;
             uint32_t state; /* enum hk_group_state as capture sees it */
             const struct hk_super *super;
+            uint64_t stale_bytes; /* regions the log does not mend */
+            bool passing;         /* no LSN is given: the way back needs RETURN */
         } capture;
         struct {
             struct hk_frame header;
@@ -136,6 +148,26 @@ struct hk_event {
             int error;
             struct hk_lsn lsn, end;
         } inserted;
+        struct {
+            bool found; /* else there is none at or behind what was asked for, just now */
+            uint32_t volume;
+            uint64_t offset, bytes; /* one region, cut at the volume's end */
+            uint64_t event;         /* count of what made it stale */
+            struct hk_lsn after;    /* a compare is good from here on */
+        } stale;
+        const struct hk_hashes *hashed; /* valid during the call */
+        struct {
+            uint64_t request;
+            int error; /* 0; -EAGAIN: no room now; -EIO: unreadable, bad-range is in the log */
+            struct hk_lsn end;
+        } block_done;
+        struct {
+            uint64_t request;
+            int error; /* 0; -EAGAIN: stale again since; else it was not done */
+        } healed;
+        struct {
+            int error; /* 0: durable */
+        } done;        /* ALL_STALE, RETURNED */
     };
 };
 
@@ -147,6 +179,12 @@ enum hk_action_type {
     HK_ACT_INSERT,     /* primary: ask capture for a control record */
     HK_ACT_BIND_PEER,  /* primary: ask capture to bind the standby's replica id */
     HK_ACT_CHECK_COPY, /* primary: ask capture to look at its own copy of a record */
+    HK_ACT_RETURN,     /* primary: ask capture for a new epoch; the parent ends at … */
+    HK_ACT_STALE_ASK,  /* primary: the next stale region from … on */
+    HK_ACT_HASH,       /* hash a piece of the origin (primary) or replica (standby) */
+    HK_ACT_BLOCK,      /* primary: a block record of this range */
+    HK_ACT_HEAL,       /* primary: the region was equal, or is mended by the log up to … */
+    HK_ACT_STALE_ALL,  /* primary: every region becomes stale */
     HK_ACT_NOTIFY,     /* for people and the event log */
     HK_ACT_VERB_DONE,  /* answer to a verb */
     HK_ACT_FATAL,      /* fail-stop: storage lied; the daemon ends after saying so */
@@ -177,6 +215,12 @@ enum hk_notice_id {
     HK_NOTE_IN_DOUBT,          /* standby: a superblock slot is damaged; newer facts may be gone */
     HK_NOTE_DOUBT_OVER,        /* standby: a primary was met that knows better */
     HK_NOTE_ROLE_LOST,         /* primary: arg0 enum hk_refusal, arg1 durable, arg2 produced here */
+    HK_NOTE_GAP_NEEDED,        /* primary: all becomes stale; arg0 enum hk_refusal, why */
+    HK_NOTE_RESYNC_STARTED,    /* primary: arg0 stale bytes */
+    HK_NOTE_RESYNC_PROGRESS,   /* primary: arg0 percent, arg1 bytes left, arg2 ns left, 0 unknown */
+    HK_NOTE_RESYNC_INTERRUPTED, /* primary: arg0 bytes left */
+    HK_NOTE_RESYNC_ENDED,    /* primary: arg0 bytes compared, arg1 sent, arg2 ns, arg3 unreadable */
+    HK_NOTE_RESYNC_MISMATCH, /* primary: arg0 unequal blocks so far, arg1 compared */
     HK_NOTICES
 };
 
@@ -209,6 +253,27 @@ struct hk_action {
         } insert;
         struct hk_uuid peer_replica_id;
         struct hk_lsn check_lsn;
+        struct hk_lsn parent_end; /* RETURN */
+        struct {
+            uint32_t volume;
+            uint64_t offset;
+        } stale_ask;
+        struct {
+            struct hk_hash_ask ask;
+            uint8_t key[HK_COMPARE_KEY_BYTES];
+        } hash;
+        struct {
+            uint64_t request;
+            uint32_t volume;
+            uint64_t offset;
+            uint32_t bytes;
+        } block;
+        struct {
+            uint64_t request;
+            uint32_t volume;
+            uint64_t offset, event;
+            struct hk_lsn end;
+        } heal;
         struct {
             enum hk_notice_id id;
             uint64_t arg[4];
@@ -246,6 +311,24 @@ bool hk_group_next(struct hk_group *g, const struct hk_now *now, bool can_send,
 uint64_t hk_group_deadline_ns(const struct hk_group *g); /* monotonic; UINT64_MAX: none */
 
 enum hk_session_state { HK_SESSION_DOWN = 0, HK_SESSION_GREETING, HK_SESSION_UP };
+
+/* Primary: how far a resync is. Since it began, over sessions that broke; not over a restart. */
+struct hk_resync_status {
+    bool running;              /* a compare is under way */
+    bool paused;               /* by verb */
+    uint64_t stale_bytes;      /* left; exact, as capture says */
+    uint64_t total_bytes;      /* stale at most since it began */
+    uint64_t compared_bytes;   /* both sides hashed */
+    uint64_t unequal_blocks;   /* of HK_COMPARE_BLOCK_BYTES */
+    uint64_t sent_bytes;       /* in block records */
+    uint64_t unreadable_bytes; /* of the origin: bad-range */
+    uint64_t repeated;         /* regions that became stale again meanwhile */
+    uint64_t rate_bytes_s;     /* healed, measured over the last half minute; 0: not known */
+    uint64_t limit_bytes_s;    /* what the bucket gives now */
+    uint64_t throttle_bytes_s; /* by verb, 0 none */
+    uint64_t eta_ns;           /* 0: not known */
+    uint64_t begun_ns;         /* monotonic, 0: none since the start */
+};
 
 struct hk_path_status {
     bool up;
@@ -293,6 +376,7 @@ struct hk_group_status {
     struct hk_lsn freeze_lsn;
     bool promoted;
     enum hk_loss_class loss_class; /* what failover could state now, or stated */
+    struct hk_resync_status resync;
 };
 void hk_group_status(const struct hk_group *g, const struct hk_now *now,
                      struct hk_group_status *ret);

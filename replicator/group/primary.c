@@ -231,7 +231,9 @@ static void take_control(struct hk_group *g, const struct hk_ctl *c)
     case HK_CTL_FREEZE: hk_freeze_ask(g, c->freeze.op_id, c->freeze.name, true); return;
     case HK_CTL_NOTICE: return;
     case HK_CTL_HELLO: turn_away(g, HK_REFUSE_ROLE, NULL); break;
-    case HK_CTL_FREEZE_REPLY: turn_away(g, HK_REFUSE_MALFORMED, NULL); break;
+    case HK_CTL_FREEZE_REPLY:
+    case HK_CTL_HASH_ASK: turn_away(g, HK_REFUSE_MALFORMED, NULL); break;
+    case HK_CTL_HASHES: return;
     }
     g->control_bad++;
 }
@@ -431,6 +433,9 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
         switch (e->verb.kind) {
         case HK_VERB_FREEZE: hk_freeze_ask(g, e->verb.op_id, e->verb.name, false); break;
         case HK_VERB_FREEZE_END:
+        case HK_VERB_PAUSE:
+        case HK_VERB_RESUME:
+        case HK_VERB_THROTTLE:
         case HK_VERB_FAILOVER: hk_group_verb_done(g, e->verb.op_id, -EOPNOTSUPP, 0, NULL); break;
         case HK_VERB_STOP:
             if (p->control_up)
@@ -446,6 +451,12 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
                            e->inserted.end.v);
         break;
     case HK_EV_RING_LOST: ring_lost(g); break;
+    case HK_EV_STALE:
+    case HK_EV_HASHED:
+    case HK_EV_BLOCK_DONE:
+    case HK_EV_HEALED:
+    case HK_EV_ALL_STALE:
+    case HK_EV_RETURNED: break;
     case HK_EV_BAD_FRAME:
     case HK_EV_DISK_DONE:
     case HK_EV_TIMER: break;

@@ -360,6 +360,9 @@ static void verb(struct hk_group *g, const struct hk_verb *v)
         s->stopping = true;
         s->stop_op = v->op_id;
         break;
+    case HK_VERB_PAUSE:
+    case HK_VERB_RESUME:
+    case HK_VERB_THROTTLE: hk_group_verb_done(g, v->op_id, -EOPNOTSUPP, 0, NULL); break;
     }
 }
 
@@ -378,6 +381,12 @@ void hk_standby_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_CONTROL_IN: hk_standby_control(g, e->control); break;
     case HK_EV_CONTROL_DOWN: s->control_up = s->hello_pending = s->refusal_pending = false; break;
     case HK_EV_VERB: verb(g, &e->verb); break;
+    case HK_EV_HASHED: break;
+    case HK_EV_STALE:
+    case HK_EV_BLOCK_DONE:
+    case HK_EV_HEALED:
+    case HK_EV_ALL_STALE:
+    case HK_EV_RETURNED:
     case HK_EV_PRODUCED:
     case HK_EV_CAPTURE:
     case HK_EV_INSERTED:

@@ -271,6 +271,8 @@ void hk_standby_control(struct hk_group *g, const struct hk_ctl *c)
         return;
     case HK_CTL_FREEZE_REPLY: hk_freeze_reply(g, c); return;
     case HK_CTL_NOTICE: return;
+    case HK_CTL_HASH_ASK: return;
+    case HK_CTL_HASHES:
     case HK_CTL_WELCOME:
     case HK_CTL_FREEZE: turn_away(g, HK_REFUSE_MALFORMED, NULL); break;
     }

@@ -135,6 +135,12 @@ static void pull(struct node *n)
         case HK_ACT_INSERT:
         case HK_ACT_BIND_PEER:
         case HK_ACT_CHECK_COPY:
+        case HK_ACT_RETURN:
+        case HK_ACT_STALE_ASK:
+        case HK_ACT_HASH:
+        case HK_ACT_BLOCK:
+        case HK_ACT_HEAL:
+        case HK_ACT_STALE_ALL:
         case HK_ACT_VERB_DONE: break;
         }
     }

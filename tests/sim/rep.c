@@ -228,6 +228,12 @@ static void act(struct sim *s, const struct hk_action *a)
         m.lsn = a->check_lsn;
         to_capture(s, IPC_CHECK_COPY, &m);
         break;
+    case HK_ACT_RETURN:
+    case HK_ACT_STALE_ASK:
+    case HK_ACT_HASH:
+    case HK_ACT_BLOCK:
+    case HK_ACT_HEAL:
+    case HK_ACT_STALE_ALL: break;
     case HK_ACT_NOTIFY:
         note_refused(s, a);
         if (a->notify.id == HK_NOTE_PATH_SUSPECT)

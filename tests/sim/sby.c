@@ -215,7 +215,13 @@ static void act(struct sim *s, const struct hk_action *a)
     case HK_ACT_REPORT:
     case HK_ACT_INSERT:
     case HK_ACT_BIND_PEER:
+    case HK_ACT_RETURN:
+    case HK_ACT_STALE_ASK:
+    case HK_ACT_BLOCK:
+    case HK_ACT_HEAL:
+    case HK_ACT_STALE_ALL:
     case HK_ACT_CHECK_COPY: sim_fail(s, "I16", "a standby has no capture side (%d)", a->type);
+    case HK_ACT_HASH: break;
     case HK_ACT_NOTIFY: notice(s, a); break;
     case HK_ACT_VERB_DONE: verb_done(s, a); break;
     case HK_ACT_FATAL: fatal(s, a); break;

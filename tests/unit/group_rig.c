@@ -409,6 +409,12 @@ static bool act(struct rig *r, bool at_standby)
         r->checked_lsn = a.check_lsn.v;
         r->control_off = true; /* the daemon does not connect again at once */
         break;
+    case HK_ACT_RETURN:
+    case HK_ACT_STALE_ASK:
+    case HK_ACT_HASH:
+    case HK_ACT_BLOCK:
+    case HK_ACT_HEAL:
+    case HK_ACT_STALE_ALL: break;
     case HK_ACT_NOTIFY: note(r, at_standby, &a); break;
     case HK_ACT_VERB_DONE:
         r->done = true;

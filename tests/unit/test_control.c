@@ -47,13 +47,17 @@ static void fill(struct hk_ctl *c, enum hk_ctl_type type, uint32_t epochs)
         unit_random_bytes(&seed, c->hello.volume_bytes, sizeof(c->hello.volume_bytes));
         unit_random_bytes(&seed, &c->hello.ring_id, sizeof(c->hello.ring_id));
         c->hello.ring_first_lsn = UINT64_MAX - 63;
+        c->hello.stale_bytes = UINT64_MAX - 1;
+        c->hello.all_stale = c->hello.no_log = true;
         fill_history(&c->hello.history, epochs);
         if (epochs)
             c->hello.epoch = *hk_history_last(&c->hello.history);
         break;
     case HK_CTL_WELCOME:
         unit_random_bytes(&seed, &c->welcome, offsetof(struct hk_welcome, super_flags));
-        c->welcome.session |= 1;
+        c->welcome.session = epochs == 16 ? 0 : c->welcome.session | 1;
+        c->welcome.gap = epochs == 16 ? HK_REFUSE_AHEAD : 0;
+        unit_random_bytes(&seed, c->welcome.compare_key, sizeof(c->welcome.compare_key));
         fill_history(&c->welcome.history, epochs);
         break;
     case HK_CTL_REFUSED:
@@ -73,6 +77,18 @@ static void fill(struct hk_ctl *c, enum hk_ctl_type type, uint32_t epochs)
         c->notice.arg[3] = 9;
         break;
     case HK_CTL_BYE: c->bye.reason = HK_REFUSE_PROMOTED; break;
+    case HK_CTL_HASH_ASK:
+        c->hash_ask = (struct hk_hash_ask){.request = 7, .pass = UINT32_MAX, .after = 1 << 20};
+        c->hash_ask.volume = HK_VOLUMES_MAX - 1;
+        c->hash_ask.offset = UINT64_MAX - 65535;
+        c->hash_ask.bytes = HK_COMPARE_BLOCKS_MAX * HK_COMPARE_BLOCK_BYTES;
+        break;
+    case HK_CTL_HASHES:
+        c->hashes.request = UINT64_MAX;
+        c->hashes.error = epochs == 0 ? -EIO : 0;
+        c->hashes.count = epochs / 4;
+        unit_random_bytes(&seed, c->hashes.hash, epochs / 4 * HK_COMPARE_HASH_BYTES);
+        break;
     }
 }
 
@@ -82,7 +98,7 @@ static void every_message_survives(void **state)
     int type, n;
     uint32_t epochs;
 
-    for (type = HK_CTL_HELLO; type <= HK_CTL_BYE; type++)
+    for (type = HK_CTL_HELLO; type <= HK_CTL_HASHES; type++)
         for (epochs = 0; epochs <= HK_HISTORY_EPOCHS_MAX; epochs += 16) {
             fill(&in, (enum hk_ctl_type)type, epochs);
             n = hk_rpc_ctl_encode(&in, wire, sizeof(wire));
@@ -108,6 +124,12 @@ static void every_message_survives(void **state)
                 assert_memory_equal(&out.notice, &in.notice, sizeof(in.notice));
                 break;
             case HK_CTL_BYE: assert_int_equal(out.bye.reason, in.bye.reason); break;
+            case HK_CTL_HASH_ASK:
+                assert_memory_equal(&out.hash_ask, &in.hash_ask, sizeof(in.hash_ask));
+                break;
+            case HK_CTL_HASHES:
+                assert_memory_equal(&out.hashes, &in.hashes, sizeof(in.hashes));
+                break;
             }
         }
 }

@@ -196,6 +196,9 @@ static int hello_encode(const struct hk_hello *h, uint8_t *out, size_t max)
     m.peer_replica_id = uuid_out(&h->peer_replica_id);
     m.ring_id = uuid_out(&h->ring_id);
     m.ring_first_lsn = h->ring_first_lsn;
+    m.stale_bytes = h->stale_bytes;
+    m.all_stale = h->all_stale;
+    m.no_log = h->no_log;
     m.config_hash = h->config_hash;
     m.lease = h->lease;
     m.released = h->released;
@@ -233,6 +236,9 @@ static bool hello_decode(const Hk__Pb__Hello *m, struct hk_hello *h)
     h->produced = m->produced;
     h->ceiling = m->ceiling;
     h->ring_first_lsn = m->ring_first_lsn;
+    h->stale_bytes = m->stale_bytes;
+    h->all_stale = m->all_stale;
+    h->no_log = m->no_log;
     h->mode = m->mode;
     h->on_link_loss = m->on_link_loss;
     h->contact_timeout_ns = m->contact_timeout_ns;
@@ -269,6 +275,9 @@ static int welcome_encode(const struct hk_welcome *w, uint8_t *out, size_t max)
     m.super_flags = w->super_flags;
     m.bad_lsn = w->bad_lsn;
     m.bad_count = w->bad_count;
+    m.gap = w->gap;
+    m.compare_key =
+        (ProtobufCBinaryData){sizeof(w->compare_key), (uint8_t *)(uintptr_t)w->compare_key};
     history_out(&w->history, &history);
     m.n_history = w->history.count;
     m.history = history.pointer;
@@ -289,9 +298,74 @@ static bool welcome_decode(const Hk__Pb__Welcome *m, struct hk_welcome *w)
     w->super_flags = m->super_flags;
     w->bad_lsn = m->bad_lsn;
     w->bad_count = m->bad_count;
-    return m->session != 0 && uuid_in(&m->site_id, &w->site_id) &&
-           uuid_in(&m->host_id, &w->host_id) && uuid_in(&m->replica_id, &w->replica_id) &&
+    w->gap = m->gap;
+    if (m->compare_key.len != sizeof(w->compare_key))
+        return false;
+    memcpy(w->compare_key, m->compare_key.data, sizeof(w->compare_key));
+    return (m->session != 0) == (m->gap == HK_REFUSE_NONE) && m->gap < HK_REFUSALS &&
+           uuid_in(&m->site_id, &w->site_id) && uuid_in(&m->host_id, &w->host_id) &&
+           uuid_in(&m->replica_id, &w->replica_id) &&
            history_in(m->n_history, m->history, &w->history);
+}
+
+static int hash_ask_encode(const struct hk_hash_ask *a, uint8_t *out, size_t max)
+{
+    Hk__Pb__SiteMessage site;
+    Hk__Pb__HashAsk m;
+
+    hk__pb__site_message__init(&site);
+    hk__pb__hash_ask__init(&m);
+    m.request = a->request;
+    m.pass = a->pass;
+    m.volume = a->volume;
+    m.offset = a->offset;
+    m.bytes = a->bytes;
+    m.after = a->after;
+    site.body_case = HK__PB__SITE_MESSAGE__BODY_HASH_ASK;
+    site.hash_ask = &m;
+    return hk_rpc_pack(&site.base, out, max);
+}
+
+/* What it asks for must be a legal piece; whether the volume has it the group judges. */
+static bool hash_ask_decode(const Hk__Pb__HashAsk *m, struct hk_hash_ask *a)
+{
+    a->request = m->request;
+    a->pass = m->pass;
+    a->volume = m->volume;
+    a->offset = m->offset;
+    a->bytes = m->bytes;
+    a->after = m->after;
+    return m->volume < HK_VOLUMES_MAX && m->offset % HK_COMPARE_BLOCK_BYTES == 0 && m->bytes > 0 &&
+           m->bytes <= HK_COMPARE_BLOCKS_MAX * HK_COMPARE_BLOCK_BYTES && m->bytes % 512 == 0;
+}
+
+static int hashes_encode(const struct hk_hashes *h, uint8_t *out, size_t max)
+{
+    Hk__Pb__SiteMessage site;
+    Hk__Pb__Hashes m;
+
+    HK_ASSERT(h->count <= HK_COMPARE_BLOCKS_MAX);
+    hk__pb__site_message__init(&site);
+    hk__pb__hashes__init(&m);
+    m.request = h->request;
+    m.error = h->error;
+    m.hash = (ProtobufCBinaryData){(size_t)h->count * HK_COMPARE_HASH_BYTES,
+                                   (uint8_t *)(uintptr_t)h->hash};
+    site.body_case = HK__PB__SITE_MESSAGE__BODY_HASHES;
+    site.hashes = &m;
+    return hk_rpc_pack(&site.base, out, max);
+}
+
+static bool hashes_decode(const Hk__Pb__Hashes *m, struct hk_hashes *h)
+{
+    if (m->hash.len % HK_COMPARE_HASH_BYTES != 0 || m->hash.len > sizeof(h->hash) || m->error > 0)
+        return false;
+    h->request = m->request;
+    h->error = m->error;
+    h->count = (uint32_t)(m->hash.len / HK_COMPARE_HASH_BYTES);
+    if (m->hash.len > 0)
+        memcpy(h->hash, m->hash.data, m->hash.len);
+    return (h->count > 0) == (h->error == 0);
 }
 
 int hk_rpc_ctl_encode(const struct hk_ctl *ctl, uint8_t *out, size_t max)
@@ -312,6 +386,8 @@ int hk_rpc_ctl_encode(const struct hk_ctl *ctl, uint8_t *out, size_t max)
     switch (ctl->type) {
     case HK_CTL_HELLO: return hello_encode(&ctl->hello, out, max);
     case HK_CTL_WELCOME: return welcome_encode(&ctl->welcome, out, max);
+    case HK_CTL_HASH_ASK: return hash_ask_encode(&ctl->hash_ask, out, max);
+    case HK_CTL_HASHES: return hashes_encode(&ctl->hashes, out, max);
     case HK_CTL_REFUSED:
         refused.reason = ctl->refused.reason;
         refused.n_detail = 2;
@@ -390,6 +466,12 @@ static bool ctl_in(const Hk__Pb__SiteMessage *m, struct hk_ctl *c)
         c->type = HK_CTL_BYE;
         c->bye.reason = m->bye->reason;
         return m->bye->reason < HK_REFUSALS;
+    case HK__PB__SITE_MESSAGE__BODY_HASH_ASK:
+        c->type = HK_CTL_HASH_ASK;
+        return hash_ask_decode(m->hash_ask, &c->hash_ask);
+    case HK__PB__SITE_MESSAGE__BODY_HASHES:
+        c->type = HK_CTL_HASHES;
+        return hashes_decode(m->hashes, &c->hashes);
     case HK__PB__SITE_MESSAGE__BODY__NOT_SET:
     case _HK__PB__SITE_MESSAGE__BODY__CASE_IS_INT_SIZE: break;
     }
