@@ -25,8 +25,9 @@
  *     HK_DONE    complete with op->result
  *     HK_WAIT    sync or semisync: next() hands it back with HK_DONE
  *   while ((op = next(&step)))   under the lock, after every call that may free something
- *   if (meta(&m))                after every call, begin too: write m.slot at m.offset durably
- *                                (FUA or write + flush), then meta_done()
+ *   if (meta(&m))                after every call, begin too: write m.bytes of m.data at m.offset
+ *                                durably (FUA or write + flush), then meta_done()
+ *   if (wants_flush())           after every call: flush every origin, then origins_flushed()
  *
  * Between the steps HK_COPY and written the op's range is locked; between begin and written it must
  * not be given up. Reads go to the origin once hk_capture_serving() says so.
@@ -77,10 +78,21 @@ struct hk_capture_cfg {
      */
     bool super_in_doubt;
     uint32_t held_max; /* begin fails with -EAGAIN beyond so many waiting; 0: no bound */
+    /* The dirty map. What the metadata file holds behind the superblocks is only looked at by init;
+     * the memory is the core's until the end. */
+    uint32_t region_shift;    /* a region is 1 << region_shift bytes; 0: there is no map */
+    uint32_t hot_regions_max; /* 0: default */
+    void *dirty_memory;       /* hk_capture_dirty_bytes(), aligned to 4096 */
+    const void *dirty_pages;  /* as read from HK_DMAP_LOG_OFFSET on, and flushed */
+    uint64_t dirty_pages_bytes;
 };
 
 struct hk_capture;
 size_t hk_capture_bytes(void); /* size of the opaque struct, for the caller's allocation */
+/* Of cfg's volumes, region_shift and hot_regions_max; 0: no map. */
+size_t hk_capture_dirty_bytes(const struct hk_capture_cfg *cfg);
+/* How much of the volume from offset one op may cover at most (regions are bounded per op). */
+uint32_t hk_capture_op_bytes_max(const struct hk_capture_cfg *cfg, uint64_t offset);
 
 enum hk_start {
     HK_START_NEW_RING = 1, /* a ring just formatted */
@@ -121,8 +133,9 @@ bool hk_capture_cancel(struct hk_capture *c, struct hk_op *op);
 
 /* Metadata. One write in flight. */
 struct hk_capture_meta {
-    const void *slot; /* HK_SUPER_BYTES, stable until meta_done */
+    const void *data; /* stable until meta_done; aligned to 4096 */
     uint64_t offset;  /* in the metadata file */
+    uint32_t bytes;
 };
 bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret);
 void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now *now);
@@ -169,7 +182,12 @@ int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const 
 void hk_capture_tick(struct hk_capture *c, const struct hk_now *now);
 uint64_t hk_capture_deadline_ns(const struct hk_capture *c); /* monotonic; UINT64_MAX: none */
 
-/* The caller flushed every origin, with this result, after the last origin operation had ended. */
+/* The core needs a flush of every origin, starting now; asked for once, until origins_flushed. */
+bool hk_capture_wants_flush(struct hk_capture *c, const struct hk_now *now);
+/*
+ * Every origin was flushed, with this result: since wants_flush said so, or, unasked, after the
+ * last origin operation had ended.
+ */
 void hk_capture_origins_flushed(struct hk_capture *c, int result, const struct hk_now *now);
 /* Clean stop: no new ops; true once nothing is in flight and everything is durable (or the policy
  * says not to wait), after which one last meta write says clean. It says so only of flushed
@@ -188,6 +206,9 @@ struct hk_capture_status {
     uint32_t slots_used, slots_total, waiting, held;
     uint64_t payload_used, payload_total;
     uint64_t writes, bytes, uncaptured, origin_errors;
+    uint32_t regions_active, regions_hot, regions_stale; /* of the dirty map */
+    uint64_t stale_bytes;
+    uint64_t meta_writes; /* of superblock, activity log and map */
     uint64_t copies_lost; /* records whose copy in the ring was found damaged */
     bool attached;
     bool in_sync;           /* mode sync holds for every write acknowledged so far (I9, I18) */

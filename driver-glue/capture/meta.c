@@ -81,7 +81,8 @@ bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)
     hk_super_encode(&c->issued, c->meta_slot);
     if (HK_BUG(ceiling_early))
         c->super.ceiling = c->issued.ceiling;
-    ret->slot = c->meta_slot;
+    ret->data = c->meta_slot;
+    ret->bytes = HK_SUPER_BYTES;
     ret->offset = (c->issued.sequence & 1) * HK_SUPER_BYTES;
     return true;
 }

@@ -152,8 +152,8 @@ void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
 
 int hk_engine_write_meta(const struct hk_engine *e, const struct hk_capture_meta *m)
 {
-    const uint8_t *at = m->slot;
-    size_t left = HK_SUPER_BYTES;
+    const uint8_t *at = m->data;
+    size_t left = m->bytes;
     off_t offset = (off_t)m->offset;
 
     HK_AT(meta_writing);

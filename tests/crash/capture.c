@@ -127,8 +127,8 @@ static bool submit_meta(struct side *s)
     s->op = (struct hk_diskop){.kind = HK_DISK_WRITE_DSYNC,
                                .file = HK_FILE_PRIMARY_MD,
                                .offset = m.offset,
-                               .bytes = HK_SUPER_BYTES,
-                               .iov = {{(void *)(uintptr_t)m.slot, HK_SUPER_BYTES}},
+                               .bytes = m.bytes,
+                               .iov = {{(void *)(uintptr_t)m.data, m.bytes}},
                                .iov_count = 1};
     s->disk->disk.submit(&s->disk->disk, &s->op);
     return true;

@@ -48,7 +48,7 @@ static void settle(struct rig *r)
             HK_ASSERT(step == HK_DONE || step == HK_FAIL);
         if (!hk_capture_meta(r->c, &m))
             return;
-        HK_ASSERT(hk_super_decode(m.slot, &r->super) == HK_SUPER_OK);
+        HK_ASSERT(hk_super_decode(m.data, &r->super) == HK_SUPER_OK);
         hk_capture_meta_done(r->c, 0, &r->now);
     }
     HK_ASSERT(!"metadata comes to rest");

@@ -368,7 +368,7 @@ static void take_over(enum hk_start start)
 
     CHECK(rc == 0, "a ring that was left behind is not sound (%d)", rc);
     while (hk_capture_meta(w.c, &m)) {
-        CHECK(hk_super_decode(m.slot, &w.super) == HK_SUPER_OK, "no superblock");
+        CHECK(hk_super_decode(m.data, &w.super) == HK_SUPER_OK, "no superblock");
         hk_capture_meta_done(w.c, 0, &t);
     }
     w.lease = hk_capture_attach(w.c, &t);

@@ -74,8 +74,8 @@ static void start_meta(struct sim *s)
     if (s->cap.meta_busy || !hk_capture_meta(s->cap.c, &m))
         return;
     s->cap.meta_busy = true;
-    iov = (struct hk_iovec){(void *)(uintptr_t)m.slot, HK_SUPER_BYTES};
-    sim_io_submit(s, &s->cap.proc, &s->md, HK_DISK_WRITE_DSYNC, m.offset, HK_SUPER_BYTES, &iov, 1,
+    iov = (struct hk_iovec){(void *)(uintptr_t)m.data, m.bytes};
+    sim_io_submit(s, &s->cap.proc, &s->md, HK_DISK_WRITE_DSYNC, m.offset, m.bytes, &iov, 1,
                   meta_written, NULL, 0);
 }
 

@@ -213,8 +213,8 @@ static void pump(struct sim *s)
         step_on(s, op->cookie, step);
     if (!p->meta_busy && hk_capture_meta(p->c, &m)) {
         p->meta_busy = true;
-        iov = (struct hk_iovec){(void *)(uintptr_t)m.slot, HK_SUPER_BYTES};
-        sim_io_submit(s, &p->proc, &s->pmd, HK_DISK_WRITE_DSYNC, m.offset, HK_SUPER_BYTES, &iov, 1,
+        iov = (struct hk_iovec){(void *)(uintptr_t)m.data, m.bytes};
+        sim_io_submit(s, &p->proc, &s->pmd, HK_DISK_WRITE_DSYNC, m.offset, m.bytes, &iov, 1,
                       meta_written, NULL, 0);
     }
     if (p->proc.timer_at <= s->now) {

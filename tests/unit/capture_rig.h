@@ -116,7 +116,7 @@ static inline bool rig_meta_once(struct rig *r, int result)
     if (!hk_capture_meta(r->c, &m))
         return false;
     if (result == 0) {
-        memcpy(r->metadata + m.offset, m.slot, HK_SUPER_BYTES);
+        memcpy(r->metadata + m.offset, m.data, m.bytes);
         r->meta_writes++;
     }
     hk_capture_meta_done(r->c, result, &r->now);

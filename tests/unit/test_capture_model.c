@@ -262,7 +262,7 @@ static void meta_ends(struct model *m, int result)
         return;
     /* A write that failed may have reached the disk all the same. */
     if (result == 0 || pick(m, 2))
-        memcpy(m->r.metadata + m->meta.offset, m->meta.slot, HK_SUPER_BYTES);
+        memcpy(m->r.metadata + m->meta.offset, m->meta.data, m->meta.bytes);
     m->meta_out = false;
     hk_capture_meta_done(m->r.c, result, &m->r.now);
 }
@@ -301,7 +301,7 @@ static void kill_producer(struct model *m, bool lose_ring)
         q->stage = IDLE;
     }
     if (m->meta_out && pick(m, 2))
-        memcpy(m->r.metadata + m->meta.offset, m->meta.slot, HK_SUPER_BYTES);
+        memcpy(m->r.metadata + m->meta.offset, m->meta.data, m->meta.bytes);
     m->meta_out = m->reads = false;
     memset(m->r.c, 0xdd, hk_capture_bytes());
     if (lose_ring) {

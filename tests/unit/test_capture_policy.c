@@ -197,7 +197,7 @@ static void test_degrade_again_during_clear(void **state)
     assert_int_equal(rig_run(&r, &b), HK_WAIT);
     rig_pass(&r, 6 * RIG_SECOND);
     rig_expect_next(&r, NULL, 0);
-    memcpy(r.metadata + m.offset, m.slot, HK_SUPER_BYTES);
+    memcpy(r.metadata + m.offset, m.data, m.bytes);
     hk_capture_meta_done(r.c, 0, &r.now);
     rig_expect_next(&r, NULL, 0);
     rig_meta(&r);
