@@ -205,6 +205,13 @@ static enum load load_barrier(struct hk_apply *a, const struct hk_record *r, con
     return LOAD_FULL;
 }
 
+/* The origin could not be read there: what the replica holds is the last that was known. */
+static void bad_range(struct hk_apply *a, const struct hk_record *r)
+{
+    a->bad_range_count++;
+    a->bad_range_bytes += r->length;
+}
+
 /* One record into the batch; LOAD_MORE: done, the position is behind it. */
 static enum load load_record(struct hk_apply *a, const struct hk_epoch *e, uint64_t limit,
                              uint64_t window_from)
@@ -236,8 +243,8 @@ static enum load load_record(struct hk_apply *a, const struct hk_epoch *e, uint6
     case HK_REC_DISCARD: l = load_write(a, &r, header, from_window); break;
     /* Nothing to write: order alone, no content, or a range that could not be read. */
     case HK_REC_FLUSH:
-    case HK_REC_VOID:
-    case HK_REC_BAD_RANGE: break;
+    case HK_REC_VOID: break;
+    case HK_REC_BAD_RANGE: bad_range(a, &r); break;
     case HK_REC_MARK:
     case HK_REC_GAP:
     case HK_REC_RESYNC_BEGIN:
@@ -364,7 +371,7 @@ static void write_pieces(struct hk_apply *a)
 {
     struct hk_apply_op *o;
 
-    while ((o = free_op(a))) {
+    while (!a->stopped && (o = free_op(a))) {
         uint32_t volume;
         bool zeroes;
 
@@ -433,6 +440,49 @@ static void batch_ends(struct hk_apply *a)
         at_barrier(a);
 }
 
+static void read_failed(struct hk_apply *a)
+{
+    a->state = HK_APPLY_REPLICA_FAILED;
+    a->failed_volume = a->cfg.snapshots->save_volume;
+    a->error = a->cfg.snapshots->save_error;
+}
+
+/* Gives the snapshots what the batch will overwrite, as fast as they take it; then it is written.
+ */
+static void save_pieces(struct hk_apply *a)
+{
+    struct hk_snapshots *s = a->cfg.snapshots;
+
+    while (!s->save_all && (a->piece_valid || hk_extents_next(&a->extents, &a->piece))) {
+        uint64_t n = hk_snapshots_save(s, a->piece.volume, a->piece.offset, a->piece.bytes);
+
+        a->piece.offset += n;
+        a->piece.bytes -= n;
+        a->piece_valid = a->piece.bytes > 0;
+        if (a->piece_valid)
+            break;
+    }
+    if (s->save == HK_SAVE_REPLICA_FAILED) {
+        read_failed(a);
+        return;
+    }
+    if (!a->piece_valid && !s->save_all)
+        hk_snapshots_save_all(s);
+    if (s->save != HK_SAVE_DONE || s->busy_save > 0)
+        return;
+    hk_snapshots_save_end(s);
+    hk_extents_rewind(&a->extents);
+    a->piece_valid = false;
+    a->state = HK_APPLY_WRITING;
+    write_pieces(a);
+}
+
+void hk_apply_saving(struct hk_apply *a)
+{
+    if (a->state == HK_APPLY_SAVING && !a->stopped)
+        save_pieces(a);
+}
+
 /* All of the batch is known to be good: now it may be written. */
 static void batch_is_loaded(struct hk_apply *a)
 {
@@ -441,8 +491,14 @@ static void batch_is_loaded(struct hk_apply *a)
         return;
     }
     a->batch_count++;
-    a->state = HK_APPLY_WRITING;
     hk_extents_sort(&a->extents);
+    if (a->cfg.snapshots && hk_snapshots_wants(a->cfg.snapshots)) {
+        a->state = HK_APPLY_SAVING;
+        hk_snapshots_save_begin(a->cfg.snapshots);
+        save_pieces(a);
+        return;
+    }
+    a->state = HK_APPLY_WRITING;
     write_pieces(a);
 }
 
@@ -456,6 +512,8 @@ static bool has_work(const struct hk_apply *a, uint64_t limit)
 bool hk_apply_run(struct hk_apply *a, uint64_t limit, uint64_t window_from)
 {
     HK_ASSERT(a->state == HK_APPLY_NEW || limit <= hk_journal_durable(a->cfg.journal));
+    if (a->stopped)
+        return false;
     if (a->state == HK_APPLY_IDLE && has_work(a, limit))
         batch_begins(a);
     if (a->state != HK_APPLY_LOADING)
@@ -492,6 +550,8 @@ void hk_apply_disk_done(struct hk_apply *a, struct hk_diskop *op)
     }
     if (op->result != 0 && !HK_BUG(replica_error_swallowed))
         replica_failed(a, op);
+    if (a->stopped)
+        return;
     if (a->state == HK_APPLY_WRITING) {
         write_pieces(a);
         if (a->op_busy_count > 0)
@@ -531,6 +591,11 @@ void hk_apply_resume(struct hk_apply *a)
     a->state = HK_APPLY_IDLE;
 }
 
+void hk_apply_stop(struct hk_apply *a)
+{
+    a->stopped = true;
+}
+
 bool hk_apply_quiet(const struct hk_apply *a)
 {
     return a->op_busy_count == 0;
@@ -542,6 +607,7 @@ const char *hk_apply_state_text(enum hk_apply_state s)
     case HK_APPLY_NEW: return "new";
     case HK_APPLY_IDLE: return "idle";
     case HK_APPLY_LOADING: return "loading";
+    case HK_APPLY_SAVING: return "saving before-images";
     case HK_APPLY_WRITING: return "writing";
     case HK_APPLY_FLUSHING: return "flushing";
     case HK_APPLY_STORING: return "storing applied";

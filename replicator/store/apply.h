@@ -14,6 +14,8 @@
  *   has stored that position, and nothing is written until it says hk_apply_resume().
  * - A failed write, punch or flush is final (I11): state REPLICA_FAILED, not promotable; nothing
  * more is submitted. The journal goes on without apply.
+ * - Before a batch's first byte is written, the before-images of all its chunks are durable in the
+ *   newest snapshot, if there is one (store/snapshot.h).
  * - Replay is idempotent: a batch cut off by a crash is written again from `applied`, cut as it may
  *   be, and ends in the same bytes.
  *
@@ -32,6 +34,7 @@
 #include "replicator/store/disk.h"
 #include "replicator/store/extent.h"
 #include "replicator/store/journal.h"
+#include "replicator/store/snapshot.h"
 
 enum {
     HK_APPLY_DEPTH = 32, /* operations in flight */
@@ -46,6 +49,7 @@ enum hk_apply_state {
     HK_APPLY_NEW = 0,
     HK_APPLY_IDLE,    /* nothing to do up to the limit */
     HK_APPLY_LOADING, /* collecting a batch; nothing of it has been written */
+    HK_APPLY_SAVING,  /* before-images for the snapshots; nothing of it has been written */
     HK_APPLY_WRITING,
     HK_APPLY_FLUSHING,
     HK_APPLY_STORING, /* before a barrier: waits for hk_apply_stored() */
@@ -58,6 +62,7 @@ struct hk_apply_cfg {
     struct hk_disk *disk;
     struct hk_journal *journal;
     const struct hk_history *history; /* the owner's; read at each step, may grow */
+    struct hk_snapshots *snapshots;   /* get the before-images; NULL: there are none */
     const uint8_t *window;
     uint64_t window_bytes; /* a power of two */
     uint64_t apply_bytes;  /* ≥ HK_APPLY_BYTES_MIN, multiple of 4096 */
@@ -81,6 +86,8 @@ struct hk_apply {
     enum hk_record_fault
         record_fault; /* CORRUPT: HK_RECORD_OK if it was the journal's read (error) */
     uint64_t written_bytes, punched_bytes, batch_count; /* since start */
+    uint64_t bad_range_count; /* ranges that the origin could not read, since start */
+    uint64_t bad_range_bytes;
     /* private */
     struct hk_apply_cfg cfg;
     uint64_t batch_start;
@@ -96,6 +103,7 @@ struct hk_apply {
     struct hk_extent_piece piece; /* next one to submit */
     bool piece_valid;
     bool barrier_ahead; /* the batch ends at a barrier */
+    bool stopped;
     struct hk_apply_op op[HK_APPLY_DEPTH];
     uint32_t op_busy_count;
     struct hk_journal_reader reader;
@@ -119,6 +127,14 @@ bool hk_apply_run(struct hk_apply *a, uint64_t limit, uint64_t window_from);
  * journal's own; call hk_apply_run() after hk_journal_disk_done(), too.)
  */
 void hk_apply_disk_done(struct hk_apply *a, struct hk_diskop *op);
+
+/* For every completed op of the snapshots, after hk_snapshots_disk_done(). */
+void hk_apply_saving(struct hk_apply *a);
+/*
+ * Nothing more is submitted, ever: a roll back follows, and what is half done is part of what it
+ * undoes. Quiet when what is in flight has ended.
+ */
+void hk_apply_stop(struct hk_apply *a);
 
 /* In the replica and flushed. What the owner should store as `applied`. */
 uint64_t hk_apply_flushed(const struct hk_apply *a);

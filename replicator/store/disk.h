@@ -9,6 +9,7 @@
 #define HK_STORE_DISK_H
 
 #include "proto/base.h"
+#include "proto/limits.h"
 
 enum hk_disk_kind {
     HK_DISK_READ = 1,
@@ -28,8 +29,14 @@ enum {
     HK_FILE_SUPER = 0,      /* the standby's metadata: two superblock slots */
     HK_FILE_PRIMARY_MD = 1, /* this site's primary metadata, written by a promotion */
     HK_FILE_JOURNAL_DIR = 2,
-    HK_FILE_VOLUME0 = 16,  /* + index of the volume */
-    HK_FILE_SEGMENT0 = 256 /* + segment slot; preallocated and already written */
+    HK_FILE_SNAP_DIR = 3,
+    HK_FILE_VOLUME0 = 16, /* + index of the volume */
+    /* + slot * HK_FILES_A_SNAPSHOT: its index, then one sparse file a volume. They exist always; a
+     * snapshot that is gone is holes. */
+    HK_FILE_SNAPSHOT0 = 256,
+    HK_FILES_A_SNAPSHOT = 1 + HK_VOLUMES_MAX,
+    HK_SNAPSHOTS_MAX = 8,
+    HK_FILE_SEGMENT0 = 1024 /* + segment slot; preallocated and already written */
 };
 
 struct hk_iovec {
@@ -37,7 +44,13 @@ struct hk_iovec {
     size_t bytes;
 };
 
-enum hk_disk_owner { HK_OWNER_SUPER = 1, HK_OWNER_JOURNAL, HK_OWNER_APPLY, HK_OWNER_GROUP };
+enum hk_disk_owner {
+    HK_OWNER_SUPER = 1,
+    HK_OWNER_JOURNAL,
+    HK_OWNER_APPLY,
+    HK_OWNER_GROUP,
+    HK_OWNER_SNAPSHOT,
+};
 
 struct hk_diskop {
     enum hk_disk_kind kind;

@@ -86,6 +86,14 @@ void hk_extents_sort(struct hk_extents *x)
     x->sorted_at = 0;
 }
 
+void hk_extents_rewind(struct hk_extents *x)
+{
+    x->heap_count = 0;
+    x->sorted_at = 0;
+    x->at = 0;
+    x->volume = 0;
+}
+
 static void heap_push(struct hk_extents *x, uint32_t index)
 {
     uint32_t i = x->heap_count++;

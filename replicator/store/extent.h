@@ -3,7 +3,8 @@
  * Overlap resolution: ranges of volumes in log order go in, disjoint pieces sorted by (volume,
  * offset) come out, each the newest that covers it. Memory from the arena at init; O(n log n).
  *
- * Use: add in log order, then sort once, then next until it returns false, then reset.
+ * Use: add in log order, then sort once, then next until it returns false (rewind: again),
+ * then reset.
  */
 #ifndef HK_STORE_EXTENT_H
 #define HK_STORE_EXTENT_H
@@ -39,6 +40,7 @@ void hk_extents_reset(struct hk_extents *x);
 void hk_extents_add(struct hk_extents *x, uint32_t volume, uint64_t offset, uint64_t bytes,
                     uint8_t *data);
 void hk_extents_sort(struct hk_extents *x);
+void hk_extents_rewind(struct hk_extents *x); /* sorted: the sweep begins again */
 bool hk_extents_next(struct hk_extents *x, struct hk_extent_piece *ret);
 
 #endif

@@ -9,7 +9,7 @@
 
 static void check_transfer(const struct hk_diskop *op, const struct memdisk_file *f)
 {
-    bool volume = op->file >= HK_FILE_VOLUME0 && op->file < HK_FILE_SEGMENT0;
+    bool volume = op->file >= HK_FILE_VOLUME0 && op->file < HK_FILE_VOLUME0 + HK_VOLUMES_MAX;
     uint64_t align = volume ? MEMDISK_SECTOR : HK_PAGE_BYTES, sum = 0;
 
     HK_ASSERT(op->iov_count >= 1 && op->iov_count <= HK_ARRAY_SIZE(op->iov));
