@@ -29,6 +29,8 @@ HASH_BITS = 24
 MEMORY_MB = 3000  # two at a time
 SEARCH_S = 150
 
+RESYNC = ['WRITES=1', 'PASSES=1', 'BEHINDS=1', 'CRASHES=0']
+
 # name, model, definitions. Every one is searched to its end.
 SEARCHES = [
     ('sync', 'sync', ['N=3', 'STANDBY_FAULTS=2', 'PRIMARY_FAULTS=2']),
@@ -37,6 +39,10 @@ SEARCHES = [
     ('session', 'session', ['N=2', 'LEASES=3', 'SESSIONS=2']),
     ('promote', 'promote', ['N=3', 'CRASHES=3']),
     ('freeze', 'freeze', ['CRASHES=4', 'DAMAGES=2']),
+    ('resync', 'resync', RESYNC + ['BEHINDS=2', 'CRASHES=1']),
+    ('resync-loss', 'resync', RESYNC + ['WRITES=2', 'BEHINDS=0', 'RING_LOSSES=1']),
+    ('resync-error', 'resync', RESYNC + ['WRITES=2', 'PASSES=0', 'BEHINDS=0', 'ERRORS=1',
+                                         'BREAKS=1', 'CRASHES=1']),
 ]
 
 # What is searched for cycles in which nothing ever gets better, under weak fairness.
@@ -54,6 +60,7 @@ ENDLESS = [
 CONTACT = ['T=2', 'DRIFT=0', 'N=2', 'LIVES=1']
 SYNC = ['N=2', 'STANDBY_FAULTS=1', 'PRIMARY_FAULTS=2']
 SESSION = ['N=2', 'LEASES=2', 'SESSIONS=2']
+LOSS = RESYNC + ['RING_LOSSES=1']
 
 # mutant, model, definitions, the assertion that must fail.
 MUTANTS = [
@@ -96,6 +103,19 @@ MUTANTS = [
     ('FROZEN_UNFLUSHED', 'freeze', [], 'I10_redo_finds_what_it_needs'),
     ('DOUBT_IGNORED', 'freeze', [], 'I14_frozen_is_the_prefix'),
     ('DOUBT_SAID_FROZEN', 'freeze', [], 'I14_frozen_is_the_prefix'),
+    ('WRITTEN_UNMARKED', 'resync', LOSS, 'I1_never_missed'),
+    ('MARK_BEING_CLEARED', 'resync', LOSS, 'I1_never_missed'),
+    ('ACK_CLEARS_STALE', 'resync', RESYNC, 'I2_clean_is_equal'),
+    ('BEGUN_TOO_EARLY', 'resync', RESYNC, 'I2_clean_is_equal'),
+    ('HASHED_EARLY', 'resync', RESYNC, 'I2_clean_is_equal'),
+    ('EVENT_UNCHECKED', 'resync', RESYNC + ['ERRORS=1'], 'I2_clean_is_equal'),
+    ('BLOCK_UNLOCKED', 'resync', RESYNC, 'I2_clean_is_equal'),
+    ('ERROR_IGNORED', 'resync', RESYNC + ['ERRORS=1'], 'I2_clean_is_equal'),
+    ('PINNED_AGAIN', 'resync', RESYNC + ['BEHINDS=2'], 'I10_pin_is_consistent'),
+    ('OVERWRITTEN_UNSAVED', 'resync', RESYNC, 'I10_promoted_is_consistent'),
+    ('OPENED_BEFORE_ROLLBACK', 'resync', RESYNC, 'I10_promoted_is_consistent'),
+    ('RESYNC_PROMOTED', 'resync', RESYNC, 'I10_promoted_is_consistent'),
+    ('DECIDED_EARLY', 'resync', RESYNC, 'I18_no_further_back'),
 ]
 
 # name, model, definitions: for the ledger.
