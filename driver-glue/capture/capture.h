@@ -29,6 +29,14 @@
  *                                durably (FUA or write + flush), then meta_done()
  *   if (wants_flush())           after every call: flush every origin, then origins_flushed()
  *
+ * A block record (HK_REC_BLOCK) carries what the origin holds, for a standby that may hold other
+ * bytes. Its slot is set aside before its range is locked; it gets its LSN after it was read:
+ *   begin(op)        HK_READ: read op->length bytes of the origin into op->buffer, then
+ *                    read_done(op, result); HK_WAIT as above; HK_FAIL
+ *   read_done        HK_COPY as above (from op->buffer); HK_DONE: unreadable, the log says so with
+ *                    a bad-range record, op->result is the error; HK_FAIL: capture passes meanwhile
+ *   copied(op)       HK_DONE: op->end is the end of the record
+ *
  * Between the steps HK_COPY and written the op's range is locked; between begin and written it must
  * not be given up. Reads go to the origin once hk_capture_serving() says so.
  */
@@ -39,7 +47,7 @@
 #include "proto/state.h"
 #include "proto/super.h"
 
-enum hk_step { HK_COPY = 1, HK_SUBMIT, HK_META, HK_DONE, HK_WAIT, HK_FAIL };
+enum hk_step { HK_COPY = 1, HK_SUBMIT, HK_META, HK_DONE, HK_WAIT, HK_FAIL, HK_READ };
 
 struct hk_op_link {
     struct hk_op *next, *prev;
@@ -47,12 +55,13 @@ struct hk_op_link {
 
 struct hk_op {
     /* set by the caller before begin */
-    uint8_t type;  /* HK_REC_WRITE, ZEROES, DISCARD, FLUSH */
+    uint8_t type;  /* HK_REC_WRITE, ZEROES, DISCARD, FLUSH, BLOCK */
     uint8_t flags; /* HK_REC_FUA */
     uint16_t volume;
     uint64_t offset; /* multiple of 512 */
     uint32_t length; /* multiple of 512; WRITE ≤ HK_PAYLOAD_BYTES_MAX; 0 for FLUSH */
     void *cookie;    /* the caller's */
+    void *buffer;    /* BLOCK: what the caller reads the origin into, length bytes */
     /* set by the core */
     struct hk_lsn lsn, end;
     uint64_t slot; /* index */
@@ -128,6 +137,9 @@ enum hk_step hk_capture_written(struct hk_capture *c, struct hk_op *op, int resu
 /* Next op whose wait is over, and what to do with it; NULL when none. */
 struct hk_op *hk_capture_next(struct hk_capture *c, enum hk_step *ret_step,
                               const struct hk_now *now);
+/* Under the lock, after the origin was read for a block. */
+enum hk_step hk_capture_read_done(struct hk_capture *c, struct hk_op *op, int result,
+                                  const struct hk_now *now);
 /* Gives up a waiting op (client gone). false if it is not waiting any more. */
 bool hk_capture_cancel(struct hk_capture *c, struct hk_op *op);
 
@@ -178,6 +190,53 @@ int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const 
                       uint32_t bytes, const struct hk_now *now, struct hk_lsn *ret_lsn,
                       struct hk_lsn *ret_end);
 
+/*
+ * The way back when the log was broken off (status.closed: no LSNs any more, because writes pass
+ * uncaptured, the ring was lost, or a copy in it). The replicator has a session of the old epoch,
+ * has sent all there is, and the standby's durable is parent_end. A new epoch is made durable, then
+ * begun in the ring with gap; capture goes on in it, and resync-begin follows when the last
+ * uncaptured I/O has ended. The caller keeps an id ready: random, never used before.
+ */
+/* 0; -EINVAL: nil, or of an epoch that is known; -EEXIST: one is kept already. */
+int hk_capture_offer_epoch(struct hk_capture *c, const struct hk_uuid *id);
+bool hk_capture_wants_epoch(const struct hk_capture *c);
+/*
+ * 0, also when it is under way already; -ESTALE lease; -EALREADY: the log goes on, there is nothing
+ * to return from; -EAGAIN: not yet (no id, stopping); -ERANGE: the standby cannot be there. With a
+ * whole ring only its end is good; with a lost one what is between durable_known and the ceiling;
+ * when all is stale whatever is in or above the epoch.
+ */
+int hk_capture_return(struct hk_capture *c, uint64_t lease, struct hk_lsn parent_end,
+                      const struct hk_now *now);
+
+/* A stale region: a compare of it is good from LSN `after` on, as long as `event` stays. */
+struct hk_capture_stale {
+    uint64_t offset, bytes;
+    uint64_t event;
+    struct hk_lsn after;
+    uint16_t volume;
+};
+/*
+ * The first stale region at or behind (volume, offset) with nothing uncaptured in flight. 0;
+ * -ENOENT: none; -EAGAIN: no resync is open now (resync-begin is not in the log).
+ */
+int hk_capture_stale_next(const struct hk_capture *c, uint16_t volume, uint64_t offset,
+                          struct hk_capture_stale *ret);
+/*
+ * The region was compared after `after` and what differed is in the log, up to `end`. 0; -EAGAIN:
+ * something happened to it since `event`, it comes round again; -ESTALE lease; -EINVAL: no such
+ * region, -ERANGE: `end` is not in the log, or before the compare could be good.
+ */
+int hk_capture_heal(struct hk_capture *c, uint64_t lease, uint16_t volume, uint64_t offset,
+                    uint64_t event, struct hk_lsn end, const struct hk_now *now);
+/*
+ * The standby may differ anywhere, and lacks what was released already or has what we do not know
+ * of: the log can't go on. No LSNs any more; hk_capture_return() at the standby's position once
+ * hk_capture_all_stale() says that it is durable. 0, -ESTALE.
+ */
+int hk_capture_stale_all(struct hk_capture *c, uint64_t lease, const struct hk_now *now);
+bool hk_capture_all_stale(const struct hk_capture *c);
+
 /* Time: degradation after T without contact or progress, pacing bound, ceiling. */
 void hk_capture_tick(struct hk_capture *c, const struct hk_now *now);
 uint64_t hk_capture_deadline_ns(const struct hk_capture *c); /* monotonic; UINT64_MAX: none */
@@ -211,9 +270,15 @@ struct hk_capture_status {
     uint64_t meta_writes; /* of superblock, activity log and map */
     uint64_t copies_lost; /* records whose copy in the ring was found damaged */
     bool attached;
-    bool in_sync;           /* mode sync holds for every write acknowledged so far (I9, I18) */
-    bool passing;           /* writes are not captured */
-    bool barred;            /* block policy and full compare required: no write may complete */
+    bool in_sync; /* mode sync holds for every write acknowledged so far (I9, I18) */
+    bool passing; /* writes are not captured */
+    bool barred;  /* block policy, and the standby may differ: no write may complete until … */
+    bool closed;  /* no LSNs any more in this epoch: hk_capture_return() is awaited */
+    bool resync;  /* stale regions, or the resync-end that heals them is not durable */
+    uint64_t resync_pass;    /* of the newest resync-begin; 0: none yet */
+    struct hk_lsn resync_at; /* end of the newest resync-begin in the log; 0: none is open */
+    uint64_t bad_ranges;     /* blocks that could not be read, in this life */
+    uint32_t uncaptured_in_flight, blocks_in_flight;
     struct hk_lsn mode_end; /* end of the newest mode record; 0: none yet */
 };
 void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret);

@@ -122,6 +122,8 @@ struct hk_capture {
     bool stopping, stopped;
     bool origins_flushed; /* since the last origin operation ended */
 
+    struct hk_uuid next_epoch; /* kept ready by the caller; nil: one is wanted */
+
     uint64_t lease;
     bool attached;
     uint64_t contact_ns, report_ns, detached_since_ns;

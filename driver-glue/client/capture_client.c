@@ -318,13 +318,45 @@ static enum hk_client_event greeted(struct hk_capture_client *c, int fds[FDS], i
     return c->in.type == HK_IPC_REFUSED ? HK_CLIENT_REFUSED : HK_CLIENT_NONE;
 }
 
+/*
+ * A new epoch begins in the same ring: of the old one nothing is in it any more, so the reader goes
+ * on at the new one's first record. Mode and policy alone leave it where it is.
+ */
+static enum hk_client_event follow_epoch(struct hk_capture_client *c, uint64_t now_ns)
+{
+    const struct hk_super *super = &c->in.epoch.super;
+    const struct hk_epoch *epoch = hk_history_last(&super->history);
+    struct hk_lsn produced;
+
+    if (hk_history_check(&super->history) || !epoch ||
+        !hk_uuid_equal(&super->group_id, &c->group_id))
+        goto lost;
+    if (epoch->ordinal == c->reader.epoch_ordinal &&
+        hk_epoch_seed(&epoch->id) == c->reader.epoch_seed)
+        return HK_CLIENT_EPOCH;
+    if (hk_ring_reader_init(&c->reader, c->ring, c->ring_bytes, &c->group_id, epoch,
+                            c->in.epoch.tail, c->in.epoch.tail_lsn) ||
+        hk_ring_reader_poll(&c->reader, UINT32_MAX, &produced) < 0)
+        goto lost;
+    return HK_CLIENT_EPOCH;
+lost:
+    c->has_reader = false;
+    lose(c, now_ns);
+    return HK_CLIENT_NONE;
+}
+
 /* A message while attached; NONE: nothing the caller should know. */
 static enum hk_client_event message(struct hk_capture_client *c, uint64_t now_ns)
 {
     switch ((enum hk_cap_ipc_type)c->in.type) {
     case HK_IPC_STATE: return HK_CLIENT_STATE;
     case HK_IPC_INSERTED: return HK_CLIENT_INSERTED;
-    case HK_IPC_EPOCH: return HK_CLIENT_EPOCH;
+    case HK_IPC_EPOCH: return follow_epoch(c, now_ns);
+    case HK_IPC_STALE: return HK_CLIENT_STALE;
+    case HK_IPC_BLOCKED: return HK_CLIENT_BLOCKED;
+    case HK_IPC_HEALED: return HK_CLIENT_HEALED;
+    case HK_IPC_ALL_STALE: return HK_CLIENT_ALL_STALE;
+    case HK_IPC_RETURNED: return HK_CLIENT_RETURNED;
     case HK_IPC_STOP: return HK_CLIENT_STOP;
     case HK_IPC_REFUSED: return HK_CLIENT_REFUSED;
     case HK_IPC_ATTACH:
@@ -333,7 +365,12 @@ static enum hk_client_event message(struct hk_capture_client *c, uint64_t now_ns
     case HK_IPC_INSERT:
     case HK_IPC_DETACH:
     case HK_IPC_PEER:
-    case HK_IPC_CHECK_COPY: break;
+    case HK_IPC_CHECK_COPY:
+    case HK_IPC_RETURN:
+    case HK_IPC_STALE_ASK:
+    case HK_IPC_BLOCK:
+    case HK_IPC_HEAL:
+    case HK_IPC_STALE_ALL: break;
     }
     lose(c, now_ns); /* not something the capture side says now */
     return HK_CLIENT_NONE;
@@ -426,33 +463,75 @@ int hk_capture_client_report(struct hk_capture_client *c, struct hk_lsn released
     return 0;
 }
 
+static int send_attached(struct hk_capture_client *c, struct hk_cap_ipc *m,
+                         enum hk_cap_ipc_type type)
+{
+    if (c->state != CLIENT_ATTACHED)
+        return -ENOTCONN;
+    return send_message(c, m, type) == 0 ? 0 : -EAGAIN;
+}
+
 int hk_capture_client_insert(struct hk_capture_client *c, uint64_t request,
                              const struct hk_mark *mark)
 {
     struct hk_cap_ipc m = {
         .insert = {.request = request, .record_type = HK_REC_MARK, .mark = *mark}};
 
-    if (c->state != CLIENT_ATTACHED)
-        return -ENOTCONN;
-    return send_message(c, &m, HK_IPC_INSERT) == 0 ? 0 : -EAGAIN;
+    return send_attached(c, &m, HK_IPC_INSERT);
 }
 
 int hk_capture_client_bind_peer(struct hk_capture_client *c, const struct hk_uuid *replica_id)
 {
     struct hk_cap_ipc m = {.peer = {.replica_id = *replica_id}};
 
-    if (c->state != CLIENT_ATTACHED)
-        return -ENOTCONN;
-    return send_message(c, &m, HK_IPC_PEER) == 0 ? 0 : -EAGAIN;
+    return send_attached(c, &m, HK_IPC_PEER);
 }
 
 int hk_capture_client_check_copy(struct hk_capture_client *c, struct hk_lsn lsn)
 {
     struct hk_cap_ipc m = {.check_copy = {.lsn = lsn.v}};
 
-    if (c->state != CLIENT_ATTACHED)
-        return -ENOTCONN;
-    return send_message(c, &m, HK_IPC_CHECK_COPY) == 0 ? 0 : -EAGAIN;
+    return send_attached(c, &m, HK_IPC_CHECK_COPY);
+}
+
+int hk_capture_client_return(struct hk_capture_client *c, struct hk_lsn parent_end)
+{
+    struct hk_cap_ipc m = {.ret = {.parent_end = parent_end.v}};
+
+    return send_attached(c, &m, HK_IPC_RETURN);
+}
+
+int hk_capture_client_stale_ask(struct hk_capture_client *c, uint16_t volume, uint64_t offset)
+{
+    struct hk_cap_ipc m = {.stale_ask = {.volume = volume, .offset = offset}};
+
+    return send_attached(c, &m, HK_IPC_STALE_ASK);
+}
+
+int hk_capture_client_block(struct hk_capture_client *c, uint64_t request, uint16_t volume,
+                            uint64_t offset, uint32_t bytes)
+{
+    struct hk_cap_ipc m = {
+        .block = {.request = request, .volume = volume, .offset = offset, .bytes = bytes}};
+
+    return send_attached(c, &m, HK_IPC_BLOCK);
+}
+
+int hk_capture_client_heal(struct hk_capture_client *c, uint64_t request, uint16_t volume,
+                           uint64_t offset, uint64_t event, struct hk_lsn end)
+{
+    struct hk_cap_ipc m = {
+        .heal = {
+            .request = request, .volume = volume, .offset = offset, .event = event, .end = end.v}};
+
+    return send_attached(c, &m, HK_IPC_HEAL);
+}
+
+int hk_capture_client_stale_all(struct hk_capture_client *c)
+{
+    struct hk_cap_ipc m = {.lease = 0};
+
+    return send_attached(c, &m, HK_IPC_STALE_ALL);
 }
 
 void hk_capture_client_detach(struct hk_capture_client *c, bool for_good)

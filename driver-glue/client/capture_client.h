@@ -27,7 +27,12 @@ enum hk_client_event {
     HK_CLIENT_REFUSED,   /* message: REFUSED; retried with back-off */
     HK_CLIENT_STATE,     /* message: STATE */
     HK_CLIENT_INSERTED,  /* message: INSERTED */
-    HK_CLIENT_EPOCH,     /* message: EPOCH */
+    HK_CLIENT_EPOCH,     /* message: EPOCH; if it is a new one the reader is at its first record */
+    HK_CLIENT_STALE,     /* message: STALE */
+    HK_CLIENT_BLOCKED,   /* message: BLOCKED */
+    HK_CLIENT_HEALED,    /* message: HEALED */
+    HK_CLIENT_ALL_STALE, /* message: ALL_STALE */
+    HK_CLIENT_RETURNED,  /* message: RETURNED, refused; else EPOCH tells of the new one */
     HK_CLIENT_STOP,      /* the capture side wants to stop: drain, then detach */
 };
 
@@ -65,6 +70,20 @@ int hk_capture_client_insert(struct hk_capture_client *c, uint64_t request,
 int hk_capture_client_bind_peer(struct hk_capture_client *c, const struct hk_uuid *replica_id);
 /* The capture side looks at its copy of the record at lsn; its state tells. -ENOTCONN, -EAGAIN. */
 int hk_capture_client_check_copy(struct hk_capture_client *c, struct hk_lsn lsn);
+/* All of the closed epoch is with the standby, whose durable is parent_end. The answer is EPOCH, or
+ * HK_CLIENT_RETURNED with an error. -ENOTCONN, -EAGAIN. */
+int hk_capture_client_return(struct hk_capture_client *c, struct hk_lsn parent_end);
+/* The answer is HK_CLIENT_STALE. -ENOTCONN, -EAGAIN. */
+int hk_capture_client_stale_ask(struct hk_capture_client *c, uint16_t volume, uint64_t offset);
+/* The answer is HK_CLIENT_BLOCKED with the same request. -ENOTCONN, -EAGAIN. */
+int hk_capture_client_block(struct hk_capture_client *c, uint64_t request, uint16_t volume,
+                            uint64_t offset, uint32_t bytes);
+/* The answer is HK_CLIENT_HEALED with the same request. -ENOTCONN, -EAGAIN. */
+int hk_capture_client_heal(struct hk_capture_client *c, uint64_t request, uint16_t volume,
+                           uint64_t offset, uint64_t event, struct hk_lsn end);
+/* The standby may differ anywhere and the log can't go on. The answer, when that is durable, is
+ * HK_CLIENT_ALL_STALE. -ENOTCONN, -EAGAIN. */
+int hk_capture_client_stale_all(struct hk_capture_client *c);
 /* Gives the lease back (after STOP, or at the end); poll then returns DETACHED, and reconnects
  * after the back-off unless `for_good`. */
 void hk_capture_client_detach(struct hk_capture_client *c, bool for_good);

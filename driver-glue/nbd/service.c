@@ -21,6 +21,7 @@ struct peer {
     int fd;         /* -1: free */
     uint64_t lease; /* 0: has not attached */
     bool told_stop;
+    bool all_stale; /* it asked for STALE_ALL and waits for the answer */
 };
 
 struct hk_service {
@@ -254,6 +255,53 @@ static int on_check_copy(struct hk_service *s, const struct hk_now *now)
     return rc == -ESTALE ? rc : 0;
 }
 
+/* What cannot be is not believed; it asks again as long as the log is closed. */
+static int on_return(struct hk_service *s, const struct peer *p, const struct hk_now *now)
+{
+    struct hk_lsn at = HK_LSN(s->in.ret.parent_end);
+    int rc = hk_capture_return(s->e->capture, s->in.lease, at, now);
+
+    if (rc == 0)
+        return 0;
+    fresh_out(s)->returned.error = rc;
+    return send_out(s, p, HK_IPC_RETURNED);
+}
+
+static int on_stale_ask(struct hk_service *s, const struct peer *p)
+{
+    struct hk_cap_ipc *m = fresh_out(s);
+    struct hk_capture_stale stale = {0};
+
+    m->stale.error = hk_capture_stale_next(s->e->capture, s->in.stale_ask.volume,
+                                           s->in.stale_ask.offset, &stale);
+    m->stale.volume = stale.volume;
+    m->stale.offset = stale.offset;
+    m->stale.bytes = stale.bytes;
+    m->stale.event = stale.event;
+    m->stale.after = stale.after.v;
+    return send_out(s, p, HK_IPC_STALE);
+}
+
+static int on_block(struct hk_service *s, const struct peer *p)
+{
+    struct hk_cap_ipc *m = fresh_out(s);
+
+    m->blocked.request = s->in.block.request;
+    m->blocked.error = -EAGAIN;
+    return send_out(s, p, HK_IPC_BLOCKED);
+}
+
+static int on_heal(struct hk_service *s, const struct peer *p, const struct hk_now *now)
+{
+    struct hk_cap_ipc *m = fresh_out(s);
+
+    m->healed.error =
+        hk_capture_heal(s->e->capture, s->in.lease, s->in.heal.volume, s->in.heal.offset,
+                        s->in.heal.event, HK_LSN(s->in.heal.end), now);
+    m->healed.request = s->in.heal.request;
+    return send_out(s, p, HK_IPC_HEALED);
+}
+
 static int on_message(struct hk_service *s, struct peer *p, const struct hk_now *now)
 {
     if (s->in.type != HK_IPC_ATTACH && (!p->lease || s->in.lease != p->lease)) {
@@ -266,12 +314,24 @@ static int on_message(struct hk_service *s, struct peer *p, const struct hk_now 
     case HK_IPC_INSERT: return on_insert(s, p, now);
     case HK_IPC_PEER: return on_peer(s, p);
     case HK_IPC_CHECK_COPY: return on_check_copy(s, now);
+    case HK_IPC_RETURN: return on_return(s, p, now);
+    case HK_IPC_STALE_ASK: return on_stale_ask(s, p);
+    case HK_IPC_BLOCK: return on_block(s, p);
+    case HK_IPC_HEAL: return on_heal(s, p, now);
+    case HK_IPC_STALE_ALL:
+        p->all_stale = true;
+        return hk_capture_stale_all(s->e->capture, s->in.lease, now);
     case HK_IPC_DETACH: return -1;
     case HK_IPC_ATTACHED:
     case HK_IPC_REFUSED:
     case HK_IPC_INSERTED:
     case HK_IPC_STATE:
     case HK_IPC_STOP:
+    case HK_IPC_STALE:
+    case HK_IPC_BLOCKED:
+    case HK_IPC_HEALED:
+    case HK_IPC_ALL_STALE:
+    case HK_IPC_RETURNED:
     case HK_IPC_EPOCH: break;
     }
     refuse(s, p, -EPROTO, HK_CAP_REFUSE_MESSAGE);
@@ -347,9 +407,11 @@ static void fill_state(struct hk_service *s, const struct hk_capture_status *st)
 {
     struct hk_cap_ipc *m = fresh_out(s);
 
-    m->flags = (uint16_t)((st->in_sync ? HK_IPC_FLAG_IN_SYNC : 0) |
-                          (st->passing ? HK_IPC_FLAG_PASSING : 0) |
-                          (s->e->stopping ? HK_IPC_FLAG_STOPPING : 0));
+    m->flags =
+        (uint16_t)((st->in_sync ? HK_IPC_FLAG_IN_SYNC : 0) |
+                   (st->passing ? HK_IPC_FLAG_PASSING : 0) | (st->barred ? HK_IPC_FLAG_BARRED : 0) |
+                   (st->closed ? HK_IPC_FLAG_CLOSED : 0) | (st->resync ? HK_IPC_FLAG_RESYNC : 0) |
+                   (s->e->stopping ? HK_IPC_FLAG_STOPPING : 0));
     m->state.state = st->state;
     m->state.super_flags = st->super.flags;
     m->state.produced = st->produced.v;
@@ -369,6 +431,12 @@ static void fill_state(struct hk_service *s, const struct hk_capture_status *st)
     m->state.uncaptured = st->uncaptured;
     m->state.origin_errors = st->origin_errors;
     m->state.degraded_lsn = st->super.degraded_lsn;
+    m->state.stale_bytes = st->stale_bytes;
+    m->state.resync_at = st->resync_at.v;
+    m->state.resync_pass = st->resync_pass;
+    m->state.active_regions = st->regions_active;
+    m->state.hot_regions = st->regions_hot;
+    m->state.bad_ranges = st->bad_ranges;
 }
 
 /*
@@ -411,6 +479,19 @@ static void tell_state(struct hk_service *s, const struct hk_now *now)
     }
 }
 
+/* Whoever said that everything is stale hears when that is durable. */
+static void tell_all_stale(struct hk_service *s)
+{
+    for (unsigned i = 0; i < PEERS_MAX; i++) {
+        struct peer *p = &s->peer[i];
+
+        if (p->fd < 0 || !p->lease || !p->all_stale || !hk_capture_all_stale(s->e->capture))
+            continue;
+        fresh_out(s);
+        p->all_stale = send_out(s, p, HK_IPC_ALL_STALE) != 0;
+    }
+}
+
 static void tell_stop(struct hk_service *s)
 {
     for (unsigned i = 0; i < PEERS_MAX; i++) {
@@ -436,6 +517,7 @@ static int turn(struct hk_service *s)
     hk_capture_tick(e->capture, &now);
     hk_engine_pump(e, &now);
     tell_state(s, &now);
+    tell_all_stale(s);
     if (e->stopping)
         tell_stop(s);
     if (!s->end) {

@@ -23,18 +23,33 @@ enum hk_cap_ipc_type {
     HK_IPC_STATE = 7,  /* c → r: state, flags, watermarks, counters; on change and each second */
     HK_IPC_DETACH = 8, /* r → c: give the lease back in order */
     HK_IPC_STOP = 9,   /* c → r: clean stop is under way: drain, then DETACH */
-    HK_IPC_EPOCH = 10, /* c → r: history, mode, policy or T changed (super follows) */
-    HK_IPC_PEER = 11,  /* r → c: replica id of the standby met, to be bound durably */
+    /* c → r: history, mode, policy or T changed (super follows). A new epoch has its first record
+     * at `tail`; of the old one nothing is in the ring any more. */
+    HK_IPC_EPOCH = 10,
+    HK_IPC_PEER = 11,       /* r → c: replica id of the standby met, to be bound durably */
     HK_IPC_CHECK_COPY = 12, /* r → c: the standby refused this record twice: look at the own copy */
+    HK_IPC_RETURN = 13, /* r → c: all of the closed epoch is sent, the standby's durable is … */
+    HK_IPC_STALE_ASK = 14, /* r → c: the next stale region from here on? */
+    HK_IPC_STALE = 15,     /* c → r: it, or an errno */
+    HK_IPC_BLOCK = 16,     /* r → c: put a block record of this range into the log */
+    HK_IPC_BLOCKED = 17,   /* c → r: its end, or an errno */
+    HK_IPC_HEAL = 18,      /* r → c: this region is equal now, by what the log holds up to … */
+    HK_IPC_HEALED = 19,    /* c → r: 0 or an errno */
+    HK_IPC_STALE_ALL = 20, /* r → c: the standby may differ anywhere, and the log can't go on */
+    HK_IPC_ALL_STALE = 21, /* c → r: that is durable now: ask for RETURN */
+    HK_IPC_RETURNED = 22,  /* c → r: RETURN was refused; if it was not, EPOCH follows */
 };
 
 enum hk_cap_ipc_flags {
     HK_IPC_FLAG_IN_SYNC = 1 << 0,  /* STATE: mode sync is honoured for every acknowledged write */
     HK_IPC_FLAG_PASSING = 1 << 1,  /* STATE: writes are not captured */
     HK_IPC_FLAG_STOPPING = 1 << 2, /* STATE: clean stop under way */
+    HK_IPC_FLAG_BARRED = 1 << 3,   /* STATE: the application waits for the resync (block) */
+    HK_IPC_FLAG_CLOSED = 1 << 4,   /* STATE: no LSNs any more in this epoch; RETURN is awaited */
+    HK_IPC_FLAG_RESYNC = 1 << 5, /* STATE: there are stale regions, or resync-end is not durable */
 };
 
-enum { HK_CAP_IPC_VERSION = 1 };
+enum { HK_CAP_IPC_VERSION = 2, HK_CAP_IPC_BLOCK_BYTES_MAX = 64 << 10 };
 
 /* REFUSED.reason: which check said no. */
 enum hk_cap_refusal {
@@ -102,8 +117,14 @@ struct hk_cap_ipc {
             uint64_t uncaptured;    /* writes passed without capture */
             uint64_t origin_errors;
             uint64_t degraded_lsn;
+            uint64_t stale_bytes;
+            uint64_t resync_at;   /* end of the open resync-begin, 0: none */
+            uint64_t resync_pass; /* of the newest resync-begin */
+            uint32_t active_regions, hot_regions;
+            uint64_t bad_ranges; /* blocks of origins that could not be read */
         } state;
         struct {
+            uint64_t tail, tail_lsn; /* as in ATTACHED */
             struct hk_super super;
         } epoch;
         struct {
@@ -112,6 +133,48 @@ struct hk_cap_ipc {
         struct {
             uint64_t lsn;
         } check_copy;
+        struct {
+            uint64_t parent_end;
+        } ret;
+        struct {
+            uint64_t offset;
+            uint16_t volume;
+            uint16_t reserved[3];
+        } stale_ask;
+        struct {
+            uint64_t offset, bytes, event, after;
+            int32_t error; /* -ENOENT: none from there on; -EAGAIN: no resync is open */
+            uint16_t volume;
+            uint16_t reserved;
+        } stale;
+        struct {
+            uint64_t request;
+            uint64_t offset;
+            uint32_t bytes; /* ≤ HK_CAP_IPC_BLOCK_BYTES_MAX */
+            uint16_t volume;
+            uint16_t reserved;
+        } block;
+        struct {
+            uint64_t request;
+            uint64_t end;  /* of the block or bad-range record */
+            int32_t error; /* -EIO: unreadable, the log says so; -ESHUTDOWN, -ESTALE, -EAGAIN */
+            uint32_t reserved;
+        } blocked;
+        struct {
+            uint64_t request;
+            uint64_t offset, event, end;
+            uint16_t volume;
+            uint16_t reserved[3];
+        } heal;
+        struct {
+            uint64_t request;
+            int32_t error; /* -EAGAIN: it became stale again, or not now */
+            uint32_t reserved;
+        } healed;
+        struct {
+            int32_t error;
+            uint32_t reserved;
+        } returned;
     };
 };
 
@@ -134,6 +197,16 @@ static inline uint32_t hk_cap_ipc_bytes(uint16_t type)
     case HK_IPC_EPOCH: return head + sizeof(m->epoch);
     case HK_IPC_PEER: return head + sizeof(m->peer);
     case HK_IPC_CHECK_COPY: return head + sizeof(m->check_copy);
+    case HK_IPC_RETURN: return head + sizeof(m->ret);
+    case HK_IPC_STALE_ASK: return head + sizeof(m->stale_ask);
+    case HK_IPC_STALE: return head + sizeof(m->stale);
+    case HK_IPC_BLOCK: return head + sizeof(m->block);
+    case HK_IPC_BLOCKED: return head + sizeof(m->blocked);
+    case HK_IPC_HEAL: return head + sizeof(m->heal);
+    case HK_IPC_HEALED: return head + sizeof(m->healed);
+    case HK_IPC_STALE_ALL:
+    case HK_IPC_ALL_STALE: return head;
+    case HK_IPC_RETURNED: return head + sizeof(m->returned);
     }
     return 0;
 }

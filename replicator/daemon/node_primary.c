@@ -194,6 +194,11 @@ static bool take_event(struct hk_node *n, uint64_t now_ns)
         p->super = m->epoch.super;
         capture_event(n);
         return true;
+    case HK_CLIENT_STALE:
+    case HK_CLIENT_BLOCKED:
+    case HK_CLIENT_HEALED:
+    case HK_CLIENT_ALL_STALE:
+    case HK_CLIENT_RETURNED: return true; /* nothing asks yet */
     case HK_CLIENT_STOP: p->stop_wanted = true; return true;
     }
     return false;

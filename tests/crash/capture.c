@@ -201,7 +201,8 @@ static void take(struct side *s, struct hk_op *op, enum hk_step step, bool live)
                 completed(op);
             return;
         case HK_FAIL:
-        case HK_META: return;
+        case HK_META:
+        case HK_READ: return;
         }
     }
 }

@@ -179,6 +179,11 @@ static void poll_once(struct world *w)
     case HK_CLIENT_STATE:
     case HK_CLIENT_INSERTED:
     case HK_CLIENT_EPOCH:
+    case HK_CLIENT_STALE:
+    case HK_CLIENT_BLOCKED:
+    case HK_CLIENT_HEALED:
+    case HK_CLIENT_ALL_STALE:
+    case HK_CLIENT_RETURNED:
     case HK_CLIENT_STOP: break;
     }
     HK_ASSERT(m->magic == HK_CAP_IPC_MAGIC && hk_cap_ipc_bytes(m->type) > 0);

@@ -271,6 +271,7 @@ static void cap_step(struct sim *s, struct sim_op *op, enum hk_step step)
         app_done(s, op, op->op.result);
         return;
     case HK_META:
+    case HK_READ:
     case HK_WAIT: return;
     }
     sim_fail(s, "I16", "capture answered %d", step);

@@ -174,6 +174,7 @@ static void step_on(struct sim *s, struct client *c, enum hk_step step)
         client_done(s, c, c->op.result);
         return;
     case HK_META:
+    case HK_READ:
     case HK_WAIT: return;
     }
 }

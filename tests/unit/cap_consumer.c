@@ -207,6 +207,11 @@ static void events(struct consumer *c)
                 fflush(stdout);
             }
             break;
+        case HK_CLIENT_STALE:
+        case HK_CLIENT_BLOCKED:
+        case HK_CLIENT_HEALED:
+        case HK_CLIENT_ALL_STALE:
+        case HK_CLIENT_RETURNED: break;
         case HK_CLIENT_DETACHED:
             printf("detached\n");
             fflush(stdout);

@@ -117,7 +117,8 @@ static void take_step(struct model *m, struct request *q, enum hk_step step)
         break;
     case HK_DONE:
     case HK_FAIL: check_done(m, q); break;
-    case HK_META: fail();
+    case HK_META:
+    case HK_READ: fail();
     }
 }
 
