@@ -17,6 +17,10 @@ enum {
     HK_HISTORY_EPOCHS_MAX = 64,     /* kept in one superblock */
     HK_INTERVALS_MAX = 64,          /* consistent intervals kept in one superblock */
     HK_SUPER_BYTES = 16384,         /* one superblock slot; there are two */
+    HK_REGION_SHIFT_MIN = 12,       /* unit of the dirty map: 4 KiB (tests) to 1 GiB */
+    HK_REGION_SHIFT_MAX = 30,
+    HK_REGION_SHIFT_DEFAULT = 22,
+    HK_HOT_REGIONS_MAX = 4096, /* marked in the activity log at one time */
     HK_SEGMENT_HEADER_BYTES = 4096,
     HK_BATCH_HEADER_BYTES = 4096,
     HK_BATCH_BYTES_MAX = 4 << 20, /* stream bytes in one journal batch */

@@ -4,7 +4,7 @@
 #include "proto/hash.h"
 #include "proto/history.h"
 
-/* Payloads of resync, join, leave and resize are not fixed yet; no version will need more. */
+/* Payloads of join, leave and resize are not fixed yet; no version will need more. */
 enum { HK_CONTROL_PAYLOAD_MAX = 4096 };
 
 uint64_t hk_record_header_hash(const struct hk_record *r, uint64_t epoch_seed)
@@ -29,9 +29,10 @@ static bool lengths_ok(const struct hk_record *r)
     case HK_REC_MARK: return r->length == 0 && r->payload_len == sizeof(struct hk_mark);
     case HK_REC_GAP: return r->length == 0 && r->payload_len == sizeof(struct hk_gap);
     case HK_REC_MODE: return r->length == 0 && r->payload_len == sizeof(struct hk_mode_change);
-    case HK_REC_VOID: return true;
     case HK_REC_RESYNC_BEGIN:
-    case HK_REC_RESYNC_END:
+        return r->length == 0 && r->payload_len == sizeof(struct hk_resync_begin);
+    case HK_REC_RESYNC_END: return r->length == 0 && r->payload_len == sizeof(struct hk_resync_end);
+    case HK_REC_VOID: return true;
     case HK_REC_JOIN:
     case HK_REC_LEAVE:
     case HK_REC_RESIZE: return r->length == 0 && r->payload_len <= HK_CONTROL_PAYLOAD_MAX;
@@ -129,6 +130,24 @@ static bool mode_ok(const void *payload)
            m.contact_timeout_ns > 0 && all_zero(m.reserved, sizeof(m.reserved));
 }
 
+static bool resync_begin_ok(const void *payload)
+{
+    struct hk_resync_begin b;
+
+    __builtin_memcpy(&b, payload, sizeof(b));
+    return b.pass > 0 && b.reason >= HK_RESYNC_INITIAL && b.reason <= HK_RESYNC_ASKED &&
+           b.reserved0 == 0 && all_zero(b.reserved1, sizeof(b.reserved1));
+}
+
+static bool resync_end_ok(const struct hk_record *r, const void *payload)
+{
+    struct hk_resync_end e;
+
+    __builtin_memcpy(&e, payload, sizeof(e));
+    return e.pass > 0 && e.begin_lsn > 0 && e.begin_lsn < r->lsn &&
+           e.begin_lsn % HK_RECORD_ALIGN == 0 && all_zero(e.reserved, sizeof(e.reserved));
+}
+
 enum hk_record_fault hk_record_check_payload(const struct hk_record *r, const void *payload)
 {
     bool ok = true;
@@ -141,6 +160,10 @@ enum hk_record_fault hk_record_check_payload(const struct hk_record *r, const vo
         ok = gap_ok(r, payload);
     else if (r->type == HK_REC_MODE)
         ok = mode_ok(payload);
+    else if (r->type == HK_REC_RESYNC_BEGIN)
+        ok = resync_begin_ok(payload);
+    else if (r->type == HK_REC_RESYNC_END)
+        ok = resync_end_ok(r, payload);
     return ok ? HK_RECORD_OK : HK_RECORD_BAD_CONTENT;
 }
 

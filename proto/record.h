@@ -19,11 +19,11 @@ enum hk_record_type {
     HK_REC_MARK = 5, /* payload: struct hk_mark */
     HK_REC_GAP = 6,  /* payload: struct hk_gap; opens every epoch but the first */
     HK_REC_VOID = 7, /* reserved but never submitted; same LSN and size, content without meaning */
-    HK_REC_RESYNC_BEGIN = 8,
+    HK_REC_RESYNC_BEGIN = 8, /* payload: struct hk_resync_begin */
     HK_REC_BLOCK = 9,
     HK_REC_BAD_RANGE = 10,
-    HK_REC_RESYNC_END = 11,
-    HK_REC_MODE = 12, /* payload: struct hk_mode_change */
+    HK_REC_RESYNC_END = 11, /* payload: struct hk_resync_end */
+    HK_REC_MODE = 12,       /* payload: struct hk_mode_change */
     HK_REC_JOIN = 13,
     HK_REC_LEAVE = 14,
     HK_REC_RESIZE = 15,
@@ -81,6 +81,33 @@ struct hk_gap {
 };
 HK_STATIC_ASSERT(sizeof(struct hk_gap) == 64, "gap payload is 64 bytes");
 
+/* Why regions are stale. */
+enum hk_resync_reason {
+    HK_RESYNC_INITIAL = 1, /* there was no common state yet */
+    HK_RESYNC_GAP = 2,     /* this epoch's gap says why */
+    HK_RESYNC_ORIGIN = 3,  /* an origin operation failed */
+    HK_RESYNC_ASKED = 4,   /* the standby, or a person, requires a full compare */
+};
+
+/* Payload of a resync-begin record. 64 bytes. From here on what is compared is compared in vain
+ * only if it changed since. */
+struct hk_resync_begin {
+    uint64_t pass;        /* rises with each resync-begin of a group, from 1 */
+    uint64_t stale_bytes; /* to be compared, as known now */
+    uint32_t reason;      /* enum hk_resync_reason */
+    uint32_t reserved0;
+    uint8_t reserved1[40];
+};
+HK_STATIC_ASSERT(sizeof(struct hk_resync_begin) == 64, "resync-begin payload is 64 bytes");
+
+/* Payload of a resync-end record. 64 bytes. */
+struct hk_resync_end {
+    uint64_t pass;      /* of the newest resync-begin */
+    uint64_t begin_lsn; /* where that record stands */
+    uint8_t reserved[48];
+};
+HK_STATIC_ASSERT(sizeof(struct hk_resync_end) == 64, "resync-end payload is 64 bytes");
+
 enum hk_mode { HK_MODE_ASYNC = 1, HK_MODE_SEMISYNC = 2, HK_MODE_SYNC = 3 };
 enum hk_link_loss { HK_LINK_LOSS_CONTINUE = 1, HK_LINK_LOSS_BLOCK = 2 };
 
@@ -131,7 +158,7 @@ enum hk_record_fault {
     HK_RECORD_BAD_VOLUME,  /* ≥ HK_VOLUMES_MAX */
     HK_RECORD_BAD_PAYLOAD, /* payload hash */
     HK_RECORD_BAD_FLAGS,   /* a flag this version does not know */
-    HK_RECORD_BAD_CONTENT, /* payload of mark, gap or mode breaks its rules (SPEC.md §3.4) */
+    HK_RECORD_BAD_CONTENT, /* payload of a control record breaks its rules (SPEC.md §3.4) */
     HK_RECORD_BAD_PREV,    /* prev_bytes is not the size of the record before (SPEC.md §3.2) */
     HK_RECORD_FAULTS
 };
@@ -155,8 +182,9 @@ static inline enum hk_record_fault hk_record_follows(const struct hk_record *r, 
 }
 bool hk_record_payload_ok(const struct hk_record *r, const void *payload);
 /*
- * For a header that hk_record_check accepted: the payload's hash, then what a mark, gap or mode
- * record says. HK_RECORD_OK, HK_RECORD_BAD_PAYLOAD or HK_RECORD_BAD_CONTENT.
+ * For a header that hk_record_check accepted: the payload's hash, then what a mark, gap, mode,
+ * resync-begin or resync-end record says. HK_RECORD_OK, HK_RECORD_BAD_PAYLOAD or
+ * HK_RECORD_BAD_CONTENT.
  */
 enum hk_record_fault hk_record_check_payload(const struct hk_record *r, const void *payload);
 const char *hk_record_fault_text(enum hk_record_fault f);

@@ -2,6 +2,7 @@
 #include "proto/super.h"
 
 #include "proto/bug.h"
+#include "proto/dmap.h"
 #include "proto/hash.h"
 #include "proto/record.h"
 
@@ -12,6 +13,7 @@ enum {
     FLAGS_KNOWN = HK_SF_CLEAN | HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED |
                   HK_SF_PROMOTED | HK_SF_PROMOTING | HK_SF_FROZEN | HK_SF_ASSUMED_EQUAL |
                   HK_SF_NOT_PROMOTABLE | HK_SF_IN_DOUBT,
+    FLAGS_V2 = HK_SF_STALE | HK_SF_PINNED | HK_SF_RESYNC | HK_SF_ROLLING_BACK,
 };
 
 static bool all_zero(const void *bytes, size_t count)
@@ -27,7 +29,7 @@ static bool all_zero(const void *bytes, size_t count)
 static bool lsns_ok(const struct hk_super *s)
 {
     uint64_t bits = s->ceiling | s->clean_lsn | s->durable_known | s->applied | s->degraded_lsn |
-                    s->mode_lsn | s->freeze_lsn | s->promote_lsn | s->ring_first_lsn;
+                    s->mode_lsn | s->freeze_lsn | s->promote_lsn | s->ring_first_lsn | s->pin_lsn;
 
     return bits % HK_RECORD_ALIGN == 0;
 }
@@ -36,7 +38,7 @@ static bool enums_ok(const struct hk_super *s)
 {
     if (s->role != HK_ROLE_PRIMARY && s->role != HK_ROLE_STANDBY)
         return false;
-    if (s->flags & ~(uint32_t)FLAGS_KNOWN)
+    if (s->flags & ~(uint32_t)(FLAGS_KNOWN | FLAGS_V2))
         return false;
     /* 0: not told yet. */
     return s->mode <= HK_MODE_SYNC && s->on_link_loss <= HK_LINK_LOSS_BLOCK &&
@@ -81,7 +83,7 @@ static bool volumes_ok(const struct hk_super *s)
     for (uint32_t i = 0; i < s->volume_count; i++) {
         const struct hk_super_volume *v = &s->volume[i];
 
-        if (!hk_mark_name_ok(v->name) || v->bytes == 0 || !all_zero(v->reserved, 24))
+        if (!hk_mark_name_ok(v->name) || v->bytes == 0 || !all_zero(v->reserved, 16))
             return false;
         for (uint32_t k = 0; k < i; k++) {
             if (__builtin_memcmp(v->name, s->volume[k].name, HK_NAME_BYTES) == 0)
@@ -89,6 +91,54 @@ static bool volumes_ok(const struct hk_super *s)
         }
     }
     return true;
+}
+
+/* A primary's volumes share one numbering of regions, and no two of them a region. */
+static bool regions_ok(const struct hk_super *s)
+{
+    if (s->region_shift == 0) {
+        for (uint32_t i = 0; i < s->volume_count; i++) {
+            if (s->volume[i].first_region != 0)
+                return false;
+        }
+        return s->dmap_sequence == 0;
+    }
+    if (s->role != HK_ROLE_PRIMARY || s->region_shift < HK_REGION_SHIFT_MIN ||
+        s->region_shift > HK_REGION_SHIFT_MAX)
+        return false;
+    for (uint32_t i = 0; i < s->volume_count; i++) {
+        uint64_t first = s->volume[i].first_region;
+        uint64_t count = hk_dmap_regions(s->volume[i].bytes, s->region_shift);
+
+        if (first > HK_DMAP_REGIONS_MAX || count > HK_DMAP_REGIONS_MAX - first)
+            return false;
+        for (uint32_t k = 0; k < i; k++) {
+            uint64_t other = s->volume[k].first_region;
+
+            if (first < other + hk_dmap_regions(s->volume[k].bytes, s->region_shift) &&
+                other < first + count)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Position, epoch and flag of a pin come and go together; only a promotion rolls back. */
+static bool pin_ok(const struct hk_super *s)
+{
+    bool pinned = s->flags & HK_SF_PINNED;
+
+    if (pinned != (s->pin_lsn != 0) || pinned != (s->pin_ordinal != 0))
+        return false;
+    return (s->flags & HK_SF_PROMOTING) || !(s->flags & HK_SF_ROLLING_BACK);
+}
+
+/* Does it say nothing that version 1 can't? */
+static bool fits_old(const struct hk_super *s)
+{
+    return (s->flags & FLAGS_V2) == 0 && s->region_shift == 0 && s->pin_lsn == 0 &&
+           s->pin_ordinal == 0 && s->snapshot_next == 0 && s->dmap_sequence == 0 &&
+           s->history.dropped == 0;
 }
 
 /* What both the writer and the reader demand (SPEC.md §6.2), tails not included. */
@@ -100,8 +150,9 @@ static bool fields_ok(const struct hk_super *s)
         return false;
     if (s->clean_prev_bytes % HK_RECORD_ALIGN != 0 || s->clean_prev_bytes > HK_RECORD_BYTES_MAX)
         return false;
-    return hk_history_check(&s->history) == 0 && s->reserved1 == 0 &&
-           all_zero(s->reserved0, sizeof(s->reserved0));
+    if (!regions_ok(s) || !pin_ok(s) || (!hk_super_is_current(s) && !fits_old(s)))
+        return false;
+    return hk_history_check(&s->history) == 0;
 }
 
 /* Table entries beyond their counts are zero on disk, so that equal facts are equal bytes. */
@@ -149,7 +200,7 @@ void hk_super_encode(const struct hk_super *s, void *slot)
     __builtin_memset((uint8_t *)slot + sizeof(*s), 0, HK_SUPER_BYTES - sizeof(*s));
     __builtin_memcpy(slot, s, sizeof(*s));
     on_disk->magic = HK_SUPER_MAGIC;
-    on_disk->version = HK_SUPER_VERSION;
+    on_disk->version = hk_super_is_current(s) ? HK_SUPER_VERSION : HK_SUPER_VERSION_OLD;
     zero_tails(on_disk);
     hash = hk_xxh64(slot, HASH_AT, 0);
     __builtin_memcpy((uint8_t *)slot + HASH_AT, &hash, sizeof(hash));
@@ -162,7 +213,7 @@ static enum hk_super_fault check_slot(const void *slot)
     assert_aligned(slot);
     if (s->magic != HK_SUPER_MAGIC)
         return HK_SUPER_BAD_MAGIC;
-    if (s->version != HK_SUPER_VERSION)
+    if (s->version != HK_SUPER_VERSION && s->version != HK_SUPER_VERSION_OLD)
         return HK_SUPER_BAD_VERSION;
     if (read_hash(slot) != hk_xxh64(slot, HASH_AT, 0))
         return HK_SUPER_BAD_HASH;
@@ -224,6 +275,14 @@ bool hk_super_in_doubt(const void *slot0, const void *slot1)
     if (HK_BUG(doubt_ignored) || whole[0] == whole[1])
         return false;
     return slot[1 - other]->sequence > 1 || !all_zero(slot[other], HK_SUPER_BYTES);
+}
+
+int hk_super_append_epoch(struct hk_super *s, const struct hk_uuid *id, uint64_t first_lsn,
+                          uint64_t parent_end, enum hk_epoch_reason reason, uint64_t time_ns)
+{
+    if (!hk_super_is_current(s) && s->history.count == HK_HISTORY_EPOCHS_MAX)
+        return -ENOSPC;
+    return hk_history_append(&s->history, id, first_lsn, parent_end, reason, time_ns);
 }
 
 const char *hk_super_fault_text(enum hk_super_fault f)

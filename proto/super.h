@@ -2,7 +2,11 @@
 /*
  * Superblocks: the durable facts of one side. SPEC.md §6. Two slots of HK_SUPER_BYTES at offset 0
  * and HK_SUPER_BYTES of the metadata file; a write goes to slot (sequence & 1), the valid slot with
- * the highest sequence counts. Behind them the dirty map's area is reserved.
+ * the highest sequence counts. Behind them lies the primary's dirty map (proto/dmap.h).
+ *
+ * Version 2 is written, version 1 is read, and written back as version 1 (SPEC.md §12.3): its new
+ * fields are zero and stay so. A fact that version 1 can't hold is never put into one
+ * (hk_super_is_current); a primary of version 1 has no map and says FULL_COMPARE instead.
  *
  * The primary's is owned by the capture side, the standby's by hikaed. A promoted standby writes a
  * primary superblock for its own capture side.
@@ -15,8 +19,8 @@
 #include "proto/lsn.h"
 
 #define HK_SUPER_MAGIC 0x31505553494b4148ull /* "HAKISUP1" */
-enum { HK_SUPER_VERSION = 1 };
-#define HK_DMAP_RESERVED_BYTES (16ULL << 20) /* behind the two slots, zero for now */
+enum { HK_SUPER_VERSION = 2, HK_SUPER_VERSION_OLD = 1 };
+#define HK_DMAP_RESERVED_BYTES (16ULL << 20) /* behind the two slots, in version 1 */
 
 enum hk_super_role { HK_ROLE_PRIMARY = 1, HK_ROLE_STANDBY = 2 };
 
@@ -31,6 +35,11 @@ enum hk_super_flags {
     HK_SF_ASSUMED_EQUAL = 1 << 7,  /* created with --assume-equal */
     HK_SF_NOT_PROMOTABLE = 1 << 8, /* standby: a replica write or flush failed */
     HK_SF_IN_DOUBT = 1 << 9, /* standby: a slot was damaged at a start, no primary met since */
+    /* Version 2. */
+    HK_SF_STALE = 1 << 10,        /* primary: some region is stale, or may be */
+    HK_SF_PINNED = 1 << 11,       /* standby: the state at pin_lsn is kept */
+    HK_SF_RESYNC = 1 << 12,       /* standby: inside no consistent interval; promotion: the pin */
+    HK_SF_ROLLING_BACK = 1 << 13, /* standby, PROMOTING: the pin's before-images go back */
 };
 
 struct hk_interval {
@@ -42,7 +51,8 @@ struct hk_interval {
 struct hk_super_volume {
     char name[HK_NAME_BYTES];
     uint64_t bytes;
-    uint64_t reserved[3];
+    uint64_t first_region; /* primary with a map: number of its first region, group-wide */
+    uint64_t reserved[2];
 };
 
 struct hk_super {
@@ -77,11 +87,14 @@ struct hk_super {
     uint64_t promote_time_ns;
     uint64_t clean_time_ns;    /* primary, with HK_SF_CLEAN: newest capture time given */
     uint32_t clean_prev_bytes; /* primary, with HK_SF_CLEAN: size of the epoch's last record */
-    uint32_t reserved1;
-    struct hk_uuid ring_id;  /* primary: the ring in use since it was not clean; nil: none yet.
+    uint32_t region_shift;     /* primary: a region is 1 << this many bytes; 0: no map */
+    struct hk_uuid ring_id;    /* primary: the ring in use since it was not clean; nil: none yet.
                                 standby: the ring of the primary it last welcomed */
-    uint64_t ring_first_lsn; /* primary: where that ring's log began */
-    uint8_t reserved0[24];
+    uint64_t ring_first_lsn;   /* primary: where that ring's log began */
+    uint64_t pin_lsn;          /* standby, with HK_SF_PINNED: the state kept; 0: none */
+    uint32_t pin_ordinal;      /* epoch of pin_lsn */
+    uint32_t snapshot_next;    /* standby: number of the next snapshot */
+    uint64_t dmap_sequence;    /* primary: transactions of the activity log up to this are void */
     struct hk_interval interval[HK_INTERVALS_MAX];
     struct hk_history history;
     struct hk_super_volume volume[HK_VOLUMES_MAX];
@@ -101,6 +114,9 @@ HK_STATIC_ASSERT(offsetof(struct hk_super, ceiling) == 160, "ceiling at 160");
 HK_STATIC_ASSERT(offsetof(struct hk_super, freeze_name) == 256, "freeze_name at 256");
 HK_STATIC_ASSERT(offsetof(struct hk_super, ring_id) == 360, "ring_id at 360");
 HK_STATIC_ASSERT(offsetof(struct hk_super, ring_first_lsn) == 376, "ring_first_lsn at 376");
+HK_STATIC_ASSERT(offsetof(struct hk_super, region_shift) == 356, "region_shift at 356");
+HK_STATIC_ASSERT(offsetof(struct hk_super, pin_lsn) == 384, "pin_lsn at 384");
+HK_STATIC_ASSERT(offsetof(struct hk_super, dmap_sequence) == 400, "dmap_sequence at 400");
 HK_STATIC_ASSERT(offsetof(struct hk_super, interval) == 408, "intervals at 408");
 HK_STATIC_ASSERT(offsetof(struct hk_super, history) == 1944, "history at 1944");
 HK_STATIC_ASSERT(offsetof(struct hk_super, volume) == 6048, "volumes at 6048");
@@ -117,7 +133,15 @@ enum hk_super_fault {
 };
 const char *hk_super_fault_text(enum hk_super_fault f);
 
-/* Encodes into a slot of HK_SUPER_BYTES; hash in its last 8 bytes. Sequence is taken from s. */
+/* May version 2's fields and flags be used? Not in what was read as version 1 (SPEC.md §12.3). */
+static inline bool hk_super_is_current(const struct hk_super *s)
+{
+    return s->version != HK_SUPER_VERSION_OLD;
+}
+/*
+ * Encodes into a slot of HK_SUPER_BYTES; hash in its last 8 bytes. Sequence is taken from s, and so
+ * is version 1; any other version becomes the present one.
+ */
 void hk_super_encode(const struct hk_super *s, void *slot);
 enum hk_super_fault hk_super_decode(const void *slot, struct hk_super *ret_s);
 /*
@@ -134,6 +158,12 @@ int hk_super_pick(const void *slot0, const void *slot1, struct hk_super *ret_s,
  */
 bool hk_super_in_doubt(const void *slot0, const void *slot1);
 const char *hk_loss_class_text(uint32_t c);
+/*
+ * A new epoch at the end of the history. A full history forgets its oldest epoch, but a version 1
+ * can't: -ENOSPC. Else as hk_history_append.
+ */
+int hk_super_append_epoch(struct hk_super *s, const struct hk_uuid *id, uint64_t first_lsn,
+                          uint64_t parent_end, enum hk_epoch_reason reason, uint64_t time_ns);
 
 /*
  * A fresh primary superblock: what `hikae create-md` writes. Mode and policy come at first start.
@@ -144,9 +174,13 @@ struct hk_super_create {
     uint64_t time_ns; /* realtime */
     uint32_t volume_count;
     struct hk_super_volume volume[HK_VOLUMES_MAX]; /* name, bytes */
+    uint32_t region_shift;                         /* 0: no map */
     bool assume_equal;
 };
-/* -EINVAL: nil ids, no volume, a bad name, a size that is no multiple of 512. */
+/*
+ * -EINVAL: nil ids, no volume, a bad name, a size that is no multiple of 512, a bad region size;
+ * -E2BIG: more regions than a map can hold. Volumes get their first_region.
+ */
 int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super);
 
 #endif

@@ -1,13 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /* The superblock of a group's first primary. */
+#include "proto/dmap.h"
 #include "proto/record.h"
 #include "proto/super.h"
 
 #include <errno.h>
 
+/* Volume behind volume, no region between them. */
+static int number_regions(struct hk_super *s, uint32_t shift)
+{
+    uint64_t next = 0;
+
+    if (shift == 0)
+        return 0;
+    if (shift < HK_REGION_SHIFT_MIN || shift > HK_REGION_SHIFT_MAX)
+        return -EINVAL;
+    s->region_shift = shift;
+    for (uint32_t i = 0; i < s->volume_count; i++) {
+        uint64_t count = hk_dmap_regions(s->volume[i].bytes, shift);
+
+        if (count > HK_DMAP_REGIONS_MAX - next)
+            return -E2BIG;
+        s->volume[i].first_region = next;
+        next += count;
+    }
+    s->dmap_sequence = HK_DMAP_LOG_PAGES; /* hk_dmap_log_fill */
+    return 0;
+}
+
 int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
 {
     struct hk_history *history = &ret_super->history;
+    int err;
 
     if (hk_uuid_is_nil(&p->group_id) || hk_uuid_is_nil(&p->site_id) ||
         hk_uuid_is_nil(&p->replica_id) || hk_uuid_is_nil(&p->epoch_id))
@@ -40,5 +64,8 @@ int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
         __builtin_memcpy(ret_super->volume[i].name, p->volume[i].name, HK_NAME_BYTES);
         ret_super->volume[i].bytes = p->volume[i].bytes;
     }
+    err = number_regions(ret_super, p->region_shift);
+    if (err)
+        return err;
     return hk_history_append(history, &p->epoch_id, HK_LSN_FIRST, 0, HK_EPOCH_CREATE, p->time_ns);
 }

@@ -62,8 +62,8 @@ static enum hk_refusal judge_kinship(const struct hk_session_standby *me, const 
     const struct hk_history *mine = &me->super->history;
     uint32_t common;
 
-    detail[0] = mine->count;
-    detail[1] = h->history.count;
+    detail[0] = hk_history_epochs(mine);
+    detail[1] = hk_history_epochs(&h->history);
     switch (hk_history_compare(&h->history, mine, &common)) {
     case HK_KIN_EQUAL:
     case HK_KIN_AHEAD: break;
@@ -116,21 +116,24 @@ static enum hk_refusal judge_positions(uint64_t acked, uint64_t durable, uint64_
 static enum hk_refusal judge_adoption(const struct hk_session_standby *me, const struct hk_hello *h,
                                       struct hk_session_verdict *v)
 {
-    uint32_t mine = me->super->history.count;
+    uint32_t mine = hk_history_epochs(&me->super->history);
+    const struct hk_epoch *next = hk_history_at(&h->history, mine + 1);
 
     v->adopt = true;
     v->start_lsn = h->epoch.first_lsn;
     if (mine == 0) {
         /* A fresh standby: equal by declaration, and then only at the group's very beginning. */
-        if (!(me->super->flags & HK_SF_ASSUMED_EQUAL) || h->history.count != 1)
+        if (!(me->super->flags & HK_SF_ASSUMED_EQUAL) || hk_history_epochs(&h->history) != 1)
             return HK_REFUSE_FULL_COMPARE;
         return HK_REFUSE_NONE;
     }
     v->detail[0] = me->durable;
-    v->detail[1] = h->history.epoch[mine].parent_end;
+    if (!next)
+        return HK_REFUSE_RING; /* so far ahead that its history has dropped our next epoch */
+    v->detail[1] = next->parent_end;
     if (me->durable > v->detail[1] || me->acked > v->detail[1])
         return HK_REFUSE_AHEAD;
-    if (me->durable < v->detail[1] || h->history.count != mine + 1)
+    if (me->durable < v->detail[1] || hk_history_epochs(&h->history) != mine + 1)
         return HK_REFUSE_RING;
     v->detail[0] = v->detail[1] = 0;
     return HK_REFUSE_NONE;
@@ -171,12 +174,13 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     if ((h->super_flags | me->super->flags) & HK_SF_FULL_COMPARE) {
         v->full_compare = true;
         /* Why it is required, as long as that can be seen. */
-        if ((me->super->history.count == 0 || me->super->history.count == h->history.count) &&
+        if ((me->super->history.count == 0 ||
+             hk_history_epochs(&me->super->history) == hk_history_epochs(&h->history)) &&
             durable < h->durable)
             return judge_positions(acked, durable, h->durable, 0, 0, 0, v->detail);
         return HK_REFUSE_FULL_COMPARE;
     }
-    if (h->history.count > me->super->history.count) {
+    if (hk_history_epochs(&h->history) > hk_history_epochs(&me->super->history)) {
         why = judge_adoption(me, h, v);
         if (why)
             return why;

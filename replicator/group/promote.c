@@ -112,7 +112,8 @@ void hk_promote_verb(struct hk_group *g, const struct hk_verb *v)
     else if (hk_uuid_is_nil(&v->new_epoch) ||
              hk_history_find(&hk_standby_super(g)->history, &v->new_epoch))
         error = -EINVAL;
-    else if (hk_standby_super(g)->history.count == HK_HISTORY_EPOCHS_MAX)
+    else if (!hk_super_is_current(hk_standby_super(g)) &&
+             hk_standby_super(g)->history.count == HK_HISTORY_EPOCHS_MAX)
         error = -ENOSPC;
     if (error) {
         hk_group_verb_done(g, v->op_id, error, 0, NULL);
@@ -174,8 +175,8 @@ static void begin_epoch(struct hk_group *g)
     uint64_t ceiling = hk_max_u64(super->ceiling, s->told_ceiling);
     uint64_t first = hk_round_up(hk_max_u64(position, ceiling), HK_CEILING_STEP_BYTES);
     enum hk_loss_class class = hk_promote_class(g, &s->failover);
-    int err = hk_history_append(&super->history, &s->failover.new_epoch, first, position,
-                                HK_EPOCH_PROMOTE, g->now.real_ns);
+    int err = hk_super_append_epoch(super, &s->failover.new_epoch, first, position,
+                                    HK_EPOCH_PROMOTE, g->now.real_ns);
 
     HK_ASSERT(err == 0); /* looked at when the verb came, and nothing has changed history since */
     super->flags |= HK_SF_PROMOTING;

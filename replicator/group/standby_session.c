@@ -114,7 +114,7 @@ bool hk_standby_begin_epoch(struct hk_group *g)
     const struct hk_epoch *e = hk_history_last(&hk_standby_super(g)->history);
     int err;
 
-    if (hk_super_store_durable(&s->super)->history.count != e->ordinal)
+    if (hk_history_epochs(&hk_super_store_durable(&s->super)->history) != e->ordinal)
         return false;
     err = hk_journal_begin_epoch(&s->journal, e->ordinal, &e->id, e->first_lsn);
     if (err == -EAGAIN)

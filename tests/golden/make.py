@@ -114,9 +114,11 @@ def stream_epoch1():
             ("write", fill(4096, 1), 4096), ("zeroes", b"", 65536), ("discard", b"", 1 << 20),
             ("flush", b"", 0), ("mark", mark("m", 0), 0),
             ("mark", mark("nightly-2026.11.23", 1), 0),
-            ("void", fill(100, 7), 512), ("resync-begin", b"", 0), ("block", fill(512, 9), 512),
-            ("bad-range", b"", 4096), ("resync-end", b"", 0), ("join", b"", 0), ("leave", b"", 0),
-            ("resize", b"", 0)]
+            ("void", fill(100, 7), 512),
+            ("resync-begin", struct.pack("<QQI44x", 3, 1 << 24, 3), 0),
+            ("block", fill(512, 9), 512),
+            ("bad-range", b"", 4096), ("resync-end", struct.pack("<QQ48x", 3, FIRST), 0),
+            ("join", b"", 0), ("leave", b"", 0), ("resize", b"", 0)]
     out, lsn, prev = [], FIRST, 0
     for i, (kind, payload, length) in enumerate(plan):
         r = record(kind, lsn, i, 1, EPOCH1, prev, payload, length)

@@ -69,6 +69,8 @@ static inline void sample_content(struct hk_record *r, uint8_t payload[4096], bo
                          .last_durable = 8960,
                          .new_start = r->lsn,
                          .reason = HK_EPOCH_PROMOTE};
+    struct hk_resync_begin begin = {.pass = 3, .stale_bytes = 1 << 24, .reason = HK_RESYNC_ORIGIN};
+    struct hk_resync_end end = {.pass = 3, .begin_lsn = HK_LSN_FIRST};
 
     switch ((enum hk_record_type)r->type) {
     case HK_REC_WRITE:
@@ -101,9 +103,15 @@ static inline void sample_content(struct hk_record *r, uint8_t payload[4096], bo
         r->payload_len = sizeof(mode);
         memcpy(payload, &mode, sizeof(mode));
         break;
-    case HK_REC_FLUSH:
     case HK_REC_RESYNC_BEGIN:
+        r->payload_len = sizeof(begin);
+        memcpy(payload, &begin, sizeof(begin));
+        break;
     case HK_REC_RESYNC_END:
+        r->payload_len = sizeof(end);
+        memcpy(payload, &end, sizeof(end));
+        break;
+    case HK_REC_FLUSH:
     case HK_REC_JOIN:
     case HK_REC_LEAVE:
     case HK_REC_RESIZE: break;
@@ -234,7 +242,7 @@ static inline void sample_super_primary(struct hk_super *s)
 {
     sample_super_common(s);
     s->magic = HK_SUPER_MAGIC;
-    s->version = HK_SUPER_VERSION;
+    s->version = HK_SUPER_VERSION_OLD; /* tests/golden/ keeps them for ever */
     s->role = HK_ROLE_PRIMARY;
     s->sequence = 6;
     s->flags = HK_SF_CLEAN | HK_SF_ASSUMED_EQUAL;
@@ -252,7 +260,7 @@ static inline void sample_super_standby(struct hk_super *s)
 {
     sample_super_common(s);
     s->magic = HK_SUPER_MAGIC;
-    s->version = HK_SUPER_VERSION;
+    s->version = HK_SUPER_VERSION_OLD; /* tests/golden/ keeps them for ever */
     s->role = HK_ROLE_STANDBY;
     s->sequence = 7;
     s->flags = HK_SF_PROMOTED | HK_SF_FROZEN;

@@ -237,7 +237,8 @@ static const struct fault_row history_rows[] = {
     {"count over the limit", HIS(count), HK_HISTORY_EPOCHS_MAX + 1, true, -E2BIG},
     {"count 4 Gi - 1", HIS(count), UINT32_MAX, true, -E2BIG},
     {"count one more than there are", HIS(count), 4, true, -EINVAL},
-    {"reserved", HIS(reserved), 1, true, -EINVAL},
+    {"dropped, but the oldest is the first", HIS(dropped), 1, true, -EINVAL},
+    {"dropped 4 Gi - 1", HIS(dropped), UINT32_MAX, true, -EINVAL},
     {"first: ordinal 2", EP(0, ordinal), 2, true, -EINVAL},
     {"first: ordinal 0", EP(0, ordinal), 0, true, -EINVAL},
     {"first: reason promote", EP(0, reason), HK_EPOCH_PROMOTE, true, -EINVAL},
@@ -325,10 +326,18 @@ static void test_history_append(void **state)
         assert_int_equal(h.epoch[i].ordinal, i + 1);
         assert_true(hk_uuid_equal(&h.epoch[i].parent, &h.epoch[i - 1].id));
     }
+    /* Full: what does not fit changes nothing, what does drops the oldest. */
     before = h;
-    assert_int_equal(hk_history_append(&h, &b, 8192, 4096, HK_EPOCH_PROMOTE, 2), -ENOSPC);
+    assert_int_equal(hk_history_append(&h, &h.epoch[5].id, 8192, 4096, HK_EPOCH_PROMOTE, 2),
+                     -EINVAL);
     assert_memory_equal(&h, &before, sizeof(h));
     fault_points++;
+    assert_int_equal(hk_history_append(&h, &b, 8192, 4096, HK_EPOCH_PROMOTE, 2), 0);
+    assert_int_equal(h.count, HK_HISTORY_EPOCHS_MAX);
+    assert_int_equal(h.dropped, 1);
+    assert_memory_equal(&h.epoch[0], &before.epoch[1], 63 * sizeof(h.epoch[0]));
+    assert_int_equal(h.epoch[63].ordinal, 65);
+    assert_int_equal(hk_history_check(&h), 0);
 }
 
 /* ---- superblocks ---- */
@@ -342,14 +351,15 @@ static const struct fault_row super_rows[] = {
     {"magic", SUP(magic), HK_SEGMENT_MAGIC, true, HK_SUPER_BAD_MAGIC},
     {"magic zero", SUP(magic), 0, true, HK_SUPER_BAD_MAGIC},
     {"version 0", SUP(version), 0, true, HK_SUPER_BAD_VERSION},
-    {"version 2", SUP(version), 2, true, HK_SUPER_BAD_VERSION},
+    {"version 3", SUP(version), 3, true, HK_SUPER_BAD_VERSION},
     {"ceiling without hash", SUP(ceiling), 64, false, HK_SUPER_BAD_HASH},
     {"flags without hash", SUP(flags), 0, false, HK_SUPER_BAD_HASH},
     {"hash", HK_SUPER_BYTES - 8, 8, 5, false, HK_SUPER_BAD_HASH},
     {"byte before the hash without hash", HK_SUPER_BYTES - 9, 1, 5, false, HK_SUPER_BAD_HASH},
     {"role 0", SUP(role), 0, true, HK_SUPER_BAD_FIELD},
     {"role 3", SUP(role), 3, true, HK_SUPER_BAD_FIELD},
-    {"flags next bit", SUP(flags), 1 << 10, true, HK_SUPER_BAD_FIELD},
+    {"a flag of version 2", SUP(flags), HK_SF_STALE, true, HK_SUPER_BAD_FIELD},
+    {"flags next bit", SUP(flags), 1 << 14, true, HK_SUPER_BAD_FIELD},
     {"flags top bit", SUP(flags), 1u << 31, true, HK_SUPER_BAD_FIELD},
     {"mode", SUP(mode), 4, true, HK_SUPER_BAD_FIELD},
     {"on_link_loss", SUP(on_link_loss), 3, true, HK_SUPER_BAD_FIELD},
@@ -370,9 +380,11 @@ static const struct fault_row super_rows[] = {
     {"clean_prev_bytes unaligned", SUP(clean_prev_bytes), 65, true, HK_SUPER_BAD_FIELD},
     {"clean_prev_bytes over the limit", SUP(clean_prev_bytes), HK_RECORD_BYTES_MAX + 64, true,
      HK_SUPER_BAD_FIELD},
-    {"reserved1", SUP(reserved1), 1, true, HK_SUPER_BAD_FIELD},
-    {"reserved0 first", SUPB(reserved0), 1, true, HK_SUPER_BAD_FIELD},
-    {"reserved0 last", SUPB(reserved0[23]), 1, true, HK_SUPER_BAD_FIELD},
+    {"region_shift of version 2", SUP(region_shift), 22, true, HK_SUPER_BAD_FIELD},
+    {"pin_lsn of version 2", SUP(pin_lsn), 4096, true, HK_SUPER_BAD_FIELD},
+    {"pin_ordinal of version 2", SUP(pin_ordinal), 1, true, HK_SUPER_BAD_FIELD},
+    {"snapshot_next of version 2", SUP(snapshot_next), 1, true, HK_SUPER_BAD_FIELD},
+    {"dmap_sequence of version 2", SUP(dmap_sequence), 1, true, HK_SUPER_BAD_FIELD},
     {"interval_count over the limit", SUP(interval_count), 65, true, HK_SUPER_BAD_FIELD},
     {"interval_count 4 Gi - 1", SUP(interval_count), UINT32_MAX, true, HK_SUPER_BAD_FIELD},
     {"interval_count too small: a tail", SUP(interval_count), 1, true, HK_SUPER_BAD_FIELD},
@@ -398,9 +410,10 @@ static const struct fault_row super_rows[] = {
     {"volume name empty", SUPB(volume[0].name), 0, true, HK_SUPER_BAD_FIELD},
     {"volume name, byte behind", SUPB(volume[1].name[63]), 'x', true, HK_SUPER_BAD_FIELD},
     {"volume of nothing", SUP(volume[1].bytes), 0, true, HK_SUPER_BAD_FIELD},
+    {"volume first_region of version 2", SUP(volume[0].first_region), 1, true, HK_SUPER_BAD_FIELD},
     {"volume reserved first", SUP(volume[0].reserved[0]), 1, true, HK_SUPER_BAD_FIELD},
-    {"volume reserved last", SUP(volume[1].reserved[2]), 1, true, HK_SUPER_BAD_FIELD},
-    {"volume behind the last", SUP(volume[63].reserved[2]), 1, true, HK_SUPER_BAD_FIELD},
+    {"volume reserved last", SUP(volume[1].reserved[1]), 1, true, HK_SUPER_BAD_FIELD},
+    {"volume behind the last", SUP(volume[63].reserved[1]), 1, true, HK_SUPER_BAD_FIELD},
     {"byte behind the fields", sizeof(struct hk_super), 1, 1, true, HK_SUPER_BAD_FIELD},
     {"last byte before the hash", HK_SUPER_BYTES - 9, 1, 1, true, HK_SUPER_BAD_FIELD},
 };
@@ -600,7 +613,7 @@ static void creation_sound(void)
     creation.volume[0].bytes = 512;
     sample_name(creation.volume[1].name, "wal");
     creation.volume[1].bytes = 1 << 20;
-    creation.volume[1].reserved[2] = 77; /* of no concern, and not to reach the disk */
+    creation.volume[1].reserved[1] = 77; /* of no concern, and not to reach the disk */
 }
 
 static void test_super_create_refuses(void **state)

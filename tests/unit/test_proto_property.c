@@ -50,8 +50,6 @@ static void random_record(struct hk_record *r, uint8_t *payload, uint64_t lsn, u
     case HK_REC_ZEROES:
     case HK_REC_DISCARD:
     case HK_REC_BAD_RANGE: r->length = (uint32_t)(1 + below(UINT32_MAX)); break;
-    case HK_REC_RESYNC_BEGIN:
-    case HK_REC_RESYNC_END:
     case HK_REC_JOIN:
     case HK_REC_LEAVE:
     case HK_REC_RESIZE:
@@ -61,6 +59,8 @@ static void random_record(struct hk_record *r, uint8_t *payload, uint64_t lsn, u
     case HK_REC_FLUSH:
     case HK_REC_MARK:
     case HK_REC_GAP:
+    case HK_REC_RESYNC_BEGIN:
+    case HK_REC_RESYNC_END:
     case HK_REC_MODE: break;
     }
     r->time_ns = unit_random(&rng);
@@ -237,7 +237,7 @@ static void random_name(char field[HK_NAME_BYTES])
 
 static void random_history(struct hk_history *h)
 {
-    uint32_t count = (uint32_t)below(HK_HISTORY_EPOCHS_MAX + 1);
+    uint32_t count = (uint32_t)below(2 * HK_HISTORY_EPOCHS_MAX);
     uint64_t first = 64 * (1 + below(1000));
 
     memset(h, 0, sizeof(*h));
@@ -275,6 +275,7 @@ static void random_super(struct hk_super *s)
     s->loss_class = (uint32_t)below(4);
     s->clean_prev_bytes = (uint32_t)(64 * below(HK_RECORD_BYTES_MAX / 64 + 1));
     random_history(&s->history);
+    s->version = s->history.dropped || below(2) ? HK_SUPER_VERSION : HK_SUPER_VERSION_OLD;
     memset(s->interval, 0, sizeof(s->interval));
     s->interval_count = (uint32_t)below(HK_INTERVALS_MAX + 1);
     for (uint32_t i = 0; i < s->interval_count; i++) {

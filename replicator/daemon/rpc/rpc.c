@@ -174,6 +174,9 @@ static bool history_in(size_t n, Hk__Pb__Epoch *const *m, struct hk_history *h)
     for (i = 0; i < n; i++)
         if (!epoch_in(m[i], &h->epoch[i]))
             return false;
+    /* The message has no field for it: the oldest ordinal says how many are not kept any more. */
+    if (n > 0 && h->epoch[0].ordinal > 0)
+        h->dropped = h->epoch[0].ordinal - 1;
     return n == 0 || hk_history_check(h) == 0;
 }
 
