@@ -17,7 +17,6 @@ enum { PAGES = 3, LOAD_BYTES = 1 << 20 };
 /* Steps of the jobs here. */
 enum { START_FLUSH = 0, START_READ, START_CLEAN };
 enum { MAKE_PUNCH = 0, MAKE_WRITE, MAKE_FLUSH, MAKE_HEADER };
-enum { LOAD_FLUSH = 0, LOAD_READ };
 
 static uint64_t pages_of_all(const struct hk_snapshots_cfg *cfg)
 {
@@ -269,14 +268,9 @@ static void load_slot(struct hk_snapshots *s, uint32_t slot)
     s->job = HK_SNAPSHOTS_LOADING;
     s->newest = HK_NO_SLOT;
     s->j.slot = slot;
-    s->j.step = LOAD_FLUSH;
     s->j.at = 0;
     s->slot[slot].chunks = 0;
-    /* What a process before wrote may still be in a cache: relied on only when it is durable. */
-    if (HK_BUG(snapshot_trusts_cache))
-        hk_snap_job_io(s, HK_DISK_READ, hk_snap_index_file(slot), 0, HK_PAGE_BYTES, s->page);
-    else
-        hk_snap_job_io(s, HK_DISK_FLUSH, hk_snap_index_file(slot), 0, 0, NULL);
+    load_next(s);
 }
 
 static void loaded(struct hk_snapshots *s, uint32_t slot)
@@ -307,11 +301,6 @@ static void load_step(struct hk_snapshots *s, int result)
     if (result != 0) {
         hk_snap_broken(s, s->j.slot, HK_SNAP_OK, result);
         loaded(s, s->j.slot);
-        return;
-    }
-    if (s->j.step == LOAD_FLUSH) {
-        s->j.step = LOAD_READ;
-        load_next(s);
         return;
     }
     for (uint64_t i = 0; i < s->j.run; i++) {
@@ -354,6 +343,19 @@ void hk_snap_begin_load(struct hk_snapshots *s, int result)
 
 /* ---- the start ---- */
 
+/*
+ * What a process before wrote may still be in a cache: it counts only when it is durable, or a
+ * power cut could take back a bit that was relied on, or bring back what has ended.
+ */
+static void look_at_slot(struct hk_snapshots *s)
+{
+    s->j.step = HK_BUG(snapshot_trusts_cache) ? START_READ : START_FLUSH;
+    if (s->j.step == START_FLUSH)
+        hk_snap_job_io(s, HK_DISK_FLUSH, hk_snap_index_file(s->j.slot), 0, 0, NULL);
+    else
+        hk_snap_job_io(s, HK_DISK_READ, hk_snap_index_file(s->j.slot), 0, HK_PAGE_BYTES, s->page);
+}
+
 void hk_snapshots_start(struct hk_snapshots *s, const struct hk_snapshots_known *known)
 {
     HK_ASSERT(s->job == HK_SNAPSHOTS_IDLE && s->newest == HK_NO_SLOT);
@@ -362,8 +364,7 @@ void hk_snapshots_start(struct hk_snapshots *s, const struct hk_snapshots_known 
         return;
     s->job = HK_SNAPSHOTS_STARTING;
     s->j.slot = 0;
-    s->j.step = START_FLUSH;
-    hk_snap_job_io(s, HK_DISK_FLUSH, hk_snap_index_file(0), 0, 0, NULL);
+    look_at_slot(s);
 }
 
 static uint64_t volumes_hash(const struct hk_snapshots *s)
@@ -384,10 +385,20 @@ static enum hk_snap_fault judge_header(const struct hk_snapshots *s, const struc
     return HK_SNAP_OK;
 }
 
-/* Made, or unpinned, in a life that did not come to the superblock's write: it never counted. */
-static bool counts(const struct hk_snapshots *s, const struct hk_snap_header *h)
+/*
+ * Made in a life that did not come to the superblock's write: it never counted. A pin that is none
+ * any more goes as well, but not before it gave to older ones what they read through it.
+ */
+static bool counts(struct hk_snapshots *s, uint32_t slot)
 {
-    return h->id < s->known.next && (h->kind != HK_SNAP_PIN || is_pin(s, h));
+    struct hk_snapshot *x = &s->slot[slot];
+
+    if (x->header.id >= s->known.next)
+        return false;
+    if (x->header.kind != HK_SNAP_PIN || is_pin(s, &x->header))
+        return true;
+    x->state = HK_SNAPSHOT_DYING;
+    return hk_snap_older(s, slot) != HK_NO_SLOT;
 }
 
 static void header_read(struct hk_snapshots *s, int result)
@@ -413,7 +424,7 @@ static void header_read(struct hk_snapshots *s, int result)
 static void clean(struct hk_snapshots *s)
 {
     for (uint32_t i = 0; i < s->cfg.slot_count; i++) {
-        if (!in_chain(&s->slot[i]) || counts(s, &s->slot[i].header))
+        if (!in_chain(&s->slot[i]) || counts(s, i))
             continue;
         s->j.slot = i;
         s->j.volume = 0;
@@ -438,10 +449,8 @@ static void start_step(struct hk_snapshots *s, int result)
     }
     if (s->j.step != START_CLEAN) {
         header_read(s, result);
-        s->j.slot++;
-        s->j.step = START_FLUSH;
-        if (s->j.slot < s->cfg.slot_count) {
-            hk_snap_job_io(s, HK_DISK_FLUSH, hk_snap_index_file(s->j.slot), 0, 0, NULL);
+        if (++s->j.slot < s->cfg.slot_count) {
+            look_at_slot(s);
             return;
         }
         s->j.step = START_CLEAN;

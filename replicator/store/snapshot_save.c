@@ -245,6 +245,8 @@ void hk_snapshots_save_all(struct hk_snapshots *s)
     if (s->save == HK_SAVE_DONE)
         return;
     submit_run(s);
+    if (HK_BUG(bit_before_image) && !s->stuck)
+        write_bits(s);
     s->save_all = true;
     step(s);
 }
