@@ -343,6 +343,7 @@ static void disk_done(struct hk_group *g, struct hk_diskop *op)
         break;
     case HK_OWNER_JOURNAL: hk_journal_disk_done(&s->journal, op); break;
     case HK_OWNER_APPLY: hk_apply_disk_done(&s->apply, op); break;
+    case HK_OWNER_SNAPSHOT:
     case HK_OWNER_GROUP: HK_ASSERT(!"the group has no operations of its own"); break;
     }
 }
