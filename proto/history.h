@@ -56,6 +56,14 @@ static inline uint32_t hk_history_epochs(const struct hk_history *h)
 }
 /* The entry with this ordinal; NULL: dropped, or not there yet. */
 const struct hk_epoch *hk_history_at(const struct hk_history *h, uint32_t ordinal);
+/*
+ * Does it still tell where the log goes on from `lsn`? Not if that lies in an epoch that was
+ * dropped. Whoever applies or keeps a state there must not take this history over.
+ */
+static inline bool hk_history_reaches(const struct hk_history *h, uint64_t lsn)
+{
+    return h->dropped == 0 || lsn >= h->epoch[0].parent_end;
+}
 
 enum hk_kinship {
     HK_KIN_EQUAL,     /* same entries */

@@ -130,6 +130,10 @@ static enum hk_refusal judge_adoption(const struct hk_session_standby *me, const
     v->detail[0] = me->durable;
     if (!next)
         return HK_REFUSE_RING; /* so far ahead that its history has dropped our next epoch */
+    /* What is still to be applied, or rolled back to, must stay in an epoch that is known. */
+    if (!hk_history_reaches(&h->history, me->super->applied) ||
+        ((me->super->flags & HK_SF_PINNED) && me->super->pin_ordinal <= h->history.dropped))
+        return HK_REFUSE_NOT_READY;
     v->detail[1] = next->parent_end;
     if (me->durable > v->detail[1] || me->acked > v->detail[1])
         return HK_REFUSE_AHEAD;

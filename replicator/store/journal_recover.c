@@ -100,6 +100,10 @@ void hk_journal_recover(struct hk_journal *j, const struct hk_history *history, 
     j->state = HK_JOURNAL_RECOVERING;
     v->history = *history;
     v->applied = applied;
+    if (history->count > 0 && !hk_history_reaches(history, applied)) {
+        foreign(j, HK_NO_SEGMENT); /* what is to be applied lies in an epoch nobody knows */
+        return;
+    }
     look_at(j, 0);
 }
 
