@@ -33,6 +33,7 @@ enum hk_refusal {
     HK_REFUSE_BAD_FRAME,    /* a bad payload hash inside a valid frame ended the session */
     HK_REFUSE_MALFORMED,    /* a control message out of place */
     HK_REFUSE_COPY,         /* the primary's own copy of what comes next is damaged */
+    HK_REFUSE_EPOCH,        /* the log goes on in a new epoch: no refusal, the session's end */
     HK_REFUSALS
 };
 const char *hk_refusal_text(enum hk_refusal r);
@@ -53,11 +54,13 @@ struct hk_hello {
     struct hk_uuid ring_id;
     uint64_t ring_first_lsn; /* everything below was durable on the standby when it began */
     uint64_t stale_bytes;    /* of regions that may differ and that the log does not mend */
+    bool map;                /* a dirty map is there: what is stale can be healed */
     /* The standby said why its copy can't go on (hk_welcome.gap), and since then all regions of
      * this side have durably become stale, and the epoch is a new one. */
     bool all_stale;
-    /* This side holds no log of the epoch to send: it asks where the standby stands. */
-    bool no_log;
+    /* No LSN is given in this epoch any more, and the ring may be gone: the standby may stand
+     * anywhere up to the ceiling. */
+    bool closed;
     struct hk_history history;
 };
 

@@ -109,9 +109,49 @@ static enum hk_refusal judge_positions(uint64_t acked, uint64_t durable, uint64_
     return HK_REFUSE_NONE;
 }
 
+/* Can what is stale be healed? The primary has a map, this side can keep a pin (SPEC.md §12.3). */
+static bool can_resync(const struct hk_session_standby *me, const struct hk_hello *h)
+{
+    return h->map && hk_super_is_current(me->super);
+}
+
 /*
- * The primary's history goes on where ours ends. Only one step is taken over, and only when the
- * parent's log is here to its end: what lies between can't be sent (SPEC.md §10).
+ * May a standby that has never had any log begin here? Equal by declaration; or the primary has
+ * never met a standby, so that nothing it calls stale has been healed since all of it was.
+ */
+static bool equal_or_stale(const struct hk_session_standby *me, const struct hk_hello *h)
+{
+    if (me->super->history.count > 0)
+        return false;
+    return (me->super->flags & HK_SF_ASSUMED_EQUAL) ||
+           (can_resync(me, h) && (h->super_flags & HK_SF_FULL_COMPARE) &&
+            hk_uuid_is_nil(&h->peer_replica_id));
+}
+
+/* Is there log behind `durable`, before the last epoch? That can't be sent any more. */
+static bool leaves_a_hole(const struct hk_history *h, uint32_t mine, uint64_t durable)
+{
+    for (uint32_t i = mine + 1; i <= hk_history_epochs(h); i++) {
+        const struct hk_epoch *e = hk_history_at(h, i);
+
+        if (!e || durable < e->parent_end)
+            return true;
+        durable = e->first_lsn;
+    }
+    return false;
+}
+
+static bool goes_on_exactly(const struct hk_session_standby *me, const struct hk_hello *h)
+{
+    uint32_t mine = hk_history_epochs(&me->super->history);
+    const struct hk_epoch *next = hk_history_at(&h->history, mine + 1);
+
+    return next && me->acked <= next->parent_end && !leaves_a_hole(&h->history, mine, me->durable);
+}
+
+/*
+ * The primary's history goes on where ours ends, and the log is here to the parent's end; epochs in
+ * between may only be empty (SPEC.md §10).
  */
 static enum hk_refusal judge_adoption(const struct hk_session_standby *me, const struct hk_hello *h,
                                       struct hk_session_verdict *v)
@@ -121,12 +161,11 @@ static enum hk_refusal judge_adoption(const struct hk_session_standby *me, const
 
     v->adopt = true;
     v->start_lsn = h->epoch.first_lsn;
-    if (mine == 0) {
-        /* A fresh standby: equal by declaration, and then only at the group's very beginning. */
-        if (!(me->super->flags & HK_SF_ASSUMED_EQUAL) || hk_history_epochs(&h->history) != 1)
-            return HK_REFUSE_FULL_COMPARE;
-        return HK_REFUSE_NONE;
-    }
+    if (mine == 0)
+        /* A fresh standby: at the group's very beginning, equal by declaration or all stale. */
+        return hk_history_epochs(&h->history) == 1 && equal_or_stale(me, h)
+                   ? HK_REFUSE_NONE
+                   : HK_REFUSE_FULL_COMPARE;
     v->detail[0] = me->durable;
     if (!next)
         return HK_REFUSE_RING; /* so far ahead that its history has dropped our next epoch */
@@ -137,7 +176,7 @@ static enum hk_refusal judge_adoption(const struct hk_session_standby *me, const
     v->detail[1] = next->parent_end;
     if (me->durable > v->detail[1] || me->acked > v->detail[1])
         return HK_REFUSE_AHEAD;
-    if (me->durable < v->detail[1] || hk_history_epochs(&h->history) != mine + 1)
+    if (leaves_a_hole(&h->history, mine, me->durable))
         return HK_REFUSE_RING;
     v->detail[0] = v->detail[1] = 0;
     return HK_REFUSE_NONE;
@@ -152,6 +191,8 @@ static enum hk_refusal judge_ring(const struct hk_session_standby *me, const str
 {
     if (hk_uuid_is_nil(&me->super->ring_id) || hk_uuid_equal(&me->super->ring_id, &h->ring_id))
         return HK_REFUSE_NONE;
+    if (h->closed) /* it says itself that its ring may be gone */
+        return HK_REFUSE_NONE;
     if (acked <= h->ring_first_lsn || HK_BUG(rolled_primary_accepted))
         return HK_REFUSE_NONE;
     detail[0] = acked;
@@ -164,6 +205,7 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
 {
     uint64_t acked = me->acked, durable = me->durable;
     enum hk_refusal why = judge_identity(me, h);
+    bool adopts;
 
     if (why)
         return why;
@@ -175,7 +217,14 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     why = judge_lease(me, h);
     if (why)
         return why;
-    if ((h->super_flags | me->super->flags) & HK_SF_FULL_COMPARE) {
+    adopts = hk_history_epochs(&h->history) > hk_history_epochs(&me->super->history);
+    if (h->all_stale && can_resync(me, h) && adopts) {
+        v->adopt = true;
+        v->start_lsn = h->epoch.first_lsn;
+        v->rebase = !goes_on_exactly(me, h);
+        return HK_REFUSE_NONE;
+    }
+    if (!can_resync(me, h) && ((h->super_flags | me->super->flags) & HK_SF_FULL_COMPARE)) {
         v->full_compare = true;
         /* Why it is required, as long as that can be seen. */
         if ((me->super->history.count == 0 ||
@@ -184,7 +233,9 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
             return judge_positions(acked, durable, h->durable, 0, 0, 0, v->detail);
         return HK_REFUSE_FULL_COMPARE;
     }
-    if (hk_history_epochs(&h->history) > hk_history_epochs(&me->super->history)) {
+    if ((me->super->flags & HK_SF_FULL_COMPARE) && !h->all_stale && !equal_or_stale(me, h))
+        return HK_REFUSE_FULL_COMPARE;
+    if (adopts) {
         why = judge_adoption(me, h, v);
         if (why)
             return why;
@@ -193,10 +244,19 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     why = judge_ring(me, h, acked, v->detail);
     if (why)
         return why;
-    why = judge_positions(acked, durable, h->durable, h->released, h->produced, h->ceiling,
-                          v->detail);
+    why = judge_positions(acked, durable, h->durable, h->released,
+                          h->closed ? h->ceiling : h->produced, h->ceiling, v->detail);
     v->full_compare = why == HK_REFUSE_LOST_DURABLE && !HK_BUG(loss_not_noted);
     return why;
+}
+
+/* What a new epoch and a resync of everything heals is no refusal: this side says where it stands.
+ */
+static bool is_a_gap(const struct hk_session_standby *me, const struct hk_hello *h,
+                     enum hk_refusal why)
+{
+    return can_resync(me, h) && (why == HK_REFUSE_FULL_COMPARE || why == HK_REFUSE_LOST_DURABLE ||
+                                 why == HK_REFUSE_AHEAD || why == HK_REFUSE_RING);
 }
 
 /* model: session.pml, HELLO_JUDGED */
@@ -209,12 +269,17 @@ void hk_session_judge_hello(const struct hk_session_standby *me, const struct hk
     v.refusal = judge(me, h, &v);
     if (v.refusal != HK_REFUSE_NONE)
         v.adopt = false;
+    if (is_a_gap(me, h, v.refusal)) {
+        v.gap = v.refusal;
+        v.refusal = HK_REFUSE_NONE;
+    }
     *ret = v;
 }
 
 static bool welcome_ok(const struct hk_welcome *w)
 {
-    if (w->session == 0 || hk_history_check(&w->history) != 0)
+    if ((w->session == 0) != (w->gap != HK_REFUSE_NONE) || w->gap >= HK_REFUSALS ||
+        hk_history_check(&w->history) != 0)
         return false;
     if ((w->acked | w->durable | w->applied) % HK_RECORD_ALIGN != 0)
         return false;
@@ -250,10 +315,12 @@ enum hk_refusal hk_session_judge_welcome(const struct hk_hello *hello, const str
     }
     if (w->super_flags & (HK_SF_PROMOTED | HK_SF_PROMOTING))
         return HK_REFUSE_PROMOTED;
-    if (w->super_flags & HK_SF_FULL_COMPARE)
+    if (w->gap)
+        return hello->map ? HK_REFUSE_NONE : HK_REFUSE_FULL_COMPARE;
+    if ((w->super_flags & HK_SF_FULL_COMPARE) && !hello->map)
         return HK_REFUSE_FULL_COMPARE;
-    return judge_positions(w->acked, w->durable, hello->durable, hello->released, produced,
-                           hello->ceiling, ret_detail);
+    return judge_positions(w->acked, w->durable, hello->durable, hello->released,
+                           hello->closed ? hello->ceiling : produced, hello->ceiling, ret_detail);
 }
 
 const char *hk_refusal_text(enum hk_refusal r)
@@ -280,6 +347,7 @@ const char *hk_refusal_text(enum hk_refusal r)
     case HK_REFUSE_BAD_FRAME: return "a bad record inside a valid frame";
     case HK_REFUSE_MALFORMED: return "a control message out of place";
     case HK_REFUSE_COPY: return "the primary's own copy of the log is damaged";
+    case HK_REFUSE_EPOCH: return "the log goes on in a new epoch";
     case HK_REFUSALS: break;
     }
     return "unknown reason";

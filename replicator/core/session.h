@@ -33,6 +33,10 @@ struct hk_session_verdict {
     bool adopt;         /* the primary's history is longer: take it over, then begin its
                                        last epoch at start_lsn */
     uint64_t start_lsn; /* adopt: acked and durable stand there from then on */
+    bool rebase; /* adopt: log is missing before it, which a compare of everything makes good; what
+                    is here must have been applied first */
+    enum hk_refusal gap; /* no session yet: why the log can't go on from here. The primary has to
+                            make everything stale and to begin a new epoch */
 };
 
 void hk_session_judge_hello(const struct hk_session_standby *me, const struct hk_hello *h,

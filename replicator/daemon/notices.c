@@ -44,7 +44,7 @@ const char *hk_notice_refusal_id(uint64_t reason)
         [HK_REFUSE_LEASE] = "HKE2026E",        [HK_REFUSE_RING] = "HKE2027E",
         [HK_REFUSE_BUSY] = "HKE2028W",         [HK_REFUSE_NOT_READY] = "HKE2029W",
         [HK_REFUSE_BAD_FRAME] = "HKE2030E",    [HK_REFUSE_MALFORMED] = "HKE2031E",
-        [HK_REFUSE_COPY] = "HKE2032E",
+        [HK_REFUSE_COPY] = "HKE2032E",         [HK_REFUSE_EPOCH] = "HKE2011W",
     };
 
     return reason < HK_REFUSALS && ids[reason] ? ids[reason] : "HKE2012E";

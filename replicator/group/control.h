@@ -8,6 +8,7 @@
 #define HK_GROUP_CONTROL_H
 
 #include "proto/super.h"
+#include "replicator/core/compare.h"
 #include "replicator/core/handshake.h" /* enum hk_refusal, hk_hello, hk_welcome */
 
 enum hk_ctl_type {
@@ -20,24 +21,6 @@ enum hk_ctl_type {
     HK_CTL_BYE,          /* orderly end, with the reason */
     HK_CTL_HASH_ASK,     /* primary → standby: hash this of the replica once applied ≥ after */
     HK_CTL_HASHES,       /* standby → primary: the answer */
-};
-
-/* A piece of a volume to hash: whole compare blocks but for a volume's last one. */
-struct hk_hash_ask {
-    uint64_t request; /* rises within a session; names the question in its answer */
-    uint32_t pass;    /* with volume and block the nonce: rises with every region taken up */
-    uint32_t volume;
-    uint64_t offset; /* multiple of HK_COMPARE_BLOCK_BYTES */
-    uint32_t bytes;  /* ≤ HK_COMPARE_BLOCKS_MAX blocks */
-    uint32_t reserved;
-    uint64_t after; /* LSN from which on both sides' bytes may be compared */
-};
-
-struct hk_hashes {
-    uint64_t request;
-    int32_t error; /* 0, or -errno: it could not be read */
-    uint32_t count;
-    uint8_t hash[HK_COMPARE_BLOCKS_MAX][HK_COMPARE_HASH_BYTES];
 };
 
 struct hk_ctl {

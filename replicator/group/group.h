@@ -15,6 +15,7 @@
 #include "proto/record.h"
 #include "proto/state.h"
 #include "proto/super.h"
+#include "replicator/core/resync.h"
 #include "replicator/group/control.h"
 #include "replicator/store/disk.h"
 
@@ -125,7 +126,7 @@ struct hk_event {
             uint32_t state; /* enum hk_group_state as capture sees it */
             const struct hk_super *super;
             uint64_t stale_bytes; /* regions the log does not mend */
-            bool passing;         /* no LSN is given: the way back needs RETURN */
+            bool closed;          /* no LSN is given in this epoch any more: RETURN is awaited */
         } capture;
         struct {
             struct hk_frame header;
@@ -166,8 +167,8 @@ struct hk_event {
             int error; /* 0; -EAGAIN: stale again since; else it was not done */
         } healed;
         struct {
-            int error; /* 0: durable */
-        } done;        /* ALL_STALE, RETURNED */
+            int error; /* ALL_STALE: 0 durable; RETURNED: never 0 */
+        } done;
     };
 };
 
@@ -184,7 +185,7 @@ enum hk_action_type {
     HK_ACT_HASH,       /* hash a piece of the origin (primary) or replica (standby) */
     HK_ACT_BLOCK,      /* primary: a block record of this range */
     HK_ACT_HEAL,       /* primary: the region was equal, or is mended by the log up to … */
-    HK_ACT_STALE_ALL,  /* primary: every region becomes stale */
+    HK_ACT_STALE_ALL,  /* primary: every region becomes stale, and the log can't go on */
     HK_ACT_NOTIFY,     /* for people and the event log */
     HK_ACT_VERB_DONE,  /* answer to a verb */
     HK_ACT_FATAL,      /* fail-stop: storage lied; the daemon ends after saying so */
@@ -311,24 +312,6 @@ bool hk_group_next(struct hk_group *g, const struct hk_now *now, bool can_send,
 uint64_t hk_group_deadline_ns(const struct hk_group *g); /* monotonic; UINT64_MAX: none */
 
 enum hk_session_state { HK_SESSION_DOWN = 0, HK_SESSION_GREETING, HK_SESSION_UP };
-
-/* Primary: how far a resync is. Since it began, over sessions that broke; not over a restart. */
-struct hk_resync_status {
-    bool running;              /* a compare is under way */
-    bool paused;               /* by verb */
-    uint64_t stale_bytes;      /* left; exact, as capture says */
-    uint64_t total_bytes;      /* stale at most since it began */
-    uint64_t compared_bytes;   /* both sides hashed */
-    uint64_t unequal_blocks;   /* of HK_COMPARE_BLOCK_BYTES */
-    uint64_t sent_bytes;       /* in block records */
-    uint64_t unreadable_bytes; /* of the origin: bad-range */
-    uint64_t repeated;         /* regions that became stale again meanwhile */
-    uint64_t rate_bytes_s;     /* healed, measured over the last half minute; 0: not known */
-    uint64_t limit_bytes_s;    /* what the bucket gives now */
-    uint64_t throttle_bytes_s; /* by verb, 0 none */
-    uint64_t eta_ns;           /* 0: not known */
-    uint64_t begun_ns;         /* monotonic, 0: none since the start */
-};
 
 struct hk_path_status {
     bool up;

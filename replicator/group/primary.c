@@ -42,6 +42,7 @@ int hk_primary_init(struct hk_group *g, struct hk_arena *arena)
     __builtin_memset(p, 0, sizeof(*p));
     p->state = HK_STATE_DETACHED;
     g->primary = p;
+    hk_resync_init(&p->resync, g->now.mono_ns);
     return hk_sender_init(&p->sender, &c, arena, g->now.mono_ns);
 }
 
@@ -52,6 +53,7 @@ static void end_session(struct hk_group *g, enum hk_refusal why)
     struct hk_primary *p = g->primary;
 
     p->greeting = false;
+    hk_primary_resync_stop(g, false);
     if (!p->sender.running)
         return;
     hk_sender_stop(&p->sender);
@@ -92,7 +94,7 @@ static void note_copy(struct hk_group *g, enum hk_refusal why)
 }
 
 /* The other side hears why, and the connection ends. */
-static void turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t detail[2])
+void hk_primary_turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t detail[2])
 {
     hk_group_refuse(g, why, detail);
     note_role(g, why);
@@ -133,6 +135,10 @@ static void greet(struct hk_group *g)
         .epoch = *hk_history_last(&p->super.history),
         .ring_id = p->super.ring_id,
         .ring_first_lsn = p->super.ring_first_lsn,
+        .stale_bytes = p->stale_bytes,
+        .map = p->super.region_shift != 0,
+        .all_stale = p->told_all_stale,
+        .closed = p->closed,
         .history = p->super.history,
     };
     __builtin_memcpy(h->volume_bytes, g->cfg.volume_bytes, sizeof(h->volume_bytes));
@@ -140,6 +146,13 @@ static void greet(struct hk_group *g)
     c->hello = *h;
     p->greeting = true;
     p->greeting_ns = g->now.mono_ns;
+}
+
+/* After a lost ring the standby may have more than this side knows to have produced. */
+static void note_marks(struct hk_primary *p, uint64_t acked, uint64_t durable)
+{
+    p->acked = hk_max_u64(p->acked, hk_min_u64(acked, p->produced));
+    p->durable = hk_max_u64(p->durable, hk_min_u64(durable, p->produced));
 }
 
 /* model: contact.pml, SESSION_BEGUN */
@@ -153,6 +166,7 @@ static void begin_session(struct hk_group *g, const struct hk_welcome *w)
     p->session_lease = p->lease;
     p->session_epoch = p->hello.epoch.id;
     p->contact_lost = false;
+    p->told_all_stale = false;
     p->role_lost = HK_REFUSE_NONE;
     p->copy_unknown = false;
     p->seen_count = 0;
@@ -161,8 +175,7 @@ static void begin_session(struct hk_group *g, const struct hk_welcome *w)
     hk_sender_start(&p->sender, w->session, w->acked, w->durable, w->applied, w->window,
                     g->now.mono_ns);
     hk_sender_produced(&p->sender, p->produced);
-    p->acked = hk_max_u64(p->acked, w->acked);
-    p->durable = hk_max_u64(p->durable, w->durable);
+    note_marks(p, w->acked, w->durable);
     p->report_wanted = true;
     if (hk_uuid_is_nil(&p->super.peer_replica_id)) {
         p->bind_wanted = true;
@@ -177,27 +190,37 @@ static void take_welcome(struct hk_group *g, const struct hk_welcome *w)
     struct hk_primary *p = g->primary;
     uint64_t detail[2];
     enum hk_refusal why;
+    bool sendable;
 
     if (!p->greeting) {
-        turn_away(g, HK_REFUSE_MALFORMED, NULL);
+        hk_primary_turn_away(g, HK_REFUSE_MALFORMED, NULL);
         return;
     }
     p->greeting = false;
     why = hk_session_judge_welcome(&p->hello, w, p->produced, detail);
     if (why) {
-        turn_away(g, why, detail);
+        hk_primary_turn_away(g, why, detail);
         return;
     }
-    if (p->hello.lease != p->lease || !p->attached) {
+    if (p->hello.lease != p->lease || !p->attached ||
+        !hk_uuid_equal(&p->hello.epoch.id, &hk_history_last(&p->super.history)->id)) {
         /* The capture side changed meanwhile: what was said is no longer true. */
         end_session(g, HK_REFUSE_LEASE);
         greet(g);
         return;
     }
-    if (!hk_copy_sendable(g, w)) {
+    if (w->gap) {
+        end_session(g, HK_REFUSE_NONE);
+        hk_primary_gap(g, (enum hk_refusal)w->gap, w->durable);
+        return;
+    }
+    sendable = hk_copy_sendable(g, w);
+    p->cut_lsn = sendable ? 0 : w->bad_lsn;
+    /* Closed: the session is only to say where the standby stands, when all it has is durable. */
+    if (!sendable && !p->closed) {
         detail[0] = w->bad_lsn;
         detail[1] = w->bad_count;
-        turn_away(g, HK_REFUSE_COPY, detail);
+        hk_primary_turn_away(g, HK_REFUSE_COPY, detail);
         return;
     }
     begin_session(g, w);
@@ -230,10 +253,10 @@ static void take_control(struct hk_group *g, const struct hk_ctl *c)
         return;
     case HK_CTL_FREEZE: hk_freeze_ask(g, c->freeze.op_id, c->freeze.name, true); return;
     case HK_CTL_NOTICE: return;
-    case HK_CTL_HELLO: turn_away(g, HK_REFUSE_ROLE, NULL); break;
+    case HK_CTL_HELLO: hk_primary_turn_away(g, HK_REFUSE_ROLE, NULL); break;
     case HK_CTL_FREEZE_REPLY:
-    case HK_CTL_HASH_ASK: turn_away(g, HK_REFUSE_MALFORMED, NULL); break;
-    case HK_CTL_HASHES: return;
+    case HK_CTL_HASH_ASK: hk_primary_turn_away(g, HK_REFUSE_MALFORMED, NULL); break;
+    case HK_CTL_HASHES: hk_primary_hashes(g, &c->hashes); return;
     }
     g->control_bad++;
 }
@@ -259,14 +282,18 @@ static void take_echo(struct hk_primary *p, uint64_t contact_ns, uint32_t state)
 static void capture_changed(struct hk_group *g, const struct hk_event *e)
 {
     struct hk_primary *p = g->primary;
-    bool other_epoch;
+    bool other_lease, other_epoch;
 
     p->attached = e->capture.attached;
     p->state = p->attached ? e->capture.state : HK_STATE_DETACHED;
     if (!p->attached) {
         p->seen_count = 0;
+        p->back = (struct hk_way_back){.gap = HK_REFUSE_NONE};
+        hk_primary_resync_stop(g, true);
         return;
     }
+    p->closed = e->capture.closed;
+    p->stale_bytes = e->capture.stale_bytes;
     p->source_gone = false;
     if (e->capture.super) {
         struct hk_uuid bound = p->super.peer_replica_id;
@@ -279,8 +306,9 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
     }
     if (!p->have_super || p->super.history.count == 0)
         return;
-    other_epoch = !hk_uuid_equal(&p->session_epoch, &hk_history_last(&p->super.history)->id);
-    if (p->lease != e->capture.lease || (p->sender.running && other_epoch)) {
+    other_lease = p->lease != e->capture.lease;
+    other_epoch = !hk_uuid_equal(&p->epoch_id, &hk_history_last(&p->super.history)->id);
+    if (other_lease || other_epoch) {
         /* Another life of the capture side: its word is what counts, and the standby hears it. */
         p->lease = e->capture.lease;
         p->released = e->capture.released.v;
@@ -290,7 +318,14 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
         __builtin_memset(&p->reported, 0, sizeof(p->reported));
         p->report_wanted = false;
         p->bind_wanted = false;
-        end_session(g, HK_REFUSE_LEASE);
+        if (other_lease) {
+            p->back = (struct hk_way_back){.gap = HK_REFUSE_NONE};
+            hk_primary_resync_stop(g, true);
+        }
+        if (other_epoch && !hk_uuid_is_nil(&p->epoch_id))
+            hk_primary_new_epoch(g);
+        p->epoch_id = hk_history_last(&p->super.history)->id;
+        end_session(g, other_lease ? HK_REFUSE_LEASE : HK_REFUSE_EPOCH);
         p->sender.produced = p->produced;
         greet(g);
     }
@@ -323,6 +358,7 @@ static void take_frame(struct hk_group *g, const struct hk_frame *f, const uint8
     struct hk_primary *p = g->primary;
     struct hk_pn_range ranges[HK_ACK_RANGES_MAX];
     struct hk_ack ack;
+    uint64_t acked, durable;
     int err;
 
     if (!p->sender.running || f->session != p->sender.session) {
@@ -341,10 +377,11 @@ static void take_frame(struct hk_group *g, const struct hk_frame *f, const uint8
         g->bad[f->path][HK_FRAME_BAD_FIELD]++;
         return;
     }
-    if (p->sender.durable > p->durable || p->sender.acked > p->acked)
+    acked = p->acked;
+    durable = p->durable;
+    note_marks(p, p->sender.acked, p->sender.durable);
+    if (p->durable > durable || p->acked > acked)
         p->report_wanted = true;
-    p->acked = hk_max_u64(p->acked, p->sender.acked);
-    p->durable = hk_max_u64(p->durable, p->sender.durable);
     if (p->sender.standby_flags != p->reported.flags)
         p->report_wanted = true;
     if (err == 0) {
@@ -423,7 +460,10 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
         greet(g);
         break;
     case HK_EV_CONTROL_IN: take_control(g, e->control); break;
-    case HK_EV_CONTROL_DOWN: p->control_up = p->greeting = false; break;
+    case HK_EV_CONTROL_DOWN:
+        p->control_up = p->greeting = false;
+        hk_primary_resync_stop(g, false);
+        break;
     case HK_EV_LINK:
         if (e->link.path < g->cfg.path_count)
             hk_sender_link(&p->sender, e->link.path, e->link.up, e->link.frame_body_max,
@@ -432,10 +472,10 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_VERB:
         switch (e->verb.kind) {
         case HK_VERB_FREEZE: hk_freeze_ask(g, e->verb.op_id, e->verb.name, false); break;
-        case HK_VERB_FREEZE_END:
         case HK_VERB_PAUSE:
         case HK_VERB_RESUME:
-        case HK_VERB_THROTTLE:
+        case HK_VERB_THROTTLE: hk_primary_resync_verb(g, &e->verb); break;
+        case HK_VERB_FREEZE_END:
         case HK_VERB_FAILOVER: hk_group_verb_done(g, e->verb.op_id, -EOPNOTSUPP, 0, NULL); break;
         case HK_VERB_STOP:
             if (p->control_up)
@@ -456,13 +496,14 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_BLOCK_DONE:
     case HK_EV_HEALED:
     case HK_EV_ALL_STALE:
-    case HK_EV_RETURNED: break;
+    case HK_EV_RETURNED: hk_primary_resync_event(g, e); break;
     case HK_EV_BAD_FRAME:
     case HK_EV_DISK_DONE:
     case HK_EV_TIMER: break;
     }
     hk_sender_tick(&p->sender, g->now.mono_ns);
     watch_contact(g);
+    hk_primary_resync_step(g);
     hk_freeze_step(g);
     watch_oldest(g);
 }
@@ -573,7 +614,7 @@ static bool next_frame(struct hk_group *g, struct hk_action *ret)
 {
     struct hk_primary *p = g->primary;
 
-    p->sender.held = p->source_gone;
+    p->sender.held = p->source_gone || (p->cut_lsn && p->cut_lsn == p->sender.acked);
     if (!hk_sender_next(&p->sender, g->now.mono_ns, &ret->send.header))
         return false;
     ret->type = HK_ACT_SEND;
@@ -602,7 +643,9 @@ bool hk_primary_next(struct hk_group *g, bool can_send, struct hk_action *ret)
     }
     if (p->attached && hk_freeze_next(g, ret))
         return true;
-    return can_send && next_frame(g, ret);
+    if (can_send && next_frame(g, ret))
+        return true;
+    return hk_primary_resync_next(g, ret);
 }
 
 uint64_t hk_primary_deadline_ns(const struct hk_group *g)
@@ -614,5 +657,6 @@ uint64_t hk_primary_deadline_ns(const struct hk_group *g)
         at = hk_min_u64(at, silent_since(p) + g->cfg.contact_timeout_ns);
     if (p->greeting)
         at = hk_min_u64(at, p->greeting_ns + g->cfg.contact_timeout_ns);
+    at = hk_min_u64(at, hk_primary_resync_deadline_ns(g));
     return hk_min_u64(at, hk_freeze_deadline_ns(g));
 }

@@ -26,10 +26,13 @@ enum {
     HK_GROUP_BATCHES_EAGER = 2,     /* journal batches begun whatever their size … */
     HK_GROUP_BATCH_BYTES = 1 << 19, /* … beyond them only from this size on */
     HK_GROUP_JOURNAL_PERCENT = 80,  /* a freeze ends when the journal is that full */
+    /* Questions of this session, and reads still under way for those of the one before. */
+    HK_GROUP_HASH_SLOTS = 2 * HK_COMPARE_ASKS_MAX,
 };
 #define HK_GROUP_PING_NS_MAX        200000000ull
 #define HK_GROUP_FREEZE_PATIENCE_NS 60000000000ull
 #define HK_GROUP_INSERT_RETRY_NS    20000000ull
+#define HK_GROUP_RETURN_RETRY_NS    250000000ull
 
 /* A freeze asked for at the primary, or relayed by the standby. */
 struct hk_freeze_ask {
@@ -41,12 +44,23 @@ struct hk_freeze_ask {
     uint64_t begun_ns, retry_ns;
 };
 
+/* From a log that was cut off to a new epoch (resync_primary.c). */
+struct hk_way_back {
+    enum hk_refusal gap; /* why the standby can't go on from where it stands; 0: it can */
+    uint64_t gap_lsn;    /* … which is here */
+    bool stale_all_due;  /* STALE_ALL is to be said … */
+    bool all_stale;      /* … and was answered: durable */
+    uint64_t retry_ns;   /* RETURN, not before */
+    uint64_t asked_lsn;  /* RETURN was asked with … */
+};
+
 struct hk_primary {
     bool attached;
     uint64_t lease;
     bool have_super;
-    struct hk_super super; /* as capture told last */
-    uint32_t state;        /* enum hk_group_state, capture's */
+    struct hk_super super;   /* as capture told last */
+    struct hk_uuid epoch_id; /* … its last epoch */
+    uint32_t state;          /* enum hk_group_state, capture's */
     uint64_t produced, released, acked, durable;
     bool source_gone; /* the ring can't be read until capture is attached again */
 
@@ -86,6 +100,18 @@ struct hk_primary {
 
     struct hk_freeze_ask freeze;
     uint64_t requests;
+
+    /* resync */
+    bool closed;          /* capture gives no LSN in this epoch any more */
+    uint64_t stale_bytes; /* as capture told */
+    uint64_t cut_lsn;     /* where the own copy is damaged: the log ends there; 0: nowhere */
+    struct hk_way_back back;
+    bool told_all_stale; /* the next HELLO says so */
+    struct hk_resync resync;
+    bool resync_said; /* its begin */
+    uint32_t resync_tenth;
+    uint64_t resync_unequal;
+
     struct hk_lag_age oldest; /* record that is not durable */
     uint64_t oldest_of;       /* durable when it was looked for */
 };
@@ -113,6 +139,13 @@ enum hk_promotion {
 
 /* What the standby does with the barrier that apply stands at. */
 enum hk_barrier { HK_BARRIER_NONE = 0, HK_BARRIER_STORING, HK_BARRIER_FROZEN };
+
+struct hk_hash_slot {
+    bool used, reading, answered;
+    uint64_t read_request; /* our own: those of two sessions may be equal */
+    struct hk_hash_ask ask;
+    struct hk_hashes answer;
+};
 
 struct hk_standby {
     enum hk_stage stage;
@@ -165,6 +198,7 @@ struct hk_standby {
     bool hello_pending;   /* accepted; the superblock or the journal is not ready yet */
     bool refusal_pending; /* refused, and what this side found out about itself is not stored yet */
     uint64_t hello_ticket;
+    bool adopt_due; /* the primary's history is to be taken over, once nothing is in the way */
     struct hk_hello hello;
     struct hk_session_verdict verdict;
     struct hk_history history_before;
@@ -173,6 +207,11 @@ struct hk_standby {
     uint64_t
         told_oldest_age_ns; /* age of its oldest record that was not durable, when it said so */
     uint64_t full_compare_ticket;
+
+    /* resync */
+    struct hk_hash_slot hash[HK_GROUP_HASH_SLOTS];
+    uint64_t hash_requests;
+    uint8_t compare_key[HK_COMPARE_KEY_BYTES];
 
     /* t0 (SPEC.md §9) */
     uint64_t proof_lsn;        /* durable must reach it before t0 moves; UINT64_MAX: not now */
@@ -226,6 +265,18 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e);
 bool hk_primary_next(struct hk_group *g, bool can_send, struct hk_action *ret);
 uint64_t hk_primary_deadline_ns(const struct hk_group *g);
 bool hk_primary_contact(const struct hk_group *g, const struct hk_now *now);
+/* resync_primary.c */
+void hk_primary_gap(struct hk_group *g, enum hk_refusal why, uint64_t standby_lsn);
+void hk_primary_new_epoch(struct hk_group *g);
+void hk_primary_resync_stop(struct hk_group *g, bool capture_gone);
+void hk_primary_resync_step(struct hk_group *g);
+bool hk_primary_resync_next(struct hk_group *g, struct hk_action *ret);
+void hk_primary_resync_event(struct hk_group *g, const struct hk_event *e);
+void hk_primary_resync_verb(struct hk_group *g, const struct hk_verb *v);
+void hk_primary_hashes(struct hk_group *g, const struct hk_hashes *h);
+uint64_t hk_primary_resync_deadline_ns(const struct hk_group *g);
+/* primary.c */
+void hk_primary_turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t detail[2]);
 /* copy.c: may a session begin here, as far as the primary's own copy of the log goes? */
 bool hk_copy_sendable(struct hk_group *g, const struct hk_welcome *w);
 /* freeze.c: the primary's share */
@@ -254,6 +305,11 @@ void hk_standby_log_step(struct hk_group *g);
 void hk_standby_mode_seen(struct hk_group *g, uint64_t end, const struct hk_mode_change *m);
 /* standby_apply.c */
 void hk_standby_apply_step(struct hk_group *g);
+/* Log is missing up to `lsn`, and a compare of everything makes it good: put with the new history.
+ */
+void hk_standby_apply_rebase(struct hk_group *g, uint64_t lsn);
+/* Is all that is durable here in the replicas? */
+bool hk_standby_drained(const struct hk_group *g);
 void hk_standby_close_interval(struct hk_super *super, uint64_t to);
 void hk_standby_open_interval(struct hk_super *super, uint64_t from, uint32_t ordinal);
 /* standby_session.c */
@@ -265,6 +321,12 @@ bool hk_standby_epoch_pending(const struct hk_group *g);
 bool hk_standby_begin_epoch(struct hk_group *g);
 bool hk_standby_next_ack(struct hk_group *g, struct hk_action *ret);
 bool hk_standby_alive(const struct hk_group *g, uint64_t mono_ns);
+/* resync_standby.c */
+int hk_standby_hash_ask(struct hk_group *g, const struct hk_hash_ask *a); /* -EINVAL */
+void hk_standby_hash_drop(struct hk_standby *s);
+void hk_standby_hashed(struct hk_group *g, const struct hk_hashes *h);
+bool hk_standby_hash_next(struct hk_group *g, struct hk_action *ret);
+void hk_standby_new_key(struct hk_group *g);
 /* freeze.c: the standby's share */
 void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v);
 void hk_freeze_end_verb(struct hk_group *g, const struct hk_verb *v);

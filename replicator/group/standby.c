@@ -378,11 +378,15 @@ void hk_standby_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_CONTROL_UP:
         s->control_up = true;
         s->hello_pending = s->refusal_pending = false;
+        hk_standby_hash_drop(s);
         break;
     case HK_EV_CONTROL_IN: hk_standby_control(g, e->control); break;
-    case HK_EV_CONTROL_DOWN: s->control_up = s->hello_pending = s->refusal_pending = false; break;
+    case HK_EV_CONTROL_DOWN:
+        s->control_up = s->hello_pending = s->refusal_pending = false;
+        hk_standby_hash_drop(s);
+        break;
     case HK_EV_VERB: verb(g, &e->verb); break;
-    case HK_EV_HASHED: break;
+    case HK_EV_HASHED: hk_standby_hashed(g, e->hashed); break;
     case HK_EV_STALE:
     case HK_EV_BLOCK_DONE:
     case HK_EV_HEALED:
@@ -401,7 +405,7 @@ void hk_standby_event(struct hk_group *g, const struct hk_event *e)
 
 bool hk_standby_next(struct hk_group *g, bool can_send, struct hk_action *ret)
 {
-    return can_send && hk_standby_next_ack(g, ret);
+    return (can_send && hk_standby_next_ack(g, ret)) || hk_standby_hash_next(g, ret);
 }
 
 uint64_t hk_standby_deadline_ns(const struct hk_group *g)

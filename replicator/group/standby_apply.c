@@ -6,6 +6,7 @@
  */
 #include "proto/bug.h"
 #include "replicator/group/private.h"
+#include "replicator/store/line.h"
 
 #include <errno.h>
 
@@ -30,6 +31,30 @@ static void applied_is_stored(struct hk_group *g, uint64_t lsn)
     s->applied = lsn;
     hk_journal_applied(&s->journal, lsn);
     hk_journal_retain(&s->journal, lsn > retain ? lsn - retain : 0);
+}
+
+bool hk_standby_drained(const struct hk_group *g)
+{
+    const struct hk_standby *s = g->standby;
+    uint64_t lsn;
+
+    if (s->apply.state != HK_APPLY_IDLE || s->barrier != HK_BARRIER_NONE || s->applied_ticket)
+        return false;
+    return hk_line_seek(&hk_standby_super(g)->history, hk_apply_flushed(&s->apply), &lsn) < 0 ||
+           lsn >= s->reported;
+}
+
+void hk_standby_apply_rebase(struct hk_group *g, uint64_t lsn)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_super *super = hk_standby_super(g);
+
+    HK_ASSERT(hk_standby_drained(g) && lsn >= super->applied);
+    /* What is here ends where it stands: that is the state a pin will keep. */
+    hk_standby_close_interval(super, super->applied);
+    super->applied = lsn;
+    s->applied_put = lsn;
+    hk_apply_rebase(&s->apply, lsn);
 }
 
 /* ---- barriers ---- */

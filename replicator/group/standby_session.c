@@ -39,6 +39,7 @@ static void stop_session(struct hk_group *g, enum hk_refusal why)
     s->hello_pending = false;
     s->refusal_pending = false;
     s->proof_lsn = UINT64_MAX;
+    hk_standby_hash_drop(s);
     if (s->session == 0)
         return;
     s->session = 0;
@@ -165,6 +166,14 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     /* Its word replaces the old session's from here on. */
     stop_session(g, HK_REFUSE_NONE);
     s->history_before = super->history;
+    if (s->verdict.gap) {
+        /* Said when all that came is durable: the primary's history will say that it ended there.
+         */
+        s->hello = *h;
+        s->hello_pending = true;
+        s->adopt_due = false;
+        return;
+    }
     change = s->verdict.adopt || !hk_uuid_equal(&super->peer_replica_id, &h->replica_id) ||
              !hk_uuid_equal(&super->ring_id, &h->ring_id);
     super->peer_replica_id = h->replica_id;
@@ -178,37 +187,44 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
     s->told_ceiling = hk_max_u64(s->told_ceiling, h->ceiling);
     s->hello = *h;
     s->hello_pending = true;
-    if (s->verdict.adopt) {
-        super->history = h->history;
-        if (super->interval_count == 0)
-            hk_standby_open_interval(super, s->verdict.start_lsn, h->epoch.ordinal);
-    }
+    s->adopt_due = s->verdict.adopt;
     /* What a HELLO before this one changed may still be on its way to the disk. */
-    if (change)
+    if (s->verdict.adopt)
+        hk_standby_session_step(g);
+    else if (change)
         s->hello_ticket = hk_standby_put(g);
 }
 
-static void welcome(struct hk_group *g)
+/*
+ * Takes over the primary's history, durably, before the first record of its last epoch is taken.
+ * Where log is missing in between (everything is stale at the primary), what is here must have been
+ * applied first: it would not be found any more on the new line.
+ */
+/* model: resync.pml, HOLE_CROSSED */
+static bool adopt(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_super *super = hk_standby_super(g);
+    bool first = super->history.count == 0;
+
+    if (s->verdict.rebase && !hk_standby_drained(g))
+        return false;
+    if (s->verdict.rebase)
+        hk_standby_apply_rebase(g, s->verdict.start_lsn);
+    super->history = s->hello.history;
+    /* Equal by declaration; a copy that was never equal has no consistent state yet. */
+    if (first && (super->flags & HK_SF_ASSUMED_EQUAL))
+        hk_standby_open_interval(super, s->verdict.start_lsn, s->hello.epoch.ordinal);
+    s->adopt_due = false;
+    s->hello_ticket = hk_standby_put(g);
+    return true;
+}
+
+static void say_welcome(struct hk_group *g, struct hk_welcome *w)
 {
     struct hk_standby *s = g->standby;
     const struct hk_super *super = hk_standby_super(g);
-    struct hk_welcome *w;
 
-    do {
-        s->session = (uint32_t)hk_group_random(g);
-    } while (s->session == 0);
-    s->hello_pending = false;
-    s->session_host = s->hello.host_id;
-    s->session_lease = s->hello.lease;
-    s->heard_ns = g->now.mono_ns;
-    s->contact_lost = false;
-    s->told_produced = s->hello.produced;
-    s->told_state = HK_STATE_INITIAL;
-    s->proof_lsn = UINT64_MAX;
-    g->last_refusal = HK_REFUSE_NONE;
-    hk_contact_reset(&s->contact, s->reported, patience_ns(g));
-    hk_receiver_start(&s->receiver, s->session, &s->hello.epoch);
-    w = &hk_group_say(g, HK_CTL_WELCOME)->welcome;
     *w = (struct hk_welcome){
         .version = HK_CTL_VERSION_MAX,
         .session = s->session,
@@ -225,7 +241,44 @@ static void welcome(struct hk_group *g)
         .super_flags = super->flags,
         .history = s->history_before,
     };
+    __builtin_memcpy(w->compare_key, s->compare_key, sizeof(w->compare_key));
+}
+
+static void welcome(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_welcome *w;
+
+    do {
+        s->session = (uint32_t)hk_group_random(g);
+    } while (s->session == 0);
+    s->hello_pending = false;
+    s->session_host = s->hello.host_id;
+    s->session_lease = s->hello.lease;
+    s->heard_ns = g->now.mono_ns;
+    s->contact_lost = false;
+    s->told_produced = s->hello.produced;
+    s->told_state = HK_STATE_INITIAL;
+    s->proof_lsn = UINT64_MAX;
+    g->last_refusal = HK_REFUSE_NONE;
+    hk_contact_reset(&s->contact, s->reported, patience_ns(g));
+    hk_receiver_start(&s->receiver, s->session, &s->hello.epoch);
+    hk_standby_new_key(g);
+    w = &hk_group_say(g, HK_CTL_WELCOME)->welcome;
+    say_welcome(g, w);
     hk_group_notify(g, HK_NOTE_SESSION_UP, s->session, 0, 0, NULL);
+}
+
+/* No session: where this side stands, and why the log can't go on from here. */
+static void welcome_gap(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_welcome *w = &hk_group_say(g, HK_CTL_WELCOME)->welcome;
+
+    s->hello_pending = false;
+    g->last_refusal = s->verdict.gap;
+    say_welcome(g, w);
+    w->gap = s->verdict.gap;
 }
 
 void hk_standby_session_step(struct hk_group *g)
@@ -234,7 +287,13 @@ void hk_standby_session_step(struct hk_group *g)
 
     if (s->refusal_pending && full_compare_stored(s))
         turn_away(g, s->verdict.refusal, s->verdict.detail);
-    if (!s->hello_pending || !hk_standby_stored(g, s->hello_ticket))
+    if (s->hello_pending && s->verdict.gap) {
+        if (s->reported == s->receiver.acked && hk_journal_idle(&s->journal) &&
+            (!s->verdict.full_compare || full_compare_stored(s)))
+            welcome_gap(g);
+        return;
+    }
+    if (!s->hello_pending || (s->adopt_due && !adopt(g)) || !hk_standby_stored(g, s->hello_ticket))
         return;
     if (hk_standby_epoch_pending(g) && !hk_standby_begin_epoch(g))
         return;
@@ -271,7 +330,11 @@ void hk_standby_control(struct hk_group *g, const struct hk_ctl *c)
         return;
     case HK_CTL_FREEZE_REPLY: hk_freeze_reply(g, c); return;
     case HK_CTL_NOTICE: return;
-    case HK_CTL_HASH_ASK: return;
+    case HK_CTL_HASH_ASK:
+        if (hk_standby_hash_ask(g, &c->hash_ask) == 0)
+            return;
+        turn_away(g, HK_REFUSE_MALFORMED, NULL);
+        break;
     case HK_CTL_HASHES:
     case HK_CTL_WELCOME:
     case HK_CTL_FREEZE: turn_away(g, HK_REFUSE_MALFORMED, NULL); break;
@@ -323,7 +386,8 @@ static void take_ping(struct hk_group *g, const struct hk_frame *f, const uint8_
     if (ping.oldest_time_ns)
         s->told_oldest_age_ns =
             ping.now_ns > ping.oldest_time_ns ? ping.now_ns - ping.oldest_time_ns : 1;
-    if (ping.state == HK_STATE_BEHIND)
+    /* Without a map nothing tells where the copies differ. */
+    if (ping.state == HK_STATE_BEHIND && !s->hello.map)
         note_full_compare(g);
     date_contact(g, f->path, &ping);
 }

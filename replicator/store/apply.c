@@ -596,6 +596,13 @@ void hk_apply_stop(struct hk_apply *a)
     a->stopped = true;
 }
 
+void hk_apply_rebase(struct hk_apply *a, uint64_t lsn)
+{
+    HK_ASSERT(a->state == HK_APPLY_IDLE && a->op_busy_count == 0);
+    HK_ASSERT(lsn >= a->flushed);
+    a->position = a->flushed = a->stored = lsn;
+}
+
 bool hk_apply_quiet(const struct hk_apply *a)
 {
     return a->op_busy_count == 0;

@@ -145,6 +145,8 @@ void hk_apply_stored(struct hk_apply *a, uint64_t lsn);
  * the record meant (one superblock write, so that a crash repeats all of it or nothing).
  */
 void hk_apply_resume(struct hk_apply *a);
+/* IDLE: the log between is missing for good; what comes next stands at `lsn`, an epoch's first. */
+void hk_apply_rebase(struct hk_apply *a, uint64_t lsn);
 /* Nothing is in flight: no operation of apply touches a replica until the next hk_apply_run(). */
 bool hk_apply_quiet(const struct hk_apply *a);
 

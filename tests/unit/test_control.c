@@ -48,7 +48,7 @@ static void fill(struct hk_ctl *c, enum hk_ctl_type type, uint32_t epochs)
         unit_random_bytes(&seed, &c->hello.ring_id, sizeof(c->hello.ring_id));
         c->hello.ring_first_lsn = UINT64_MAX - 63;
         c->hello.stale_bytes = UINT64_MAX - 1;
-        c->hello.all_stale = c->hello.no_log = true;
+        c->hello.all_stale = c->hello.closed = c->hello.map = true;
         fill_history(&c->hello.history, epochs);
         if (epochs)
             c->hello.epoch = *hk_history_last(&c->hello.history);

@@ -201,7 +201,8 @@ static int hello_encode(const struct hk_hello *h, uint8_t *out, size_t max)
     m.ring_first_lsn = h->ring_first_lsn;
     m.stale_bytes = h->stale_bytes;
     m.all_stale = h->all_stale;
-    m.no_log = h->no_log;
+    m.map = h->map;
+    m.closed = h->closed;
     m.config_hash = h->config_hash;
     m.lease = h->lease;
     m.released = h->released;
@@ -241,7 +242,8 @@ static bool hello_decode(const Hk__Pb__Hello *m, struct hk_hello *h)
     h->ring_first_lsn = m->ring_first_lsn;
     h->stale_bytes = m->stale_bytes;
     h->all_stale = m->all_stale;
-    h->no_log = m->no_log;
+    h->map = m->map;
+    h->closed = m->closed;
     h->mode = m->mode;
     h->on_link_loss = m->on_link_loss;
     h->contact_timeout_ns = m->contact_timeout_ns;
@@ -338,7 +340,7 @@ static bool hash_ask_decode(const Hk__Pb__HashAsk *m, struct hk_hash_ask *a)
     a->offset = m->offset;
     a->bytes = m->bytes;
     a->after = m->after;
-    return m->volume < HK_VOLUMES_MAX && m->offset % HK_COMPARE_BLOCK_BYTES == 0 && m->bytes > 0 &&
+    return m->volume < HK_VOLUMES_MAX && m->offset % 512 == 0 && m->bytes > 0 &&
            m->bytes <= HK_COMPARE_BLOCKS_MAX * HK_COMPARE_BLOCK_BYTES && m->bytes % 512 == 0;
 }
 
