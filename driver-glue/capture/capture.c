@@ -75,10 +75,12 @@ static void init_new_ring(struct hk_capture *c, const struct hk_epoch *epoch, bo
         c->last_time_ns = s->clean_time_ns;
     } else if (!fresh) {
         /*
-         * The ring is gone and with it the knowledge of what was written: every region may differ.
+         * The ring is gone and with it the knowledge of what was written: regions may differ.
          */
         start = hk_max_u64(s->durable_known, epoch->first_lsn);
-        hk_meta_set(c, HK_SF_FULL_COMPARE);
+        /* With a map only those regions may that it holds for marked. */
+        hk_meta_set(c, c->cfg.region_shift ? HK_SF_STALE : HK_SF_FULL_COMPARE);
+        c->closed = true;
     }
     c->next_lsn = c->produced = c->released = c->acked = c->durable = start;
 }
@@ -144,7 +146,7 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
     c->hold_stall_ns = c->drain_stall_ns = now->mono_ns;
     c->serve_lsn = c->next_lsn;
     c->stage = HK_SYNC_WAITING;
-    if (c->want.flags & HK_SF_FULL_COMPARE) {
+    if (c->closed) {
         /* Under `block` nothing is acknowledged that the standby lacks: then not even this. */
         c->barred =
             hk_policy_waits(c) && c->on_link_loss == HK_LINK_LOSS_BLOCK && !alone_by_order(c);
@@ -223,6 +225,12 @@ int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void
         hk_meta_set(c, HK_SF_FULL_COMPARE);
         c->want.ceiling += c->cfg.ceiling_step_bytes;
     }
+    rc = hk_dirty_init(c, start != HK_START_OLD_RING);
+    if (rc)
+        return rc;
+    if ((c->want.flags & HK_SF_FULL_COMPARE) || (start == HK_START_OLD_RING && c->producer->closed))
+        c->closed = true;
+    c->producer->closed = c->closed;
     init_producer(c, epoch);
     init_policy(c, now);
     /* A ring that the metadata does not name yet has not given any LSN. */
@@ -251,6 +259,8 @@ static int op_check(const struct hk_capture *c, const struct hk_op *op)
         return -EINVAL;
     if (op->type == HK_REC_WRITE && op->length > HK_PAYLOAD_BYTES_MAX)
         return -EINVAL;
+    if (c->dirty.on && op->length > hk_capture_op_bytes_max(&c->cfg, op->offset))
+        return -EINVAL;
     return op->offset <= bytes && op->length <= bytes - op->offset ? 0 : -ENOSPC;
 }
 
@@ -260,17 +270,26 @@ static uint32_t payload_of(const struct hk_op *op)
 }
 
 /* What keeps an op from being admitted, its range aside. */
-static enum hk_stall stall_of(const struct hk_capture *c, const struct hk_op *op)
+static enum hk_stall stall_of(struct hk_capture *c, struct hk_op *op)
 {
     if (!hk_policy_gate_open(c))
         return HK_STALL_GATE;
-    if (c->passing)
-        return HK_STALL_NONE;
-    if (c->behind_wanted)
-        return HK_STALL_ROOM;
-    if (c->next_lsn + hk_record_bytes(payload_of(op)) > c->super.ceiling)
-        return HK_STALL_CEILING;
-    return hk_capture_room(c, payload_of(op), false) ? HK_STALL_NONE : HK_STALL_ROOM;
+    if (!c->passing) {
+        if (c->behind_wanted)
+            return HK_STALL_ROOM;
+        if (c->next_lsn + hk_record_bytes(payload_of(op)) > c->super.ceiling)
+            return HK_STALL_CEILING;
+        if (!hk_capture_room(c, payload_of(op), false))
+            return HK_STALL_ROOM;
+    }
+    /* Last of all: a mark that nobody comes to use would only be in the way. */
+    switch (hk_dirty_ready(c, op)) {
+    case HK_DIRTY_READY: return HK_STALL_NONE;
+    case HK_DIRTY_ASKED: return HK_STALL_MARK;
+    case HK_DIRTY_FULL: return HK_STALL_HOT;
+    }
+    HK_ASSERT(!"an answer of the dirty map");
+    return HK_STALL_HOT;
 }
 
 /* Takes the range, and unless capture is passing the LSN and the slot. */
@@ -288,6 +307,7 @@ static enum hk_step admit(struct hk_capture *c, struct hk_op *op, const struct h
     hk_range_lock(c, op);
     if (c->passing) {
         c->uncaptured += op->type != HK_REC_FLUSH;
+        hk_dirty_took(c, op);
         return HK_SUBMIT;
     }
     if (hk_policy_watermark(c) >= c->next_lsn)
@@ -302,13 +322,16 @@ static enum hk_step admit(struct hk_capture *c, struct hk_op *op, const struct h
     op->payload = reserved.payload;
     c->writes += op->type != HK_REC_FLUSH;
     c->bytes += op->length;
+    hk_dirty_took(c, op);
     hk_meta_plan_ceiling(c);
     return HK_COPY;
 }
 
 static void set_stall(struct hk_capture *c, enum hk_stall stall, const struct hk_now *now)
 {
-    if (stall == HK_STALL_ROOM && c->stall != HK_STALL_ROOM)
+    bool full = stall == HK_STALL_ROOM || stall == HK_STALL_HOT;
+
+    if (full && c->stall != HK_STALL_ROOM && c->stall != HK_STALL_HOT)
         c->room_since_ns = hk_max_u64(now->mono_ns, 1);
     c->stall = stall;
 }
@@ -326,7 +349,8 @@ enum hk_step hk_capture_begin(struct hk_capture *c, struct hk_op *op, const stru
     enum hk_step step;
     int rc = op_check(c, op);
 
-    op->captured = false;
+    op->captured = op->pinned = false;
+    op->mark_wait = op->flush = 0;
     op->payload = NULL;
     op->lsn = op->end = HK_LSN(0);
     op->result = 0;
@@ -345,11 +369,13 @@ enum hk_step hk_capture_begin(struct hk_capture *c, struct hk_op *op, const stru
             return step;
         }
     }
-    if (c->cfg.held_max && c->waiting.count >= c->cfg.held_max)
+    if (c->cfg.held_max && c->waiting.count >= c->cfg.held_max) {
+        hk_dirty_drop(c, op);
         return fail(op, -EAGAIN);
+    }
     op->stage = HK_OP_WAITING;
     hk_op_list_push(&c->waiting, op);
-    if (c->stall == HK_STALL_NONE)
+    if (c->stall == HK_STALL_NONE && stall != HK_STALL_MARK)
         set_stall(c, stall, now);
     hk_capture_settle(c, now);
     return HK_WAIT;
@@ -374,10 +400,16 @@ enum hk_step hk_capture_copied(struct hk_capture *c, struct hk_op *op)
     return HK_SUBMIT;
 }
 
+/* The dirty map knows which regions; without one it may be all of them. */
+static uint32_t failed_flags(const struct hk_capture *c)
+{
+    return HK_SF_ORIGIN_FAILED | (hk_dirty_on(c) ? HK_SF_STALE : HK_SF_FULL_COMPARE);
+}
+
 static void origin_failed(struct hk_capture *c)
 {
     c->origin_errors++;
-    hk_meta_set(c, HK_SF_ORIGIN_FAILED | HK_SF_FULL_COMPARE);
+    hk_meta_set(c, failed_flags(c));
 }
 
 /* model: sync.pml, ORIGIN_DONE */
@@ -390,6 +422,7 @@ enum hk_step hk_capture_written(struct hk_capture *c, struct hk_op *op, int resu
     if (op->captured && !HK_BUG(done_early))
         hk_capture_mark_done(c, op->slot);
     c->origins_flushed = false;
+    hk_dirty_done(c, op, result);
     op->result = result;
     if (result < 0) {
         origin_failed(c);
@@ -416,10 +449,11 @@ static void make_ready(struct hk_capture *c, struct hk_op_list *from, struct hk_
 
 static void release_failed(struct hk_capture *c)
 {
-    bool durable = hk_meta_surely_set(c, HK_SF_ORIGIN_FAILED | HK_SF_FULL_COMPARE);
+    bool durable = hk_meta_surely_set(c, failed_flags(c));
 
     /* If the metadata fails too, the application is told anyway: an error is no acknowledgement. */
-    while (c->failed.first && (durable || c->meta_failed_since_ns))
+    while (c->failed.first &&
+           ((durable && hk_dirty_told(c, c->failed.first)) || c->meta_failed_since_ns))
         make_ready(c, &c->failed, c->failed.first, HK_OP_READY_DONE);
 }
 
@@ -446,8 +480,14 @@ static bool waits_for_meta(const struct hk_capture *c, enum hk_stall stall)
 {
     if (c->barred || c->redo_next < c->redo_end)
         return false;
-    return stall == HK_STALL_GATE || stall == HK_STALL_CEILING ||
+    return stall == HK_STALL_GATE || stall == HK_STALL_CEILING || stall == HK_STALL_MARK ||
            (stall == HK_STALL_ROOM && c->behind_wanted);
+}
+
+/* Looked at again when a write of the log or of the map has ended, or none ever will. */
+static bool waits_for_mark(const struct hk_capture *c, const struct hk_op *op)
+{
+    return op->mark_wait > c->dirty.writes_done && !c->meta_failed_since_ns;
 }
 
 static void scan_waiting(struct hk_capture *c, const struct hk_now *now)
@@ -457,7 +497,7 @@ static void scan_waiting(struct hk_capture *c, const struct hk_now *now)
 
     for (op = c->waiting.first; op; op = next) {
         next = op->link.next;
-        if (hk_range_busy(c, op) || hk_range_queued(c, op))
+        if (waits_for_mark(c, op) || hk_range_busy(c, op) || hk_range_queued(c, op))
             continue;
         stall = stall_of(c, op);
         if (stall == HK_STALL_NONE) {
@@ -466,7 +506,11 @@ static void scan_waiting(struct hk_capture *c, const struct hk_now *now)
             make_ready(c, &c->waiting, op, step == HK_COPY ? HK_OP_READY_COPY : HK_OP_READY_SUBMIT);
         } else if (hk_meta_dead(c, now->mono_ns) && waits_for_meta(c, stall)) {
             op->result = -EIO;
+            hk_dirty_drop(c, op);
             make_ready(c, &c->waiting, op, HK_OP_READY_FAIL);
+            stall = HK_STALL_NONE;
+        } else if (stall == HK_STALL_MARK) {
+            /* Whoever stands behind asks too: all of these marks go out as one. */
             stall = HK_STALL_NONE;
         } else {
             break;
@@ -487,6 +531,7 @@ void hk_capture_settle(struct hk_capture *c, const struct hk_now *now)
     hk_policy_step(c, now);
     hk_control_step(c, now);
     hk_meta_plan_ceiling(c);
+    hk_dirty_step(c, now);
     release_failed(c);
     release_held(c, now);
     scan_waiting(c, now);
@@ -537,12 +582,14 @@ struct hk_op *hk_capture_next(struct hk_capture *c, enum hk_step *ret_step,
 
 bool hk_capture_cancel(struct hk_capture *c, struct hk_op *op)
 {
-    if (op->stage == HK_OP_WAITING)
+    if (op->stage == HK_OP_WAITING) {
         hk_op_list_remove(&c->waiting, op);
-    else if (op->stage == HK_OP_HELD)
+        hk_dirty_drop(c, op);
+    } else if (op->stage == HK_OP_HELD) {
         hk_op_list_remove(&c->held, op);
-    else
+    } else {
         return false;
+    }
     op->stage = HK_OP_IDLE;
     c->rescan = true;
     return true;
@@ -567,8 +614,10 @@ void hk_capture_redo_done(struct hk_capture *c, int result, const struct hk_now 
 {
     HK_ASSERT(c->redo_out && c->redo_next < c->redo_end);
     HK_ASSERT(result <= 0);
-    if (result < 0)
+    if (result < 0) {
         origin_failed(c);
+        hk_dirty_redo_failed(c, &c->slots[c->redo_next & c->slot_mask]);
+    }
     hk_capture_mark_done(c, c->redo_next);
     c->redo_next++;
     c->redo_out = false;
@@ -582,18 +631,26 @@ static void stop_clean(struct hk_capture *c)
     c->want.clean_lsn = c->next_lsn;
     c->want.clean_time_ns = c->last_time_ns;
     c->want.clean_prev_bytes = c->prev_bytes;
-    c->want.durable_known = c->durable;
+    c->want.durable_known = hk_max_u64(c->want.durable_known, c->durable);
+    if (hk_dirty_on(c))
+        c->want.dmap_sequence = hk_dirty_sequence(c);
     hk_meta_set(c, HK_SF_CLEAN);
 }
 
 void hk_capture_origins_flushed(struct hk_capture *c, int result, const struct hk_now *now)
 {
     HK_ASSERT(result <= 0);
+    hk_dirty_flushed(c, result);
     if (result < 0)
         origin_failed(c);
     else if (c->in_flight == 0 && c->redo_next >= c->redo_end)
         c->origins_flushed = true;
     hk_capture_settle(c, now);
+}
+
+bool hk_capture_wants_flush(struct hk_capture *c, const struct hk_now *now)
+{
+    return hk_dirty_wants_flush(c, now);
 }
 
 bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now)
@@ -614,6 +671,8 @@ bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now)
     }
     if (c->durable >= c->next_lsn && !c->origins_flushed && !HK_BUG(clean_unflushed))
         return false;
+    if (!hk_dirty_settled(c) || (c->durable >= c->next_lsn && !hk_dirty_quiet(c)))
+        return false;
     if (c->durable >= c->next_lsn) {
         stop_clean(c);
         c->stopped = true;
@@ -627,12 +686,14 @@ bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now)
 
 void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret)
 {
+    struct hk_dirty_status dirty;
+
     __builtin_memset(ret, 0, sizeof(*ret));
     ret->state = c->state;
     ret->state_since_ns = c->state_since_ns;
     ret->super = c->super;
     /* What is decided is told: else "0 would be lost" is said until it is durable. */
-    ret->super.flags |= c->want.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED);
+    ret->super.flags |= c->want.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED | HK_SF_STALE);
     /* Told from the start: whoever is met must be able to tell one life from another. */
     ret->super.ring_id = c->want.ring_id;
     ret->super.ring_first_lsn = c->want.ring_first_lsn;
@@ -655,15 +716,21 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->uncaptured = c->uncaptured;
     ret->origin_errors = c->origin_errors;
     ret->copies_lost = c->copies_lost;
+    hk_dirty_status(c, &dirty);
+    ret->regions_active = dirty.active;
+    ret->regions_hot = dirty.hot;
+    ret->regions_stale = dirty.stale;
+    ret->stale_bytes = dirty.stale_bytes;
+    ret->meta_writes = c->meta_writes;
     ret->attached = c->attached;
     ret->passing = c->passing;
     ret->barred = c->barred;
     ret->mode_end = HK_LSN(c->mode_end);
-    ret->in_sync =
-        c->mode == HK_MODE_SYNC && c->cfg.mode == HK_MODE_SYNC && c->stage == HK_SYNC_WAITING &&
-        !c->passing && !c->barred && c->mode_end && c->durable >= c->mode_end &&
-        c->durable >= c->serve_lsn &&
-        !((c->super.flags | c->want.flags) & (HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_CLEAN));
+    ret->in_sync = c->mode == HK_MODE_SYNC && c->cfg.mode == HK_MODE_SYNC &&
+                   c->stage == HK_SYNC_WAITING && !c->passing && !c->barred && c->mode_end &&
+                   c->durable >= c->mode_end && c->durable >= c->serve_lsn &&
+                   !((c->super.flags | c->want.flags) &
+                     (HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_CLEAN | HK_SF_STALE));
 }
 
 enum hk_group_state hk_capture_state(const struct hk_capture *c)

@@ -70,6 +70,9 @@ struct hk_op {
     /* private */
     uint8_t stage;
     bool captured;
+    bool pinned;        /* holds slots of the dirty map */
+    uint64_t mark_wait; /* looked at again after so many writes of the dirty map */
+    uint64_t flush;     /* FLUSH: number among its origin's */
     uint64_t since_ns;
     struct hk_op_link link;  /* the wait, hold or ready queue it stands in */
     struct hk_op_link range; /* in-flight range list */

@@ -55,8 +55,8 @@ struct hk_dirty_status {
 
 bool hk_dirty_on(const struct hk_capture *c);
 
-/* Inside hk_capture_init, after the ring is known. -EINVAL: sizes or memory do not fit. */
-int hk_dirty_init(struct hk_capture *c, bool ring_lost, bool doubt);
+/* Inside hk_capture_init, once the ring's positions are known. -EINVAL: what does not fit. */
+int hk_dirty_init(struct hk_capture *c, bool ring_lost);
 
 /* Is each region of the op durably marked (captured) or durably stale (passing)? Else asks. The op
  * keeps its regions' slots until hk_dirty_done or hk_dirty_drop. */
@@ -65,6 +65,8 @@ enum hk_dirty_answer hk_dirty_ready(struct hk_capture *c, struct hk_op *op);
 void hk_dirty_took(struct hk_capture *c, struct hk_op *op);
 /* The origin's I/O has ended. An error makes its regions stale, a FLUSH's error the volume's. */
 void hk_dirty_done(struct hk_capture *c, struct hk_op *op, int result);
+/* A record of an earlier life could not be redone. */
+void hk_dirty_redo_failed(struct hk_capture *c, const struct hk_record *r);
 /* The op will not be admitted (cancelled, failed). */
 void hk_dirty_drop(struct hk_capture *c, struct hk_op *op);
 /* Is what the failed op made stale durable in the map, so that its error may be told? */
@@ -77,6 +79,9 @@ void hk_dirty_flushed(struct hk_capture *c, int result);
 /* What follows from newer watermarks and finished writes; part of settle. */
 void hk_dirty_step(struct hk_capture *c, const struct hk_now *now);
 uint64_t hk_dirty_deadline_ns(const struct hk_capture *c);
+
+/* No slot can be had because the standby lacks what they stand for. */
+bool hk_dirty_waits_for_standby(const struct hk_capture *c);
 
 /* The next metadata write of the log or of the map, if there is one; then its end. */
 bool hk_dirty_meta(struct hk_capture *c, struct hk_capture_meta *ret);

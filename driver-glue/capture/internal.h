@@ -15,6 +15,8 @@
 #define HK_CAPTURE_INTERNAL_H
 
 #include "driver-glue/capture/capture.h"
+#include "driver-glue/capture/dirty.h"
+#include "driver-glue/capture/dirty_state.h"
 
 /* Marks a replicator may have in the ring at once; it must not be able to fill it (I6). */
 enum { HK_CAPTURE_MARKS_MAX = 16 };
@@ -40,6 +42,8 @@ enum hk_stall {
     HK_STALL_GATE,     /* metadata, redo or the opening records come first */
     HK_STALL_CEILING,
     HK_STALL_ROOM,
+    HK_STALL_MARK, /* its regions' marks are on their way; who comes behind may go before */
+    HK_STALL_HOT,  /* no region can be marked before others are clear */
 };
 
 /* How completions are honoured in mode sync and semisync. */
@@ -108,9 +112,14 @@ struct hk_capture {
     uint64_t meta_failed_since_ns; /* 0: the last one succeeded */
     uint64_t meta_retry_ns;
     uint32_t meta_failures;
+    bool meta_is_dirty; /* the write under way is the dirty map's */
+    bool meta_bad[2];   /* the last one failed, of the superblock and of the dirty map */
+    uint64_t meta_writes;
+    struct hk_dirty dirty; /* its own part */
 
     /* Policy. */
     enum hk_sync_stage stage;
+    bool closed; /* no LSNs any more in this epoch: the log has a hole, or its end is lost */
     bool passing, barred, behind_wanted;
     bool pass_held;        /* passing, but nothing may be acknowledged before … */
     uint64_t pass_from_ns; /* … then: T after the standby may have heard of an earlier life */

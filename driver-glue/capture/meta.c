@@ -69,8 +69,13 @@ bool hk_meta_dead(const struct hk_capture *c, uint64_t mono_ns)
 /* model: contact.pml, META_ISSUED */
 bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)
 {
-    if (!c->meta_dirty || c->meta_in_flight || c->meta_backoff)
+    if (c->meta_in_flight || c->meta_backoff)
         return false;
+    if (!c->meta_dirty) {
+        c->meta_is_dirty = c->meta_in_flight = hk_dirty_meta(c, ret);
+        return c->meta_in_flight;
+    }
+    c->meta_is_dirty = false;
     c->want.durable_known = hk_max_u64(c->want.durable_known, c->durable);
     c->want.sequence = c->super.sequence + 1;
     c->issued = c->want;
@@ -87,35 +92,49 @@ bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)
     return true;
 }
 
+static void super_durable(struct hk_capture *c)
+{
+    c->super = c->issued;
+    /* Before anything relies on it. */
+    hk_ring_store_relaxed(&c->producer->super_sequence, c->super.sequence);
+    HK_AT(meta_known);
+    c->issued_or = 0;
+    c->issued_and = ~0u;
+    if (c->meta_slots < 2 && ++c->meta_slots < 2)
+        c->meta_dirty = true;
+}
+
+static void back_off(struct hk_capture *c, const struct hk_now *now)
+{
+    uint64_t wait_ns = (uint64_t)META_RETRY_NS << (c->meta_failures < 4 ? c->meta_failures : 4);
+
+    if (c->meta_failures < 4)
+        c->meta_failures++;
+    if (!c->meta_failed_since_ns)
+        c->meta_failed_since_ns = hk_max_u64(now->mono_ns, 1);
+    c->meta_backoff = true;
+    c->meta_retry_ns = now->mono_ns + hk_min_u64(wait_ns, META_RETRY_NS_MAX);
+}
+
 /* model: sync.pml, CEILING_DURABLE, CLEAN_CLEARED; contact.pml, META_DURABLE */
 void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now *now)
 {
     HK_ASSERT(c->meta_in_flight);
     HK_ASSERT(result <= 0);
     c->meta_in_flight = false;
-    if (result == 0) {
-        c->super = c->issued;
-        /* Before anything relies on it. */
-        hk_ring_store_relaxed(&c->producer->super_sequence, c->super.sequence);
-        HK_AT(meta_known);
-        c->issued_or = 0;
-        c->issued_and = ~0u;
-        c->meta_failed_since_ns = 0;
-        c->meta_failures = 0;
-        if (c->meta_slots < 2 && ++c->meta_slots < 2)
-            c->meta_dirty = true;
-    } else {
-        uint64_t wait_ns = (uint64_t)META_RETRY_NS << (c->meta_failures < 4 ? c->meta_failures : 4);
-
-        /* The same slot again: the other one still holds the last good superblock. */
-        if (c->meta_failures < 4)
-            c->meta_failures++;
-        if (!c->meta_failed_since_ns)
-            c->meta_failed_since_ns = hk_max_u64(now->mono_ns, 1);
-        c->meta_dirty = true;
-        c->meta_backoff = true;
-        c->meta_retry_ns = now->mono_ns + hk_min_u64(wait_ns, META_RETRY_NS_MAX);
-    }
+    c->meta_bad[c->meta_is_dirty] = result < 0;
+    c->meta_writes += result == 0;
+    /* One of the two kinds that succeeds does not make up for the other. */
+    if (!c->meta_bad[0] && !c->meta_bad[1])
+        c->meta_failed_since_ns = c->meta_failures = 0;
+    if (result < 0)
+        back_off(c, now);
+    if (c->meta_is_dirty)
+        hk_dirty_meta_done(c, result);
+    else if (result == 0)
+        super_durable(c);
+    else
+        c->meta_dirty = true; /* the same slot: the other one holds the last good superblock */
     hk_capture_settle(c, now);
 }
 

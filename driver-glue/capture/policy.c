@@ -30,7 +30,8 @@ bool hk_policy_may_complete(const struct hk_capture *c, const struct hk_op *op)
 
 uint32_t hk_policy_passing_flags(const struct hk_capture *c)
 {
-    return HK_SF_FULL_COMPARE | (hk_policy_waits(c) ? HK_SF_DEGRADED : 0);
+    return (hk_dirty_on(c) ? HK_SF_STALE : HK_SF_FULL_COMPARE) |
+           (hk_policy_waits(c) ? HK_SF_DEGRADED : 0);
 }
 
 /* model: sync.pml, PASSING; contact.pml, PASSED_ALONE */
@@ -117,6 +118,8 @@ static void degrade_step(struct hk_capture *c, const struct hk_now *now)
 /* Writers wait for room, and it is not the origin that keeps the oldest slot. */
 static bool room_waits_for_replicator(const struct hk_capture *c)
 {
+    if (c->stall == HK_STALL_HOT)
+        return hk_dirty_waits_for_standby(c);
     return c->stall == HK_STALL_ROOM && c->waiting.first && c->tail < c->head &&
            c->sides[c->tail & c->slot_mask].done;
 }
@@ -153,7 +156,7 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
             return;
         if (hk_policy_waits(c))
             want_degraded(c, now);
-        hk_meta_set(c, HK_SF_FULL_COMPARE);
+        hk_meta_set(c, hk_policy_passing_flags(c));
         c->behind_wanted = true;
     }
     if (hk_meta_surely_set(c, hk_policy_passing_flags(c))) {
@@ -224,7 +227,7 @@ void hk_policy_step(struct hk_capture *c, const struct hk_now *now)
 /* Since when writers wait for replication without an end in sight; 0: they do not. */
 static uint64_t paced_since(const struct hk_capture *c, uint64_t mono_ns)
 {
-    if (c->stall == HK_STALL_ROOM && c->waiting.first)
+    if ((c->stall == HK_STALL_ROOM || c->stall == HK_STALL_HOT) && c->waiting.first)
         return c->room_since_ns;
     if (!continues(c) && c->held.count > 0 &&
         hk_elapsed_ns(mono_ns, c->hold_stall_ns) >= c->contact_timeout_ns)
@@ -346,8 +349,9 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
     uint64_t at = UINT64_MAX;
     bool outstanding = hk_policy_watermark(c) < c->next_lsn;
 
+    at = hk_dirty_deadline_ns(c);
     if (c->meta_backoff)
-        at = c->meta_retry_ns;
+        at = hk_min_u64(at, c->meta_retry_ns);
     if (c->pass_held)
         at = hk_min_u64(at, c->pass_from_ns);
     if (c->passing || c->barred)

@@ -60,8 +60,10 @@ struct hk_ring_producer {
      * here whether facts that were relied on are gone; 0: not told. */
     uint64_t super_sequence;
     uint32_t prev_bytes; /* of the record before the next one, when there is no slot to ask */
-    uint32_t reserved;
-    uint64_t lease; /* newest attach lease given out over this ring, 0: none */
+    uint32_t closed;     /* 1: the log was broken off; a successor must not go on in this epoch */
+    uint64_t lease;      /* newest attach lease given out over this ring, 0: none */
+    /* A bit a volume: its origin failed or did not flush, and the dirty map may not say so yet. */
+    uint64_t lied;
 };
 
 struct hk_ring_side {
