@@ -80,7 +80,7 @@ static void init_new_ring(struct hk_capture *c, const struct hk_epoch *epoch, bo
         start = hk_max_u64(s->durable_known, epoch->first_lsn);
         /* With a map only those regions may that it holds for marked. */
         hk_meta_set(c, c->cfg.region_shift ? HK_SF_STALE : HK_SF_FULL_COMPARE);
-        c->closed = true;
+        c->closed = c->ring_lost = true;
     }
     c->next_lsn = c->produced = c->released = c->acked = c->durable = start;
 }
@@ -104,12 +104,12 @@ static bool newer_facts_lost(const struct hk_capture_cfg *cfg, const void *ring,
 }
 
 /* Written in this order: the ordinal, last, makes the page valid for hk_ring_check. */
-static void init_producer(struct hk_capture *c, const struct hk_epoch *epoch)
+void hk_capture_write_producer(struct hk_capture *c, const struct hk_epoch *epoch)
 {
     struct hk_ring_producer *p = c->producer;
 
     p->epoch_first_lsn = epoch->first_lsn;
-    p->epoch_head = 0;
+    p->epoch_head = c->epoch_head;
     p->head = c->head;
     p->tail = c->tail;
     p->next_lsn = c->next_lsn;
@@ -120,27 +120,17 @@ static void init_producer(struct hk_capture *c, const struct hk_epoch *epoch)
     p->released = c->released;
     p->prev_bytes = c->prev_bytes;
     p->super_sequence = c->super.sequence;
+    p->closed = c->closed;
     p->epoch_id = epoch->id;
     HK_AT(taken_over);
     __atomic_store_n(&p->epoch_ordinal, epoch->ordinal, __ATOMIC_RELEASE);
-}
-
-/*
- * A promoted side that has not met a standby since: who ordered the promotion consented to run
- * without one, so `block`, which protects a standby's copy, has nothing to forbid.
- */
-/* model: promote.pml, FIRST_WRITE */
-static bool alone_by_order(const struct hk_capture *c)
-{
-    return hk_history_last(&c->super.history)->reason == HK_EPOCH_PROMOTE &&
-           hk_uuid_is_nil(&c->super.peer_replica_id);
 }
 
 /* model: contact.pml, CAPTURE_RESTARTED, RING_LOST */
 static void init_policy(struct hk_capture *c, const struct hk_now *now)
 {
     const struct hk_epoch *epoch = hk_history_last(&c->super.history);
-    bool opens = c->head == 0 && c->next_lsn == epoch->first_lsn;
+    bool opens = c->head == c->epoch_head && c->next_lsn == epoch->first_lsn;
 
     c->contact_ns = c->report_ns = c->detached_since_ns = now->mono_ns;
     c->hold_stall_ns = c->drain_stall_ns = now->mono_ns;
@@ -148,12 +138,11 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
     c->stage = HK_SYNC_WAITING;
     if (c->closed) {
         /* Under `block` nothing is acknowledged that the standby lacks: then not even this. */
-        c->barred =
-            hk_policy_waits(c) && c->on_link_loss == HK_LINK_LOSS_BLOCK && !alone_by_order(c);
+        c->barred = hk_policy_forbids(c);
         c->passing = !c->barred;
         /* The standby may have been in contact a moment ago and counts on T; clocks that may have
          * been set don't tell how long ago an earlier life degraded, so each life waits. */
-        c->pass_held = c->passing && hk_policy_waits(c) && !alone_by_order(c);
+        c->pass_held = c->passing && hk_policy_waits(c) && !hk_policy_alone_by_order(c);
         c->pass_from_ns = now->mono_ns + hk_policy_patience_ns(c);
         if (c->passing && hk_policy_waits(c) && !(c->want.flags & HK_SF_DEGRADED)) {
             c->want.degraded_time_ns = now->real_ns;
@@ -169,6 +158,9 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
     if (opens)
         c->prev_bytes = 0;
     c->pending_mode = c->stage == HK_SYNC_WAITING;
+    /* What an earlier life passed uncaptured, the standby does not know of: before any write it
+     * learns that it is in no consistent state. */
+    c->begin_first = hk_dirty_on(c) && hk_epoch_resync(c);
 }
 
 /* Done already, or nothing an origin would know of (control records, void). */
@@ -230,8 +222,7 @@ int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void
         return rc;
     if ((c->want.flags & HK_SF_FULL_COMPARE) || (start == HK_START_OLD_RING && c->producer->closed))
         c->closed = true;
-    c->producer->closed = c->closed;
-    init_producer(c, epoch);
+    hk_capture_write_producer(c, epoch);
     init_policy(c, now);
     /* A ring that the metadata does not name yet has not given any LSN. */
     if (start != HK_START_OLD_RING || !hk_uuid_equal(&super->ring_id, &c->header->ring_id))
@@ -250,6 +241,8 @@ static int op_check(const struct hk_capture *c, const struct hk_op *op)
 
     if (op->volume >= c->cfg.volume_count || (op->flags & ~HK_REC_FUA))
         return -EINVAL;
+    if (op->type == HK_REC_BLOCK)
+        return hk_block_check(c, op);
     if (op->type == HK_REC_FLUSH)
         return op->length == 0 && op->offset == 0 ? 0 : -EINVAL;
     if (op->type != HK_REC_WRITE && op->type != HK_REC_ZEROES && op->type != HK_REC_DISCARD)
@@ -275,9 +268,9 @@ static enum hk_stall stall_of(struct hk_capture *c, struct hk_op *op)
     if (!hk_policy_gate_open(c))
         return HK_STALL_GATE;
     if (!c->passing) {
-        if (c->behind_wanted)
+        if (c->closed || c->behind_wanted || hk_block_turn(c, op))
             return HK_STALL_ROOM;
-        if (c->next_lsn + hk_record_bytes(payload_of(op)) > c->super.ceiling)
+        if (c->next_lsn + hk_record_bytes(payload_of(op)) + c->credit.log_bytes > c->super.ceiling)
             return HK_STALL_CEILING;
         if (!hk_capture_room(c, payload_of(op), false))
             return HK_STALL_ROOM;
@@ -293,7 +286,8 @@ static enum hk_stall stall_of(struct hk_capture *c, struct hk_op *op)
 }
 
 /* Takes the range, and unless capture is passing the LSN and the slot. */
-/* model: sync.pml, LSN_RESERVED; contact.pml, WRITE_RESERVED; session.pml, RECORD_PRODUCED */
+/* model: sync.pml, LSN_RESERVED; contact.pml, WRITE_RESERVED; session.pml, RECORD_PRODUCED;
+ * resync.pml, WRITE_CAPTURED, WRITE_PASSED */
 static enum hk_step admit(struct hk_capture *c, struct hk_op *op, const struct hk_now *now)
 {
     struct hk_reserve r = {.type = op->type,
@@ -307,13 +301,11 @@ static enum hk_step admit(struct hk_capture *c, struct hk_op *op, const struct h
     hk_range_lock(c, op);
     if (c->passing) {
         c->uncaptured += op->type != HK_REC_FLUSH;
+        c->uncaptured_in_flight++;
         hk_dirty_took(c, op);
         return HK_SUBMIT;
     }
-    if (hk_policy_watermark(c) >= c->next_lsn)
-        c->hold_stall_ns = now->mono_ns;
-    if (c->released >= c->next_lsn)
-        c->drain_stall_ns = now->mono_ns;
+    hk_policy_note_record(c, now);
     hk_capture_reserve(c, &r, now->real_ns, &reserved);
     op->captured = true;
     op->lsn = HK_LSN(reserved.lsn);
@@ -361,6 +353,8 @@ enum hk_step hk_capture_begin(struct hk_capture *c, struct hk_op *op, const stru
         return fail(op, -ESHUTDOWN);
     if (c->rescan)
         hk_capture_settle(c, now);
+    if (op->type == HK_REC_BLOCK)
+        return hk_block_begin(c, op, now);
     if (c->stall == HK_STALL_NONE && !hk_range_busy(c, op) && !hk_range_queued(c, op)) {
         stall = stall_of(c, op);
         if (stall == HK_STALL_NONE) {
@@ -393,6 +387,8 @@ enum hk_step hk_capture_copied(struct hk_capture *c, struct hk_op *op)
 {
     HK_ASSERT(op->stage == HK_OP_COPYING && op->captured);
     HK_ASSERT(c->slots[op->slot & c->slot_mask].lsn == op->lsn.v);
+    if (op->type == HK_REC_BLOCK)
+        return hk_block_copied(c, op);
     op->stage = HK_OP_SUBMITTED;
     if (HK_BUG(done_early))
         hk_capture_mark_done(c, op->slot);
@@ -409,10 +405,11 @@ static uint32_t failed_flags(const struct hk_capture *c)
 static void origin_failed(struct hk_capture *c)
 {
     c->origin_errors++;
+    c->origin_failed_here = true;
     hk_meta_set(c, failed_flags(c));
 }
 
-/* model: sync.pml, ORIGIN_DONE */
+/* model: sync.pml, ORIGIN_DONE; resync.pml, ORIGIN_WRITTEN */
 enum hk_step hk_capture_written(struct hk_capture *c, struct hk_op *op, int result,
                                 const struct hk_now *now)
 {
@@ -421,6 +418,10 @@ enum hk_step hk_capture_written(struct hk_capture *c, struct hk_op *op, int resu
     hk_range_unlock(c, op);
     if (op->captured && !HK_BUG(done_early))
         hk_capture_mark_done(c, op->slot);
+    if (!op->captured) {
+        HK_ASSERT(c->uncaptured_in_flight > 0);
+        c->uncaptured_in_flight--;
+    }
     c->origins_flushed = false;
     hk_dirty_done(c, op, result);
     op->result = result;
@@ -529,12 +530,14 @@ void hk_capture_settle(struct hk_capture *c, const struct hk_now *now)
     c->rescan = false;
     hk_capture_advance_tail(c);
     hk_policy_step(c, now);
+    hk_epoch_step(c, now);
     hk_control_step(c, now);
     hk_meta_plan_ceiling(c);
     hk_dirty_step(c, now);
     release_failed(c);
     release_held(c, now);
     scan_waiting(c, now);
+    hk_block_step(c);
     /* A scan may have found the ring full: the ladder's next step must not wait for a tick. */
     hk_policy_step(c, now);
     release_held(c, now);
@@ -553,6 +556,10 @@ struct hk_op *hk_capture_next(struct hk_capture *c, enum hk_step *ret_step,
         return NULL;
     hk_op_list_remove(&c->ready, op);
     switch ((enum hk_op_stage)op->stage) {
+    case HK_OP_READY_READ:
+        op->stage = HK_OP_READING;
+        *ret_step = HK_READ;
+        return op;
     case HK_OP_READY_COPY:
         op->stage = HK_OP_COPYING;
         *ret_step = HK_COPY;
@@ -571,6 +578,8 @@ struct hk_op *hk_capture_next(struct hk_capture *c, enum hk_step *ret_step,
         return op;
     case HK_OP_IDLE:
     case HK_OP_WAITING:
+    case HK_OP_BLOCK:
+    case HK_OP_READING:
     case HK_OP_COPYING:
     case HK_OP_SUBMITTED:
     case HK_OP_HELD:
@@ -585,6 +594,8 @@ bool hk_capture_cancel(struct hk_capture *c, struct hk_op *op)
     if (op->stage == HK_OP_WAITING) {
         hk_op_list_remove(&c->waiting, op);
         hk_dirty_drop(c, op);
+    } else if (op->stage == HK_OP_BLOCK) {
+        hk_block_cancel(c, op);
     } else if (op->stage == HK_OP_HELD) {
         hk_op_list_remove(&c->held, op);
     } else {
@@ -663,9 +674,9 @@ bool hk_capture_stop(struct hk_capture *c, const struct hk_now *now)
     hk_capture_advance_published(c);
     hk_capture_settle(c, now);
     if (c->in_flight || c->waiting.count || c->held.count || c->failed.count || c->ready.count ||
-        c->redo_next < c->redo_end)
+        c->blocks.count || c->redo_next < c->redo_end)
         return false;
-    if (c->passing || c->barred || (c->want.flags & HK_SF_FULL_COMPARE)) {
+    if (c->closed || c->barred || (c->want.flags & HK_SF_FULL_COMPARE)) {
         c->stopped = true;
         return true;
     }
@@ -725,10 +736,17 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->attached = c->attached;
     ret->passing = c->passing;
     ret->barred = c->barred;
+    ret->closed = c->closed;
+    ret->resync = hk_epoch_resync(c);
+    ret->resync_pass = c->resync_pass;
+    ret->resync_at = HK_LSN(c->resync_at);
+    ret->bad_ranges = c->bad_ranges;
+    ret->uncaptured_in_flight = c->uncaptured_in_flight;
+    ret->blocks_in_flight = c->blocks_out;
     ret->mode_end = HK_LSN(c->mode_end);
     ret->in_sync = c->mode == HK_MODE_SYNC && c->cfg.mode == HK_MODE_SYNC &&
-                   c->stage == HK_SYNC_WAITING && !c->passing && !c->barred && c->mode_end &&
-                   c->durable >= c->mode_end && c->durable >= c->serve_lsn &&
+                   c->stage == HK_SYNC_WAITING && !c->closed && !c->barred && c->mode_end &&
+                   !c->pending_mode && c->durable >= c->mode_end && c->durable >= c->serve_lsn &&
                    !((c->super.flags | c->want.flags) &
                      (HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_CLEAN | HK_SF_STALE));
 }

@@ -3,6 +3,7 @@
  * Records that carry no user data. gap and mode are the core's own: they open the log of this life
  * before any write, and lead back from degraded. Marks come from the replicator, few at a time.
  */
+#include "driver-glue/capture/dirty.h"
 #include "driver-glue/capture/internal.h"
 #include "proto/hash.h"
 
@@ -10,7 +11,7 @@
 
 static bool fits(const struct hk_capture *c, uint32_t bytes)
 {
-    return c->next_lsn + hk_record_bytes(bytes) <= c->super.ceiling &&
+    return c->next_lsn + hk_record_bytes(bytes) + c->credit.log_bytes <= c->super.ceiling &&
            hk_capture_room(c, bytes, true);
 }
 
@@ -38,12 +39,11 @@ static void put(struct hk_capture *c, uint8_t type, const void *payload, uint32_
 void hk_control_gap_payload(const struct hk_capture *c, uint64_t lsn, struct hk_gap *ret)
 {
     const struct hk_epoch *epoch = hk_history_last(&c->super.history);
-    struct hk_gap gap = {.from_epoch = epoch->parent, .new_start = lsn, .reason = epoch->reason};
-    bool handed_over = epoch->reason == HK_EPOCH_PROMOTE || epoch->reason == HK_EPOCH_SWITCHOVER;
 
-    gap.last_durable = handed_over ? epoch->parent_end : c->super.durable_known;
-    gap.last_durable = hk_min_u64(gap.last_durable, lsn);
-    *ret = gap;
+    *ret = (struct hk_gap){.from_epoch = epoch->parent,
+                           .last_durable = epoch->parent_end,
+                           .new_start = lsn,
+                           .reason = epoch->reason};
 }
 
 /* model: contact.pml, REJOIN_PUT */
@@ -61,12 +61,44 @@ static bool put_mode(struct hk_capture *c, const struct hk_now *now)
     return true;
 }
 
+static uint32_t resync_reason(const struct hk_capture *c)
+{
+    const struct hk_epoch *epoch = hk_history_last(&c->super.history);
+
+    if (c->want.flags & HK_SF_ORIGIN_FAILED)
+        return HK_RESYNC_ORIGIN;
+    if (epoch->reason >= HK_EPOCH_GAP_BEHIND)
+        return HK_RESYNC_GAP;
+    return c->want.flags & HK_SF_FULL_COMPARE ? HK_RESYNC_ASKED : HK_RESYNC_ORIGIN;
+}
+
+/* Opens and closes a resync, as the regions have it. */
+static void resync_records(struct hk_capture *c, const struct hk_now *now)
+{
+    struct hk_reserved r;
+
+    if (hk_epoch_wants_begin(c) && fits(c, sizeof(struct hk_resync_begin))) {
+        struct hk_resync_begin begin = {.pass = c->next_lsn / HK_RECORD_ALIGN,
+                                        .stale_bytes = hk_dirty_stale_bytes(c),
+                                        .reason = resync_reason(c)};
+
+        put(c, HK_REC_RESYNC_BEGIN, &begin, sizeof(begin), now, &r);
+        hk_epoch_begun(c, &r);
+    }
+    if (hk_epoch_wants_end(c) && fits(c, sizeof(struct hk_resync_end))) {
+        struct hk_resync_end end = {.pass = c->resync_pass, .begin_lsn = c->resync_lsn};
+
+        put(c, HK_REC_RESYNC_END, &end, sizeof(end), now, &r);
+        hk_epoch_ended(c, &r);
+    }
+}
+
 void hk_control_step(struct hk_capture *c, const struct hk_now *now)
 {
     struct hk_reserved r;
     struct hk_gap gap;
 
-    if (c->passing || c->barred || c->stopped || !hk_meta_started(c))
+    if (c->closed || c->stopped || c->redo_next < c->redo_end || !hk_meta_started(c))
         return;
     if (c->pending_gap && fits(c, sizeof(gap))) {
         hk_control_gap_payload(c, c->next_lsn, &gap);
@@ -76,6 +108,8 @@ void hk_control_step(struct hk_capture *c, const struct hk_now *now)
     }
     if (c->pending_mode && !c->pending_gap && put_mode(c, now))
         c->pending_mode = false;
+    if (!c->pending_gap && !c->pending_mode)
+        resync_records(c, now);
     if (c->pending_rejoin && put_mode(c, now)) {
         c->pending_rejoin = false;
         c->stage = HK_SYNC_REJOIN;
@@ -97,7 +131,7 @@ int hk_capture_insert(struct hk_capture *c, uint64_t lease, uint8_t type, const 
     as_record.payload_hash = hk_xxh64(payload, bytes, 0);
     if (hk_record_check_payload(&as_record, payload) != HK_RECORD_OK)
         return -EINVAL;
-    if (c->passing || c->barred || c->behind_wanted || c->copy_lost || c->stopping)
+    if (c->closed || c->barred || c->behind_wanted || c->copy_lost || c->stopping)
         return -ESHUTDOWN;
     if (!hk_policy_gate_open(c) || c->marks >= HK_CAPTURE_MARKS_MAX || !fits(c, bytes))
         return -EAGAIN;

@@ -4,6 +4,7 @@
  * refused one record twice the replicator asks for a look; nothing it says is believed, the hashes
  * of publication decide. A record whose copy is damaged can never be sent: the log has a hole.
  */
+#include "driver-glue/capture/dirty.h"
 #include "driver-glue/capture/internal.h"
 
 #include <errno.h>
@@ -49,8 +50,15 @@ int hk_capture_check_copy(struct hk_capture *c, uint64_t lease, struct hk_lsn ls
     if (copy_ok(c, slot))
         return 0;
     c->copies_lost += !c->copy_lost;
+    c->broken_lsn = c->copy_lost ? hk_min_u64(c->broken_lsn, lsn.v) : lsn.v;
     c->copy_lost = true;
-    hk_meta_set(c, HK_SF_FULL_COMPARE);
+    if (hk_dirty_on(c)) {
+        /* The standby gets nothing from here on: what is on its way to it is stale instead. */
+        hk_dirty_stale_hot(c);
+        hk_epoch_close(c, now);
+    } else {
+        hk_meta_set(c, HK_SF_FULL_COMPARE);
+    }
     hk_capture_settle(c, now);
     return -EUCLEAN;
 }

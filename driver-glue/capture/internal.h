@@ -30,6 +30,9 @@ enum hk_op_stage {
     HK_OP_SUBMITTED, /* the caller writes the origin */
     HK_OP_HELD,      /* locally complete; the standby's ack is awaited */
     HK_OP_FAILED,    /* origin error; the durable flag is awaited */
+    HK_OP_BLOCK,     /* a block: for room, then for its range */
+    HK_OP_READING,   /* a block: the caller reads the origin */
+    HK_OP_READY_READ,
     HK_OP_READY_COPY,
     HK_OP_READY_SUBMIT,
     HK_OP_READY_DONE,
@@ -59,6 +62,13 @@ struct hk_op_list {
     uint32_t count;
 };
 
+/* Set aside for blocks that have no LSN yet. */
+struct hk_credit {
+    uint32_t slots;
+    uint64_t payload_bytes; /* with what a wrap may skip */
+    uint64_t log_bytes;
+};
+
 struct hk_capture {
     struct hk_capture_cfg cfg;
     /* What holds until the standby has stored the mode record: the stricter of old and new. */
@@ -80,6 +90,7 @@ struct hk_capture {
 
     /* Own copies of the positions; the ring's words are written, never read back. */
     uint64_t head, tail, published; /* slot indexes */
+    uint64_t epoch_head;            /* slot index of the epoch's first record */
     uint64_t unreleased; /* slot index: oldest the replicator did not release; ≥ tail */
     uint64_t next_lsn;
     uint64_t produced; /* end of the published prefix */
@@ -131,7 +142,24 @@ struct hk_capture {
     bool stopping, stopped;
     bool origins_flushed; /* since the last origin operation ended */
 
+    /* Epochs and resync (epoch.c). */
     struct hk_uuid next_epoch; /* kept ready by the caller; nil: one is wanted */
+    bool returning;            /* `want` has the next one; it begins when that is durable */
+    bool ring_lost;            /* only the standby knows how much of the log it has */
+    bool all_stale;            /* the standby may be anywhere */
+    uint64_t broken_lsn;       /* with copy_lost: the first record that can't be sent */
+    bool begin_first;          /* resync-begin precedes the first write of this life */
+    uint64_t resync_lsn, resync_at, resync_end; /* begin, end of begin (0: not open), end of end */
+    uint64_t resync_pass;
+    bool origin_failed_here; /* in this life, and not resynced since */
+    uint32_t uncaptured_in_flight;
+
+    /* Blocks (block.c). */
+    struct hk_op_list blocks; /* waiting */
+    struct hk_credit credit;
+    uint32_t blocks_out; /* with a credit, or being copied */
+    bool blocks_short;   /* the first without a credit waits for room */
+    uint64_t bad_ranges;
 
     uint64_t lease;
     bool attached;
@@ -203,6 +231,32 @@ void hk_meta_plan_ceiling(struct hk_capture *c);
 /* Metadata has been failing for longer than the pace bound: who waits for it must fail. */
 bool hk_meta_dead(const struct hk_capture *c, uint64_t mono_ns);
 
+/* ring.c: where the epoch stands, for a successor */
+void hk_capture_write_producer(struct hk_capture *c, const struct hk_epoch *epoch);
+
+/* epoch.c */
+bool hk_epoch_unequal(const struct hk_capture *c); /* some region may differ */
+bool hk_epoch_resync(const struct hk_capture *c);  /* …, or resync-end is not durable yet */
+void hk_epoch_close(struct hk_capture *c, const struct hk_now *now);
+void hk_epoch_step(struct hk_capture *c, const struct hk_now *now);
+bool hk_epoch_wants_begin(const struct hk_capture *c);
+void hk_epoch_begun(struct hk_capture *c, const struct hk_reserved *r);
+bool hk_epoch_wants_end(const struct hk_capture *c);
+void hk_epoch_ended(struct hk_capture *c, const struct hk_reserved *r);
+
+/* block.c */
+int hk_block_check(const struct hk_capture *c, const struct hk_op *op); /* 0 or -EINVAL */
+enum hk_step hk_block_begin(struct hk_capture *c, struct hk_op *op, const struct hk_now *now);
+void hk_block_step(struct hk_capture *c);
+enum hk_step hk_block_copied(struct hk_capture *c, struct hk_op *op);
+void hk_block_cancel(struct hk_capture *c, struct hk_op *op);
+/* Whoever asked for those that wait is gone. */
+void hk_block_drop(struct hk_capture *c);
+/* A block that waits for room came well before this op: it is its turn. */
+bool hk_block_turn(const struct hk_capture *c, const struct hk_op *op);
+/* An older block that has all but its range overlaps it. */
+bool hk_block_queued(const struct hk_capture *c, const struct hk_op *op);
+
 /* control.c */
 void hk_control_step(struct hk_capture *c, const struct hk_now *now);
 void hk_control_gap_payload(const struct hk_capture *c, uint64_t lsn, struct hk_gap *ret);
@@ -212,6 +266,14 @@ bool hk_policy_waits(const struct hk_capture *c);         /* mode sync or semisy
 uint64_t hk_policy_watermark(const struct hk_capture *c); /* what completions wait for */
 bool hk_policy_may_complete(const struct hk_capture *c, const struct hk_op *op);
 uint32_t hk_policy_passing_flags(const struct hk_capture *c);
+void hk_policy_note_record(struct hk_capture *c, const struct hk_now *now);
+bool hk_policy_continues(const struct hk_capture *c);
+bool hk_policy_alone_by_order(const struct hk_capture *c);
+/* Nothing may be acknowledged that the standby could lose. */
+bool hk_policy_forbids(const struct hk_capture *c);
+/* Acknowledgements may be lost from here on: `degraded`, if it is for a mode that waits. */
+void hk_policy_declare_alone(struct hk_capture *c, const struct hk_now *now);
+bool hk_policy_declared_alone(const struct hk_capture *c); /* …, and that is durable */
 uint64_t hk_policy_patience_ns(const struct hk_capture *c);
 bool hk_policy_gate_open(const struct hk_capture *c);
 void hk_policy_step(struct hk_capture *c, const struct hk_now *now);

@@ -53,7 +53,7 @@ void hk_meta_plan_ceiling(struct hk_capture *c)
     uint64_t step = c->cfg.ceiling_step_bytes;
     uint64_t margin = hk_max_u64(step / 2, c->ceiling_need + HK_CAPTURE_CONTROL_BYTES);
 
-    if (c->passing || c->barred || c->stopped || c->want.ceiling - c->next_lsn >= margin)
+    if (c->closed || c->stopped || c->want.ceiling - c->next_lsn >= margin)
         return;
     while (c->want.ceiling - c->next_lsn < margin)
         c->want.ceiling += step;

@@ -4,6 +4,7 @@
  * Each step that makes an unreplicated acknowledgement possible is durable before it takes effect
  * (I9), and none ever becomes an I/O error.
  */
+#include "driver-glue/capture/dirty.h"
 #include "driver-glue/capture/internal.h"
 #include "proto/at.h"
 #include "proto/bug.h"
@@ -42,7 +43,7 @@ bool hk_policy_gate_open(const struct hk_capture *c)
     if (c->passing)
         return !c->pass_held && hk_meta_surely_set(c, hk_policy_passing_flags(c));
     /* The new life's opening records precede its first write. */
-    return !c->pending_gap && !c->pending_mode;
+    return !c->pending_gap && !c->pending_mode && !c->begin_first;
 }
 
 bool hk_capture_serving(const struct hk_capture *c)
@@ -63,9 +64,25 @@ uint64_t hk_policy_patience_ns(const struct hk_capture *c)
     return c->contact_timeout_ns + c->contact_timeout_ns / HK_CLOCK_DRIFT_PART + 1;
 }
 
-static bool continues(const struct hk_capture *c)
+bool hk_policy_continues(const struct hk_capture *c)
 {
     return c->on_link_loss == HK_LINK_LOSS_CONTINUE;
+}
+
+/*
+ * A promoted side that has not met a standby since: who ordered the promotion consented to run
+ * without one, so `block`, which protects a standby's copy, has nothing to forbid.
+ */
+/* model: promote.pml, FIRST_WRITE */
+bool hk_policy_alone_by_order(const struct hk_capture *c)
+{
+    return hk_history_last(&c->super.history)->reason == HK_EPOCH_PROMOTE &&
+           hk_uuid_is_nil(&c->super.peer_replica_id);
+}
+
+bool hk_policy_forbids(const struct hk_capture *c)
+{
+    return hk_policy_waits(c) && !hk_policy_continues(c) && !hk_policy_alone_by_order(c);
 }
 
 /*
@@ -92,14 +109,42 @@ static void want_degraded(struct hk_capture *c, const struct hk_now *now)
     hk_meta_set(c, HK_SF_DEGRADED);
 }
 
+void hk_policy_declare_alone(struct hk_capture *c, const struct hk_now *now)
+{
+    if (hk_policy_waits(c) && hk_policy_continues(c))
+        want_degraded(c, now);
+}
+
+bool hk_policy_declared_alone(const struct hk_capture *c)
+{
+    if (!hk_policy_waits(c) || !hk_policy_continues(c))
+        return true;
+    return hk_meta_surely_set(c, HK_SF_DEGRADED);
+}
+
+/* A record is about to follow: if nothing was under way, waiting for the standby begins now. */
+void hk_policy_note_record(struct hk_capture *c, const struct hk_now *now)
+{
+    if (hk_policy_watermark(c) >= c->next_lsn)
+        c->hold_stall_ns = now->mono_ns;
+    if (c->released >= c->next_lsn)
+        c->drain_stall_ns = now->mono_ns;
+}
+
+/* Something waits for the standby: records, or whoever finds the log closed. */
+static bool is_outstanding(const struct hk_capture *c)
+{
+    return hk_policy_watermark(c) < c->next_lsn || (c->closed && c->waiting.first);
+}
+
 /* WAITING or REJOIN → DEGRADING → DEGRADED. */
 /* model: contact.pml, DEGRADE_DECIDED, DEGRADED_DURABLE */
 static void degrade_step(struct hk_capture *c, const struct hk_now *now)
 {
-    bool outstanding = hk_policy_watermark(c) < c->next_lsn;
+    bool outstanding = is_outstanding(c);
     bool stalled = hk_elapsed_ns(now->mono_ns, c->hold_stall_ns) >= hk_policy_patience_ns(c);
 
-    if (!hk_policy_waits(c) || !continues(c) || c->barred)
+    if (!hk_policy_waits(c) || !hk_policy_continues(c) || c->barred)
         return;
     if (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN) {
         if (!outstanding || !(stalled || no_contact(c, now->mono_ns)))
@@ -130,10 +175,10 @@ static bool room_waits_for_replicator(const struct hk_capture *c)
  */
 static bool may_go_behind(const struct hk_capture *c)
 {
-    if (!continues(c))
+    if (!hk_policy_continues(c))
         return false;
     /* Nothing will ever come of the log: no room to wait for, but what was promised holds for T. */
-    if (c->copy_lost)
+    if (c->copy_lost || c->closed)
         return !hk_policy_waits(c) || c->stage == HK_SYNC_DEGRADED;
     if (!room_waits_for_replicator(c))
         return false;
@@ -154,6 +199,8 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
         paced_ns = hk_elapsed_ns(now->mono_ns, c->room_since_ns);
         if (!c->copy_lost && drained && paced_ns < c->cfg.pace_bound_ns)
             return;
+        if (c->closed && !c->waiting.first)
+            return;
         if (hk_policy_waits(c))
             want_degraded(c, now);
         hk_meta_set(c, hk_policy_passing_flags(c));
@@ -161,7 +208,7 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
     }
     if (hk_meta_surely_set(c, hk_policy_passing_flags(c))) {
         c->passing = true;
-        c->pending_gap = c->pending_mode = c->pending_rejoin = false;
+        hk_epoch_close(c, now);
     }
 }
 
@@ -174,7 +221,7 @@ static void rejoin_step(struct hk_capture *c, const struct hk_now *now)
     uint64_t reached = hk_policy_watermark(c);
 
     if (c->stage != HK_SYNC_DEGRADED || c->passing || c->behind_wanted || c->stopping ||
-        c->pending_rejoin || (c->want.flags & HK_SF_FULL_COMPARE))
+        c->pending_rejoin || c->closed || hk_epoch_resync(c))
         return;
     if (!c->attached || hk_elapsed_ns(now->mono_ns, c->contact_ns) >= c->contact_timeout_ns) {
         c->rejoin_target = 0;
@@ -199,7 +246,8 @@ static void rejoin_step(struct hk_capture *c, const struct hk_now *now)
 /* model: contact.pml, REJOIN_STORED */
 static void mode_step(struct hk_capture *c)
 {
-    if (!c->mode_end || c->durable < c->mode_end || c->passing || c->pending_rejoin)
+    if (!c->mode_end || c->durable < c->mode_end || c->passing || c->pending_rejoin ||
+        c->pending_mode)
         return;
     if (c->want.mode != c->cfg.mode || c->want.on_link_loss != c->cfg.on_link_loss ||
         c->want.contact_timeout_ns != c->cfg.contact_timeout_ns) {
@@ -210,7 +258,7 @@ static void mode_step(struct hk_capture *c)
     }
     if (c->stage == HK_SYNC_REJOIN)
         c->stage = HK_SYNC_WAITING;
-    if (c->stage == HK_SYNC_WAITING && !(c->want.flags & HK_SF_FULL_COMPARE))
+    if (c->stage == HK_SYNC_WAITING && !hk_epoch_resync(c))
         hk_meta_clear(c, HK_SF_DEGRADED);
 }
 
@@ -229,7 +277,7 @@ static uint64_t paced_since(const struct hk_capture *c, uint64_t mono_ns)
 {
     if ((c->stall == HK_STALL_ROOM || c->stall == HK_STALL_HOT) && c->waiting.first)
         return c->room_since_ns;
-    if (!continues(c) && c->held.count > 0 &&
+    if (!hk_policy_continues(c) && c->held.count > 0 &&
         hk_elapsed_ns(mono_ns, c->hold_stall_ns) >= c->contact_timeout_ns)
         return hk_max_u64(c->hold_stall_ns, 1);
     return 0;
@@ -243,14 +291,16 @@ static enum hk_group_state state_of(struct hk_capture *c, uint64_t mono_ns)
         return HK_STATE_BEHIND;
     if (c->barred)
         return HK_STATE_BLOCKED;
+    if (hk_dirty_on(c) && (c->closed || hk_epoch_resync(c)))
+        return HK_STATE_RESYNC;
     /* DEGRADING too: what is decided is told, or the standby would date its contact by our word. */
     if (c->stage != HK_SYNC_WAITING)
         return HK_STATE_DEGRADED;
     /* Until it is durably over: the next life would go on acknowledging alone at once. */
-    if (hk_policy_waits(c) && continues(c) && !hk_meta_surely_clear(c, HK_SF_DEGRADED))
+    if (hk_policy_waits(c) && hk_policy_continues(c) && !hk_meta_surely_clear(c, HK_SF_DEGRADED))
         return HK_STATE_DEGRADED;
     c->pace_since_ns = paced_since(c, mono_ns);
-    if (c->pace_since_ns && !continues(c) &&
+    if (c->pace_since_ns && !hk_policy_continues(c) &&
         hk_elapsed_ns(mono_ns, c->pace_since_ns) >= c->cfg.pace_bound_ns)
         return HK_STATE_BLOCKED;
     if (c->pace_since_ns)
@@ -279,6 +329,7 @@ uint64_t hk_capture_attach(struct hk_capture *c, const struct hk_now *now)
     c->lease = hk_max_u64(HK_BUG(lease_by_clock) ? 0 : c->lease + 1, now->real_ns);
     c->producer->lease = c->lease;
     c->attached = true;
+    hk_block_drop(c);
     c->report_ns = now->mono_ns;
     hk_capture_settle(c, now);
     return c->lease;
@@ -289,12 +340,13 @@ void hk_capture_detach(struct hk_capture *c, uint64_t lease, const struct hk_now
     if (!c->attached || lease != c->lease)
         return;
     c->attached = false;
+    hk_block_drop(c);
     c->detached_since_ns = now->mono_ns;
     hk_capture_settle(c, now);
 }
 
 /* Believed only as far as it can be true: known watermarks never move back. */
-/* model: sync.pml, ACK_TAKEN */
+/* model: sync.pml, ACK_TAKEN; resync.pml, ACK_TAKEN */
 static void take_watermarks(struct hk_capture *c, uint64_t released, uint64_t acked,
                             uint64_t durable, const struct hk_now *now)
 {
@@ -347,7 +399,7 @@ void hk_capture_tick(struct hk_capture *c, const struct hk_now *now)
 uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
 {
     uint64_t at = UINT64_MAX;
-    bool outstanding = hk_policy_watermark(c) < c->next_lsn;
+    bool outstanding = is_outstanding(c);
 
     at = hk_dirty_deadline_ns(c);
     if (c->meta_backoff)
@@ -356,7 +408,7 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
         at = hk_min_u64(at, c->pass_from_ns);
     if (c->passing || c->barred)
         return at;
-    if (continues(c)) {
+    if (hk_policy_continues(c)) {
         if (hk_policy_waits(c) && outstanding &&
             (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN))
             at = hk_min_u64(at, c->hold_stall_ns + hk_policy_patience_ns(c));

@@ -73,7 +73,7 @@ bool hk_range_queued(const struct hk_capture *c, const struct hk_op *op)
         if (hk_op_overlaps(o, op))
             return true;
     }
-    return false;
+    return hk_block_queued(c, op);
 }
 
 void hk_range_lock(struct hk_capture *c, struct hk_op *op)

@@ -134,22 +134,24 @@ int hk_ring_check(const void *ring, uint64_t mapped_bytes, const struct hk_uuid 
     w.mask = h->slot_count - 1;
     w.ordinal = epoch->ordinal;
     w.seed = hk_epoch_seed(&epoch->id);
-    if (p->tail > p->head || p->head - p->tail > h->slot_count)
+    if (p->tail > p->head || p->head - p->tail > h->slot_count || p->epoch_head > p->tail)
         return -EUCLEAN;
     /* The last slot freed still tells where the log goes on. */
-    if (p->tail == p->head && p->head > 0 && !slot_ok(&w, p->head - 1))
+    if (p->tail == p->head && p->head > p->epoch_head && !slot_ok(&w, p->head - 1))
         return -EUCLEAN;
     for (uint64_t i = p->tail; i < p->head; i++) {
         if (!slot_ok(&w, i))
             return -EUCLEAN;
     }
-    next_lsn = p->head > 0 ? w.lsn : p->next_lsn;
+    next_lsn = p->head > p->epoch_head ? w.lsn : p->next_lsn;
     if (next_lsn < epoch->first_lsn || next_lsn > hk_max_u64(super->ceiling, epoch->first_lsn))
         return -EUCLEAN;
     if (p->released > next_lsn || p->acked > next_lsn || p->durable > p->acked)
         return -EUCLEAN;
     /* They go into the superblock, which holds no such positions. */
     if ((p->released | p->acked | p->durable | next_lsn) % HK_RECORD_ALIGN != 0)
+        return -EUCLEAN;
+    if (p->closed > 1)
         return -EUCLEAN;
     if (p->prev_bytes % HK_RECORD_ALIGN != 0 || p->prev_bytes > HK_RECORD_BYTES_MAX)
         return -EUCLEAN;
@@ -186,8 +188,9 @@ static uint64_t gap_before(const struct hk_capture *c, uint32_t payload_len)
 
 bool hk_capture_room(const struct hk_capture *c, uint32_t payload_len, bool control)
 {
-    uint64_t slots = c->slot_count - (control ? 0 : HK_CAPTURE_CONTROL_SLOTS);
-    uint64_t bytes = c->payload_bytes - (control ? 0 : HK_CAPTURE_CONTROL_BYTES);
+    uint64_t slots = c->slot_count - c->credit.slots - (control ? 0 : HK_CAPTURE_CONTROL_SLOTS);
+    uint64_t bytes =
+        c->payload_bytes - c->credit.payload_bytes - (control ? 0 : HK_CAPTURE_CONTROL_BYTES);
     uint64_t piece = hk_round_up(payload_len, HK_PAGE_BYTES);
     uint64_t used = c->payload_head - c->payload_tail;
 
@@ -381,12 +384,13 @@ void hk_capture_load_ring(struct hk_capture *c)
 
     c->head = p->head;
     c->tail = p->tail;
+    c->epoch_head = p->epoch_head;
     c->next_lsn = p->next_lsn;
     c->last_time_ns = p->last_time_ns;
     c->payload_head = hk_round_up(p->payload_head, HK_PAGE_BYTES);
     c->prev_bytes = p->prev_bytes;
     c->lease = p->lease;
-    if (c->head > 0) {
+    if (c->head > c->epoch_head) {
         const struct hk_record *slot = &c->slots[(c->head - 1) & c->slot_mask];
         const struct hk_ring_side *side = &c->sides[(c->head - 1) & c->slot_mask];
 

@@ -172,7 +172,7 @@ end:
     /* ---- writes ---- */
     :: atomic {
         !passing && may_write && !writing && !passed && writes < WRITES ->
-    WRITE_CAPTURED: /* to come, capture.c */
+    WRITE_CAPTURED:
         writes++;
         if
         :: write_value = 0
@@ -187,7 +187,7 @@ end:
        }
     :: atomic {
         passing && may_write && !writing && !passed && passes < PASSES ->
-    WRITE_PASSED: /* to come, capture.c */
+    WRITE_PASSED:
         passes++;
         if
         :: write_value = 0
@@ -197,7 +197,7 @@ end:
        }
     :: d_step {
         writing || passed ->
-    ORIGIN_WRITTEN: /* to come, capture.c */
+    ORIGIN_WRITTEN:
         origin = write_value;
         writing = 0;
         passed = 0;
@@ -224,7 +224,7 @@ end:
     /* ---- behind, and back ---- */
     :: d_step {
         !passing && behinds < BEHINDS ->
-    WENT_BEHIND: /* to come, epoch.c */
+    WENT_BEHIND:
         behinds++;
         passing = 1;
         begun = 0;
@@ -232,7 +232,7 @@ end:
        }
     :: d_step {
         passing && durable == produced && !promoting ->
-    RETURNED: /* to come, epoch.c; the old epoch is wholly there; capture goes on in a new one */
+    RETURNED: /* the old epoch is wholly there; capture goes on in a new one */
         passing = 0;
         close_interval();
         append(GAP)
@@ -244,7 +244,7 @@ end:
 #else
         !passed ->
 #endif
-    RESYNC_BEGUN: /* to come, epoch.c; every uncaptured write has ended */
+    RESYNC_BEGUN: /* every uncaptured write has ended */
         close_interval();
         append(BEGIN);
         begin_lsn = produced;
@@ -252,7 +252,7 @@ end:
        }
     :: d_step {
         begun && !stale && compare == idle ->
-    RESYNC_ENDED: /* to come, epoch.c */
+    RESYNC_ENDED:
         judge_clean();
         redo(produced);
         append(END);
@@ -265,7 +265,7 @@ end:
     /* ---- acks ---- */
     :: d_step {
         known < durable && !promoting ->
-    ACK_TAKEN: /* to come, policy.c */
+    ACK_TAKEN:
         known = durable
        }
     :: d_step {
@@ -323,7 +323,7 @@ end:
 #else
         !writing && !passed ->
 #endif
-    BLOCK_HEALED: /* to come, block.c */
+    BLOCK_HEALED:
         /* read under the range lock; LSN given before that is released */
 #ifdef BUG_BLOCK_UNLOCKED
         append(hash_here);
