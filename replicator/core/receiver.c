@@ -189,18 +189,18 @@ static enum hk_record_fault check_place(const struct hk_receiver *r, const struc
     case HK_REC_MARK:
     case HK_REC_GAP:
     case HK_REC_VOID:
+    case HK_REC_RESYNC_BEGIN:
+    case HK_REC_RESYNC_END:
     case HK_REC_MODE: return HK_RECORD_OK;
     /* No primary of this version says these, and nothing here would know what to do with them. */
-    case HK_REC_RESYNC_BEGIN:
-    case HK_REC_BLOCK:
-    case HK_REC_BAD_RANGE:
-    case HK_REC_RESYNC_END:
     case HK_REC_JOIN:
     case HK_REC_LEAVE:
     case HK_REC_RESIZE: return HK_RECORD_BAD_TYPE;
     case HK_REC_WRITE:
     case HK_REC_ZEROES:
-    case HK_REC_DISCARD: break;
+    case HK_REC_DISCARD:
+    case HK_REC_BLOCK:
+    case HK_REC_BAD_RANGE: break;
     }
     if (h->volume >= r->cfg.volume_count)
         return HK_RECORD_BAD_VOLUME;

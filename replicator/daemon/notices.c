@@ -242,6 +242,54 @@ static void store_notes(struct hk_control *c, const struct hk_from_node *m)
     }
 }
 
+static void pin_notes(struct hk_control *c, const struct hk_from_node *m)
+{
+    const uint64_t *a = m->action.notify.arg;
+
+    switch (m->action.notify.id) {
+    case HK_NOTE_PINNED:
+        hk_notice_add(c, "HKE4040I", m->epoch, a[0], 0, NULL,
+                      "a resync begins: the standby's state at LSN %#llx (epoch %llu) is pinned; a "
+                      "failover before its end goes back to it",
+                      (unsigned long long)a[0], (unsigned long long)a[1]);
+        break;
+    case HK_NOTE_PIN_FREED:
+        hk_notice_add(c, "HKE4041I", m->epoch, m->lsn, 0, NULL,
+                      "the pin is given up, the replica is a consistent state again; %llu bytes "
+                      "of before-images are freed",
+                      (unsigned long long)a[0]);
+        break;
+    case HK_NOTE_PIN_SPACE:
+        hk_notice_add(c, "HKE4042E", m->epoch, m->lsn, 0, NULL,
+                      "before-images can't be stored (%s), %llu bytes are; the standby stands "
+                      "still until there is room in the snapshots directory",
+                      strerror((int)-(int64_t)a[0]), (unsigned long long)a[1]);
+        break;
+    case HK_NOTE_PIN_ROOM:
+        hk_notice_add(c, "HKE4043I", m->epoch, m->lsn, 0, NULL,
+                      "before-images can be stored again: the standby goes on");
+        break;
+    case HK_NOTE_PIN_BROKEN:
+        hk_notice_add(c, "HKE4044E", m->epoch, a[0], 0, NULL,
+                      "the pin at LSN %#llx is damaged or gone: until the resync has ended there "
+                      "is no state that a failover could go back to, and it is refused",
+                      (unsigned long long)a[0]);
+        break;
+    case HK_NOTE_ROLLBACK:
+        hk_notice_add(c, "HKE4045I", m->epoch, a[0], 0, NULL,
+                      "the failover goes back to the pin at LSN %#llx: %llu bytes are copied",
+                      (unsigned long long)a[0], (unsigned long long)a[1]);
+        break;
+    case HK_NOTE_ROLLED_BACK:
+        hk_notice_add(c, "HKE4046I", m->epoch, a[0], 0, NULL,
+                      "the replica is back at LSN %#llx: %llu bytes in %llu ms",
+                      (unsigned long long)a[0], (unsigned long long)a[1],
+                      (unsigned long long)(a[2] / 1000000));
+        break;
+    default: break;
+    }
+}
+
 void hk_notice_event(struct hk_control *c, const struct hk_from_node *m)
 {
     const uint64_t *a = m->action.notify.arg;
@@ -283,6 +331,7 @@ void hk_notice_event(struct hk_control *c, const struct hk_from_node *m)
     default:
         session_notes(c, m);
         store_notes(c, m);
+        pin_notes(c, m);
         return;
     }
 }

@@ -67,6 +67,8 @@ struct hk_group_cfg {
     uint64_t apply_bytes;          /* memory for one apply batch */
     uint64_t apply_lag_bytes_max;  /* bound of durable − applied */
     uint64_t journal_retain_bytes; /* applied journal kept for looking back, at most */
+    uint32_t snapshot_slots;       /* files of so many snapshots exist (HK_FILE_SNAPSHOT0) */
+    uint64_t snapshot_bytes;       /* of before-images at most; 0: what the disk gives */
 };
 
 enum hk_event_type {
@@ -222,6 +224,13 @@ enum hk_notice_id {
     HK_NOTE_RESYNC_INTERRUPTED, /* primary: arg0 bytes left */
     HK_NOTE_RESYNC_ENDED,    /* primary: arg0 bytes compared, arg1 sent, arg2 ns, arg3 unreadable */
     HK_NOTE_RESYNC_MISMATCH, /* primary: arg0 unequal blocks so far, arg1 compared */
+    HK_NOTE_PINNED,          /* standby: arg0 position, arg1 epoch ordinal */
+    HK_NOTE_PIN_FREED,       /* standby: the resync has ended; arg0 bytes given back */
+    HK_NOTE_PIN_SPACE,       /* standby: no room, the applier stands; arg0 -errno, arg1 used */
+    HK_NOTE_PIN_ROOM,        /* standby: it goes on; arg0 used */
+    HK_NOTE_PIN_BROKEN,      /* standby: the pin can't be read; arg0 position */
+    HK_NOTE_ROLLBACK,        /* standby: a promotion goes back; arg0 position, arg1 bytes */
+    HK_NOTE_ROLLED_BACK,     /* arg0 position, arg1 bytes, arg2 ns taken */
     HK_NOTICES
 };
 
@@ -341,8 +350,17 @@ struct hk_group_status {
     /* produced − durable, and the age of its oldest record: also in sync, where nothing of it has
      * been acknowledged. On the standby as last told. */
     uint64_t lag_bytes, lag_ns;
-    uint64_t apply_lag_bytes;             /* durable − applied: take over now */
-    uint64_t apply_rate_bytes_s;          /* measured, 0 unknown */
+    uint64_t apply_lag_bytes;    /* durable − applied: take over now */
+    uint64_t apply_rate_bytes_s; /* measured, 0 unknown */
+    /* Standby: inside no consistent interval; a promotion goes back to the pin, if there is one. */
+    bool inconsistent, pinned, pin_broken;
+    struct hk_lsn pin_lsn;
+    uint64_t pin_time_ns;    /* realtime when it was made; 0 not known */
+    int pin_stands;          /* the applier stands for want of room: -errno; 0 */
+    uint64_t rollback_bytes; /* that a promotion would copy back now; part of take over now */
+    uint64_t rollback_done_bytes;
+    uint64_t snapshot_used, snapshot_room; /* bytes of before-images; UINT64_MAX: no bound */
+    uint64_t bad_ranges; /* that the origin could not read, seen since the daemon started */
     uint64_t journal_used, journal_total; /* used: what can't be recycled */
     uint64_t journal_held;                /* … and what is kept of the past as well */
     uint64_t data_bad_record; /* of them, the next: whole, but not behind the record before */

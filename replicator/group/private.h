@@ -14,6 +14,7 @@
 #include "replicator/group/group.h"
 #include "replicator/store/apply.h"
 #include "replicator/store/journal.h"
+#include "replicator/store/snapshot.h"
 #include "replicator/store/super_store.h"
 
 enum {
@@ -119,6 +120,7 @@ struct hk_primary {
 enum hk_stage {
     HK_STAGE_SUPER = 0, /* reading the superblock */
     HK_STAGE_JOURNAL,   /* recovering the journal */
+    HK_STAGE_ROLLBACK,  /* a promotion to the pin goes on: the journal is void */
     HK_STAGE_REDO,      /* applying what the journal holds */
     HK_STAGE_READY,
     HK_STAGE_PROMOTED, /* was promoted: takes nothing any more */
@@ -129,8 +131,11 @@ enum hk_promotion {
     HK_PROMOTION_NONE = 0,
     HK_PROMOTION_UNFREEZE,
     HK_PROMOTION_JOURNAL,
+    HK_PROMOTION_CATCH_UP,
     HK_PROMOTION_EPOCH,
     HK_PROMOTION_DRAIN,
+    HK_PROMOTION_ROLLBACK,
+    HK_PROMOTION_ROLLED,
     HK_PROMOTION_PRIMARY_READ,
     HK_PROMOTION_PRIMARY_WRITE,
     HK_PROMOTION_FINISH,
@@ -138,7 +143,7 @@ enum hk_promotion {
 };
 
 /* What the standby does with the barrier that apply stands at. */
-enum hk_barrier { HK_BARRIER_NONE = 0, HK_BARRIER_STORING, HK_BARRIER_FROZEN };
+enum hk_barrier { HK_BARRIER_NONE = 0, HK_BARRIER_PINNING, HK_BARRIER_STORING, HK_BARRIER_FROZEN };
 
 struct hk_hash_slot {
     bool used, reading, answered;
@@ -178,6 +183,17 @@ struct hk_standby {
     uint64_t apply_looked_to; /* durable when it was last looked for work */
     bool replica_failed;
     struct hk_lag_rate apply_rate;
+    uint64_t turn_lsn; /* end of the newest gap, resync-begin or -end received in this life */
+
+    /* pin */
+    struct hk_snapshots snapshots;
+    struct hk_snapshot_ask pin_ask; /* of the barrier that waits for it */
+    bool pin_making;
+    bool pin_broken;  /* PINNED, and what it should be is not there */
+    bool pin_release; /* some snapshot may be of no use any more */
+    int pin_error;    /* why there is none yet; said */
+    int pin_stuck;    /* why no before-image can be stored; said */
+    uint64_t pin_retry_ns;
 
     /* freeze */
     bool freeze_ending; /* FROZEN is being cleared; then the applier goes on */
@@ -221,7 +237,11 @@ struct hk_standby {
     /* promotion */
     enum hk_promotion promotion;
     uint64_t promotion_ticket, promotion_ns;
-    bool promotion_resumed;  /* goes on after a restart */
+    bool promotion_resumed; /* goes on after a restart */
+    bool going_back;        /* to rollback_lsn, which is not the end of the log */
+    bool rollback_begun;
+    uint64_t rollback_lsn, rollback_ns;
+    uint32_t rollback_ordinal;
     struct hk_verb failover; /* op_id 0: nobody waits for the answer */
     uint64_t stop_op;
     bool stopping;
@@ -312,6 +332,20 @@ void hk_standby_apply_rebase(struct hk_group *g, uint64_t lsn);
 bool hk_standby_drained(const struct hk_group *g);
 void hk_standby_close_interval(struct hk_super *super, uint64_t to);
 void hk_standby_open_interval(struct hk_super *super, uint64_t from, uint32_t ordinal);
+/* pin.c */
+struct hk_snapshots_cfg hk_pin_snapshots_cfg(const struct hk_group_cfg *cfg);
+void hk_pin_start(struct hk_group *g);
+bool hk_pin_started(struct hk_group *g);
+bool hk_pin_ever_consistent(const struct hk_super *super);
+bool hk_pin_wanted(const struct hk_group *g, const struct hk_record *r, const void *payload);
+void hk_pin_begin(struct hk_group *g, const struct hk_record *r);
+void hk_pin_failed(struct hk_group *g, int error);
+void hk_pin_take(struct hk_group *g);
+void hk_pin_resync_begins(struct hk_group *g, const struct hk_record *r);
+void hk_pin_resync_ends(struct hk_group *g, const struct hk_record *r);
+void hk_pin_let_go(struct hk_group *g);
+bool hk_pin_step(struct hk_group *g);
+uint64_t hk_pin_deadline_ns(const struct hk_group *g);
 /* standby_session.c */
 void hk_standby_frame(struct hk_group *g, const struct hk_frame *f, const uint8_t *body);
 void hk_standby_control(struct hk_group *g, const struct hk_ctl *c);
@@ -340,6 +374,12 @@ uint64_t hk_freeze_standby_deadline_ns(const struct hk_group *g);
 void hk_promote_verb(struct hk_group *g, const struct hk_verb *v);
 void hk_promote_resume(struct hk_group *g);
 void hk_promote_step(struct hk_group *g);
+/* rollback.c */
+bool hk_rollback_must_look(const struct hk_group *g);
+int hk_rollback_decide(struct hk_group *g);
+void hk_rollback_fork(struct hk_group *g);
+int hk_rollback_step(struct hk_group *g);
+void hk_rollback_resume(struct hk_group *g);
 enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_verb *v);
 /* status.c */
 bool hk_status_standby_in_sync(const struct hk_group *g, const struct hk_now *now);

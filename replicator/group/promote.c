@@ -4,8 +4,10 @@
  *
  *   UNFREEZE       a standing freeze is ended, declared
  *   JOURNAL        everything that was acknowledged, if only in memory, goes into the journal
+ *   CATCH_UP       if the log that is not applied yet may begin or end a resync, it is applied
  *   EPOCH          PROMOTING, the new epoch, where its parent ended, the loss class
  *   DRAIN          the replica becomes exactly the log up to there
+ *   ROLLBACK       or, when that is no consistent state, the pin (rollback.c)
  *   PRIMARY_…      a primary's superblock for this site's capture side
  *   FINISH         PROMOTED
  *
@@ -57,7 +59,9 @@ enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_ve
     const struct hk_super *super = hk_super_store_durable(&s->super);
     uint32_t flags = super->flags | hk_standby_super(g)->flags;
 
-    if (super->mode != HK_MODE_SYNC || (flags & HK_SF_FULL_COMPARE))
+    if (super->mode != HK_MODE_SYNC || (flags & (HK_SF_FULL_COMPARE | HK_SF_RESYNC)))
+        return HK_LOSS_UNKNOWN;
+    if (s->going_back)
         return HK_LOSS_UNKNOWN;
     /* What is gone of metadata or journal may have been relied on. */
     if ((flags & HK_SF_IN_DOUBT) || s->log_in_doubt)
@@ -109,6 +113,8 @@ void hk_promote_verb(struct hk_group *g, const struct hk_verb *v)
         error = -EIO;
     else if (new_epoch(g) == NULL)
         error = -ENODATA; /* never met a primary: there is nothing to take over */
+    else if (!hk_rollback_must_look(g) && !hk_pin_ever_consistent(hk_standby_super(g)))
+        error = -ENODATA; /* the first synchronisation has not ended */
     else if (hk_uuid_is_nil(&v->new_epoch) ||
              hk_history_find(&hk_standby_super(g)->history, &v->new_epoch))
         error = -EINVAL;
@@ -161,6 +167,23 @@ static void journal_all(struct hk_group *g)
         (s->receiver.acked > hk_journal_end(&s->journal) || !hk_journal_idle(&s->journal) ||
          s->mode_count > 0 || s->reported != hk_journal_durable(&s->journal)))
         return;
+    s->promotion = HK_PROMOTION_CATCH_UP;
+}
+
+static void catch_up(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    int error = s->replica_failed ? -EIO : 0;
+
+    if (!error && hk_rollback_must_look(g))
+        return;
+    if (!error)
+        error = hk_rollback_decide(g);
+    if (error < 0) {
+        answer(g, error);
+        s->promotion = HK_PROMOTION_NONE;
+        return;
+    }
     s->promotion = HK_PROMOTION_EPOCH;
     s->promotion_ticket = 0;
 }
@@ -171,12 +194,17 @@ static void begin_epoch(struct hk_group *g)
     struct hk_standby *s = g->standby;
     struct hk_super *super = hk_standby_super(g);
     /* An epoch that was adopted, but of which nothing came, ends where it begins. */
-    uint64_t position = hk_max_u64(s->reported, new_epoch(g)->first_lsn);
+    uint64_t end = hk_max_u64(s->reported, new_epoch(g)->first_lsn);
     uint64_t ceiling = hk_max_u64(super->ceiling, s->told_ceiling);
-    uint64_t first = hk_round_up(hk_max_u64(position, ceiling), HK_CEILING_STEP_BYTES);
+    uint64_t first = hk_round_up(hk_max_u64(end, ceiling), HK_CEILING_STEP_BYTES);
+    uint64_t position = s->going_back ? s->rollback_lsn : end;
     enum hk_loss_class class = hk_promote_class(g, &s->failover);
-    int err = hk_super_append_epoch(super, &s->failover.new_epoch, first, position,
-                                    HK_EPOCH_PROMOTE, g->now.real_ns);
+    int err;
+
+    if (s->going_back)
+        hk_rollback_fork(g);
+    err = hk_super_append_epoch(super, &s->failover.new_epoch, first, position, HK_EPOCH_PROMOTE,
+                                g->now.real_ns);
 
     HK_ASSERT(err == 0); /* looked at when the verb came, and nothing has changed history since */
     super->flags |= HK_SF_PROMOTING;
@@ -199,7 +227,28 @@ static void epoch_step(struct hk_group *g)
         return;
     hk_group_notify(g, HK_NOTE_PROMOTION_STARTED, hk_standby_super(g)->promote_lsn,
                     hk_standby_super(g)->loss_class, 0, NULL);
-    s->promotion = HK_PROMOTION_DRAIN;
+    s->promotion = s->going_back ? HK_PROMOTION_ROLLBACK : HK_PROMOTION_DRAIN;
+}
+
+static void roll_back(struct hk_group *g)
+{
+    int r = hk_rollback_step(g);
+
+    if (r == 0)
+        g->standby->promotion = HK_PROMOTION_ROLLED;
+    else if (r != -EINPROGRESS)
+        answer(g, r); /* it stays PROMOTING; the next start tries again */
+}
+
+static void rolled_back(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (!hk_standby_stored(g, s->promotion_ticket))
+        return;
+    hk_pin_let_go(g);
+    hk_super_store_start(&s->primary_md);
+    s->promotion = HK_PROMOTION_PRIMARY_READ;
 }
 
 /* model: promote.pml, DRAINED */
@@ -250,6 +299,8 @@ static void fill_primary(const struct hk_super *standby, const struct hk_epoch *
     ret->peer_replica_id = (struct hk_uuid){{0}}; /* the old primary is no standby of ours */
     ret->loss_class = HK_LOSS_NONE;
     ret->promote_lsn = ret->promote_time_ns = 0;
+    ret->pin_lsn = 0;
+    ret->pin_ordinal = ret->snapshot_next = 0;
 }
 
 /* model: promote.pml, PRIMARY_MD_DURABLE */
@@ -289,7 +340,7 @@ static void finish(struct hk_group *g)
     struct hk_standby *s = g->standby;
     struct hk_super *super = hk_standby_super(g);
 
-    super->flags &= ~(uint32_t)HK_SF_PROMOTING;
+    super->flags &= ~(uint32_t)(HK_SF_PROMOTING | HK_SF_ROLLING_BACK);
     super->flags |= HK_SF_PROMOTED;
     super->applied = hk_max_u64(super->applied, super->promote_lsn);
     hk_standby_close_interval(super, super->promote_lsn);
@@ -323,8 +374,11 @@ static void one_step(struct hk_group *g)
     case HK_PROMOTION_DONE: return;
     case HK_PROMOTION_UNFREEZE: unfreeze(g); return;
     case HK_PROMOTION_JOURNAL: journal_all(g); return;
+    case HK_PROMOTION_CATCH_UP: catch_up(g); return;
     case HK_PROMOTION_EPOCH: epoch_step(g); return;
     case HK_PROMOTION_DRAIN: drain(g); return;
+    case HK_PROMOTION_ROLLBACK: roll_back(g); return;
+    case HK_PROMOTION_ROLLED: rolled_back(g); return;
     case HK_PROMOTION_PRIMARY_READ: primary_read(g); return;
     case HK_PROMOTION_PRIMARY_WRITE:
         if (hk_super_store_stored(&s->primary_md) >= s->promotion_ticket)

@@ -53,10 +53,11 @@ size_t hk_standby_memory(const struct hk_group_cfg *cfg)
     struct hk_receiver_cfg rc = receiver_cfg(cfg);
     struct hk_journal_cfg jc = journal_cfg(cfg);
     struct hk_apply_cfg ac = apply_cfg(cfg);
+    struct hk_snapshots_cfg sc = hk_pin_snapshots_cfg(cfg);
 
     return sizeof(struct hk_standby) + 2 * hk_super_store_memory() + hk_receiver_memory(&rc) +
            hk_journal_memory(&jc) + hk_journal_reader_memory() + hk_apply_memory(&ac) +
-           8 * HK_PAGE_BYTES;
+           hk_snapshots_memory(&sc) + 8 * HK_PAGE_BYTES;
 }
 
 int hk_standby_init(struct hk_group *g, struct hk_arena *arena)
@@ -64,6 +65,7 @@ int hk_standby_init(struct hk_group *g, struct hk_arena *arena)
     struct hk_receiver_cfg rc = receiver_cfg(&g->cfg);
     struct hk_journal_cfg jc = journal_cfg(&g->cfg);
     struct hk_apply_cfg ac = apply_cfg(&g->cfg);
+    struct hk_snapshots_cfg sc = hk_pin_snapshots_cfg(&g->cfg);
     struct hk_standby *s = hk_arena_take(arena, sizeof(*s), 64);
     int err;
 
@@ -79,9 +81,12 @@ int hk_standby_init(struct hk_group *g, struct hk_arena *arena)
         err = hk_super_store_init(&s->primary_md, g->cfg.disk, HK_FILE_PRIMARY_MD, arena);
     if (!err)
         err = hk_journal_init(&s->journal, &jc, arena);
+    if (!err)
+        err = hk_snapshots_init(&s->snapshots, &sc, arena);
     if (err)
         return err;
     ac.journal = &s->journal;
+    ac.snapshots = &s->snapshots;
     ac.history = &s->super.live->history; /* read before apply starts */
     err = hk_apply_init(&s->apply, &ac, arena);
     if (!err)
@@ -180,6 +185,11 @@ static void super_step(struct hk_group *g)
     }
     if (s->super.in_doubt)
         newer_facts_may_be_gone(g);
+    hk_pin_start(g);
+    if (super->flags & HK_SF_ROLLING_BACK) {
+        hk_rollback_resume(g);
+        return;
+    }
     s->journal.cfg.replica_id = super->replica_id;
     hk_journal_recover(&s->journal, &super->history, super->applied);
     s->stage = HK_STAGE_JOURNAL;
@@ -192,7 +202,7 @@ static void journal_step(struct hk_group *g)
     const struct hk_super *super = hk_standby_super(g);
     uint64_t end;
 
-    if (s->journal.state == HK_JOURNAL_RECOVERING)
+    if (s->journal.state == HK_JOURNAL_RECOVERING || !hk_pin_started(g))
         return;
     end = s->journal.result.end;
     if (s->journal.state == HK_JOURNAL_FAILED) {
@@ -212,6 +222,7 @@ static void journal_step(struct hk_group *g)
     hk_journal_retain(&s->journal, super->applied > g->cfg.journal_retain_bytes
                                        ? super->applied - g->cfg.journal_retain_bytes
                                        : 0);
+    s->pin_release = true; /* of the life before, if there is any */
     hk_apply_start(&s->apply, super->applied);
     s->stage = HK_STAGE_REDO;
     if (super->flags & HK_SF_PROMOTING)
@@ -280,7 +291,8 @@ static void stop_step(struct hk_group *g)
     if (!s->stopping || g->failed)
         return;
     if (s->stage >= HK_STAGE_REDO && s->stage != HK_STAGE_PROMOTED &&
-        !(hk_journal_idle(&s->journal) && hk_apply_quiet(&s->apply)))
+        !(hk_journal_idle(&s->journal) && hk_apply_quiet(&s->apply) &&
+          hk_snapshots_quiet(&s->snapshots)))
         return;
     if (s->stop_ticket == 0 && s->super.state == HK_SUPER_STORE_READY)
         s->stop_ticket = hk_standby_put(g);
@@ -298,7 +310,10 @@ static void steps(struct hk_group *g)
         super_step(g);
     if (s->stage == HK_STAGE_JOURNAL && !g->failed)
         journal_step(g);
-    if ((s->stage == HK_STAGE_REDO || s->stage == HK_STAGE_READY) && !g->failed) {
+    if (s->stage == HK_STAGE_ROLLBACK || s->going_back) {
+        if (!g->failed && s->stage != HK_STAGE_PROMOTED)
+            hk_promote_step(g);
+    } else if ((s->stage == HK_STAGE_REDO || s->stage == HK_STAGE_READY) && !g->failed) {
         hk_standby_received(g);
         hk_standby_log_step(g);
         hk_standby_apply_step(g);
@@ -344,6 +359,9 @@ static void disk_done(struct hk_group *g, struct hk_diskop *op)
     case HK_OWNER_JOURNAL: hk_journal_disk_done(&s->journal, op); break;
     case HK_OWNER_APPLY: hk_apply_disk_done(&s->apply, op); break;
     case HK_OWNER_SNAPSHOT:
+        hk_snapshots_disk_done(&s->snapshots, op);
+        hk_apply_saving(&s->apply);
+        break;
     case HK_OWNER_GROUP: HK_ASSERT(!"the group has no operations of its own"); break;
     }
 }
@@ -417,5 +435,6 @@ uint64_t hk_standby_deadline_ns(const struct hk_group *g)
         return g->now.mono_ns;
     if (s->session && !s->contact_lost)
         at = hk_min_u64(at, s->heard_ns + g->cfg.contact_timeout_ns);
+    at = hk_min_u64(at, hk_pin_deadline_ns(g));
     return hk_min_u64(at, hk_freeze_standby_deadline_ns(g));
 }

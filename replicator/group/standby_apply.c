@@ -97,47 +97,64 @@ void hk_standby_open_interval(struct hk_super *super, uint64_t from, uint32_t or
 }
 
 /* After promote and switchover a new epoch is consistent at once; else not until a resync ended. */
-static void epoch_opens(struct hk_super *super, const struct hk_record *r, const struct hk_gap *gap)
+static void epoch_opens(struct hk_group *g, const struct hk_record *r)
 {
-    const struct hk_epoch *e = NULL;
+    struct hk_super *super = hk_standby_super(g);
+    const struct hk_epoch *e = hk_history_at(&super->history, r->epoch);
+    struct hk_gap gap;
 
-    for (uint32_t i = 0; i < super->history.count; i++) {
-        if (super->history.epoch[i].ordinal == r->epoch)
-            e = &super->history.epoch[i];
+    __builtin_memcpy(&gap, g->standby->apply.barrier_payload, sizeof(gap));
+    if (gap.reason != HK_EPOCH_PROMOTE && gap.reason != HK_EPOCH_SWITCHOVER) {
+        hk_pin_resync_begins(g, r);
+        return;
     }
     if (e)
         hk_standby_close_interval(super, e->parent_end);
-    if (gap->reason == HK_EPOCH_PROMOTE || gap->reason == HK_EPOCH_SWITCHOVER)
+    if (!(super->flags & HK_SF_RESYNC))
         hk_standby_open_interval(super, hk_record_end(r).v, r->epoch);
+}
+
+static void mark_reached(struct hk_group *g, const struct hk_record *r)
+{
+    const struct hk_standby *s = g->standby;
+    struct hk_mark mark;
+
+    __builtin_memcpy(&mark, s->apply.barrier_payload, sizeof(mark));
+    /* A promotion under way passes marks by: the image would end before it began. Inside a resync
+     * there is nothing that may be shown. */
+    if (mark.kind == HK_MARK_FREEZE && s->promotion == HK_PROMOTION_NONE &&
+        !(hk_standby_super(g)->flags & HK_SF_RESYNC))
+        freeze_begins(g, r, &mark);
+}
+
+/* The record's meaning and applied = its end, in one write. */
+static void store_barrier(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    uint64_t end = hk_record_end(&s->apply.barrier).v;
+
+    hk_standby_super(g)->applied = end;
+    s->applied_put = end;
+    s->barrier = HK_BARRIER_STORING;
+    s->barrier_ticket = hk_standby_put(g);
 }
 
 static void take_barrier(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
-    struct hk_super *super = hk_standby_super(g);
     const struct hk_record *r = &s->apply.barrier;
     uint64_t end = hk_record_end(r).v;
     struct hk_mode_change mode;
-    struct hk_mark mark;
-    struct hk_gap gap;
 
     switch ((enum hk_record_type)r->type) {
-    case HK_REC_MARK:
-        __builtin_memcpy(&mark, s->apply.barrier_payload, sizeof(mark));
-        /* A promotion under way passes marks by: the image would end before it began. */
-        if (mark.kind == HK_MARK_FREEZE && s->promotion == HK_PROMOTION_NONE)
-            freeze_begins(g, r, &mark);
-        break;
+    case HK_REC_MARK: mark_reached(g, r); break;
     case HK_REC_MODE:
         __builtin_memcpy(&mode, s->apply.barrier_payload, sizeof(mode));
         hk_standby_mode_seen(g, end, &mode);
         break;
-    case HK_REC_GAP:
-        __builtin_memcpy(&gap, s->apply.barrier_payload, sizeof(gap));
-        epoch_opens(super, r, &gap);
-        break;
-    case HK_REC_RESYNC_BEGIN:
-    case HK_REC_RESYNC_END:
+    case HK_REC_GAP: epoch_opens(g, r); break;
+    case HK_REC_RESYNC_BEGIN: hk_pin_resync_begins(g, r); break;
+    case HK_REC_RESYNC_END: hk_pin_resync_ends(g, r); break;
     case HK_REC_JOIN:
     case HK_REC_LEAVE:
     case HK_REC_RESIZE:
@@ -153,10 +170,7 @@ static void take_barrier(struct hk_group *g)
     case HK_REC_BLOCK:
     case HK_REC_BAD_RANGE: HK_ASSERT(!"no barrier"); break;
     }
-    super->applied = end;
-    s->applied_put = end;
-    s->barrier = HK_BARRIER_STORING;
-    s->barrier_ticket = hk_standby_put(g);
+    store_barrier(g);
 }
 
 /* model: freeze.pml, FROZEN_DURABLE; promote.pml, MODE_STORED */
@@ -176,6 +190,8 @@ static void barrier_is_stored(struct hk_group *g)
             return;
     }
     s->barrier = HK_BARRIER_NONE;
+    if (!(super->flags & HK_SF_PINNED))
+        hk_pin_let_go(g);
     hk_apply_resume(&s->apply);
 }
 
@@ -249,8 +265,22 @@ static void barrier_step(struct hk_group *g)
 {
     const struct hk_standby *s = g->standby;
 
-    if (s->barrier == HK_BARRIER_NONE && s->apply.state == HK_APPLY_BARRIER && !s->applied_ticket)
+    if (s->barrier != HK_BARRIER_NONE || s->apply.state != HK_APPLY_BARRIER || s->applied_ticket)
+        return;
+    if (hk_pin_wanted(g, &s->apply.barrier, s->apply.barrier_payload))
+        hk_pin_begin(g, &s->apply.barrier);
+    else
         take_barrier(g);
+}
+
+static void pin_step(struct hk_group *g)
+{
+    if (!hk_pin_step(g))
+        return;
+    hk_pin_take(g);
+    take_barrier(g);
+    hk_group_notify(g, HK_NOTE_PINNED, hk_standby_super(g)->pin_lsn,
+                    hk_standby_super(g)->pin_ordinal, 0, NULL);
 }
 
 void hk_standby_apply_step(struct hk_group *g)
@@ -259,6 +289,7 @@ void hk_standby_apply_step(struct hk_group *g)
 
     if (s->replica_failed)
         return;
+    pin_step(g);
     if (s->barrier == HK_BARRIER_STORING && hk_standby_stored(g, s->barrier_ticket))
         barrier_is_stored(g);
     store_applied(g);

@@ -30,6 +30,9 @@ void hk_standby_received(struct hk_group *g)
     struct hk_received rec;
 
     while (s->mode_count < HK_GROUP_MODES && hk_receiver_next_record(&s->receiver, &rec)) {
+        if (rec.record.type == HK_REC_GAP || rec.record.type == HK_REC_RESYNC_BEGIN ||
+            rec.record.type == HK_REC_RESYNC_END)
+            s->turn_lsn = hk_record_end(&rec.record).v;
         if (rec.record.type != HK_REC_MODE)
             continue;
         s->mode[s->mode_count].lsn = rec.record.lsn;

@@ -41,7 +41,7 @@ static bool clean(uint32_t super_flags)
 {
     return !(super_flags &
              (HK_SF_DEGRADED | HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED | HK_SF_NOT_PROMOTABLE |
-              HK_SF_PROMOTED | HK_SF_PROMOTING | HK_SF_IN_DOUBT));
+              HK_SF_PROMOTED | HK_SF_PROMOTING | HK_SF_IN_DOUBT | HK_SF_STALE | HK_SF_RESYNC));
 }
 
 static uint32_t state_now(const struct hk_group *g)
@@ -153,6 +153,26 @@ static enum hk_loss_class class_now(const struct hk_group *g, const struct hk_no
     return hk_promote_class(g, &fenced_now);
 }
 
+static void pin_status(const struct hk_group *g, const struct hk_super *super,
+                       struct hk_group_status *st)
+{
+    const struct hk_standby *s = g->standby;
+    int slot = hk_snapshots_pin(&s->snapshots);
+
+    st->inconsistent = super->flags & HK_SF_RESYNC;
+    st->pinned = super->flags & HK_SF_PINNED;
+    st->pin_lsn = HK_LSN(super->pin_lsn);
+    st->pin_broken = s->pin_broken;
+    st->pin_stands = s->snapshots.stuck ? s->snapshots.stuck : s->pin_error;
+    if (slot >= 0)
+        st->pin_time_ns = s->snapshots.slot[slot].header.time_ns;
+    st->rollback_bytes = hk_snapshots_rollback_bytes(&s->snapshots);
+    st->rollback_done_bytes = s->snapshots.rolled_back;
+    st->snapshot_used = hk_snapshots_used(&s->snapshots);
+    st->snapshot_room = hk_snapshots_room(&s->snapshots);
+    st->bad_ranges = s->apply.bad_range_count;
+}
+
 static void standby_status(const struct hk_group *g, const struct hk_now *now,
                            struct hk_group_status *st)
 {
@@ -195,6 +215,7 @@ static void standby_status(const struct hk_group *g, const struct hk_now *now,
     }
     st->apply_lag_bytes = hk_standby_lag_bytes(g);
     st->apply_rate_bytes_s = s->apply_rate.bytes_s;
+    pin_status(g, super, st);
     st->super = *super;
     st->mode = (enum hk_mode)super->mode;
     st->on_link_loss = (enum hk_link_loss)super->on_link_loss;

@@ -399,8 +399,10 @@ static void records_out_of_place(void **state)
         {HK_REC_DISCARD, 1, 1ull << 40, 512, 0, HK_RECORD_BAD_LENGTH},
         {HK_REC_WRITE, 0, 256, 512, 512, HK_RECORD_BAD_LENGTH},
         {HK_REC_ZEROES, 0, 0, 100, 0, HK_RECORD_BAD_LENGTH},
-        {HK_REC_BLOCK, 0, 0, 512, 512, HK_RECORD_BAD_TYPE},
-        {HK_REC_BAD_RANGE, 0, 0, 512, 0, HK_RECORD_BAD_TYPE},
+        {HK_REC_BLOCK, 0, 0, 512, 512, HK_RECORD_OK},
+        {HK_REC_BLOCK, 2, 0, 512, 512, HK_RECORD_BAD_VOLUME},
+        {HK_REC_BAD_RANGE, 0, 0, 512, 0, HK_RECORD_OK},
+        {HK_REC_BAD_RANGE, 1, 1 << 30, 512, 0, HK_RECORD_BAD_LENGTH},
         {HK_REC_JOIN, 0, 0, 0, 0, HK_RECORD_BAD_TYPE},
         {HK_REC_VOID, 9, 1ull << 40, 512, 512, HK_RECORD_OK},
     };
