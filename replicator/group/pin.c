@@ -96,10 +96,12 @@ static void consistent_before(const struct hk_group *g, const struct hk_record *
                               uint64_t *ret_lsn, uint32_t *ret_ordinal)
 {
     const struct hk_super *super = hk_standby_super(g);
-    const struct hk_interval *v = &super->interval[super->interval_count - 1];
-    const struct hk_epoch *next = hk_history_at(&super->history, v->epoch_ordinal + 1);
+    const struct hk_interval *v;
+    const struct hk_epoch *next;
 
     HK_ASSERT(super->interval_count > 0);
+    v = &super->interval[super->interval_count - 1];
+    next = hk_history_at(&super->history, v->epoch_ordinal + 1);
     *ret_ordinal = v->epoch_ordinal;
     *ret_lsn = v->to ? v->to : r->lsn;
     if (v->to == 0 && r->type == HK_REC_GAP && next)

@@ -50,10 +50,11 @@ int hk_rollback_decide(struct hk_group *g)
         s->rollback_lsn = s->pin_ask.lsn;
         s->rollback_ordinal = s->pin_ask.epoch_ordinal;
     } else if (!(super->flags & HK_SF_RESYNC)) {
-        const struct hk_interval *v = &super->interval[super->interval_count - 1];
+        const struct hk_interval *v;
 
         if (super->interval_count == 0)
             return -ENODATA;
+        v = &super->interval[super->interval_count - 1];
         if (v->to == 0)
             return 0;
         /* Log is missing behind it: it ended where the applier stood, and nothing was applied. */

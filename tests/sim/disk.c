@@ -409,6 +409,9 @@ void sim_disk_each(struct sim *s, unsigned site, void (*fn)(struct sim *, struct
     fn(s, &s->journal_dir);
     for (int v = 0; v < SIM_VOLUMES; v++)
         fn(s, &s->replica[v]);
+    for (int k = 0; k < SIM_SNAPSHOTS; k++)
+        for (int v = 0; v <= SIM_VOLUMES; v++)
+            fn(s, &s->cow[k][v]);
     for (uint32_t i = 0; i < s->o.segment_count; i++)
         fn(s, &s->segment[i]);
 }
@@ -458,6 +461,11 @@ void sim_disk_setup(struct sim *s)
     make_file(s, &s->super, C_SUPER, 1, 0, 2 * HK_SUPER_BYTES + 65536);
     make_file(s, &s->journal_dir, C_JOURNAL, 1, 0, 4096);
     make_file(s, &s->pmd, C_SUPER, 1, 0, 2 * HK_SUPER_BYTES + 65536);
+    for (int k = 0; k < SIM_SNAPSHOTS; k++) {
+        make_file(s, &s->cow[k][0], C_COW, 1, 0, (1 + SIM_VOLUMES) * 4096);
+        for (uint16_t v = 0; v < SIM_VOLUMES; v++)
+            make_file(s, &s->cow[k][1 + v], C_COW, 1, v, hk_round_up(vol, 4096));
+    }
     for (uint32_t i = 0; i < s->o.segment_count; i++)
         make_file(s, &s->segment[i], C_JOURNAL, 1, 0, s->o.segment_bytes);
 }

@@ -9,7 +9,7 @@
 
 #include "tests/sim/world.h"
 
-enum { FILES_MAX = 3 + SIM_VOLUMES + SIM_SEGMENTS_MAX };
+enum { FILES_MAX = 3 + SIM_VOLUMES + SIM_SNAPSHOTS * (1 + SIM_VOLUMES) + SIM_SEGMENTS_MAX };
 
 struct sim_snap {
     uint32_t count;
@@ -62,6 +62,9 @@ static void standby(struct sim *s)
     put_back(&s->journal_dir, n->bytes[i++]);
     for (int v = 0; v < SIM_VOLUMES; v++)
         put_back(&s->replica[v], n->bytes[i++]);
+    for (int k = 0; k < SIM_SNAPSHOTS; k++)
+        for (int v = 0; v <= SIM_VOLUMES; v++)
+            put_back(&s->cow[k][v], n->bytes[i++]);
     for (uint32_t k = 0; k < s->o.segment_count; k++)
         put_back(&s->segment[k], n->bytes[i++]);
     memcpy(j->batch, n->nj.batch, n->nj.count * sizeof(*j->batch));

@@ -19,6 +19,13 @@ static struct sim_file *file_of(struct sim *s, uint32_t file)
         return &s->pmd;
     if (file == HK_FILE_JOURNAL_DIR)
         return &s->journal_dir;
+    if (file >= HK_FILE_SNAPSHOT0 &&
+        file < HK_FILE_SNAPSHOT0 + SIM_SNAPSHOTS * HK_FILES_A_SNAPSHOT) {
+        uint32_t i = file - HK_FILE_SNAPSHOT0, part = i % HK_FILES_A_SNAPSHOT;
+
+        if (part <= SIM_VOLUMES)
+            return &s->cow[i / HK_FILES_A_SNAPSHOT][part];
+    }
     if (file >= HK_FILE_SEGMENT0 && file < HK_FILE_SEGMENT0 + s->o.segment_count)
         return &s->segment[file - HK_FILE_SEGMENT0];
     if (file >= HK_FILE_VOLUME0 && file < HK_FILE_VOLUME0 + SIM_VOLUMES)
@@ -346,6 +353,8 @@ static void fill_cfg(struct sim *s, struct hk_group_cfg *c)
     c->apply_bytes = s->o.apply_bytes;
     c->apply_lag_bytes_max = s->o.apply_lag_bytes;
     c->journal_retain_bytes = s->o.retain_bytes;
+    c->snapshot_slots = SIM_SNAPSHOTS;
+    c->snapshot_bytes = s->o.snapshot_bytes;
 }
 
 void sby_start(struct sim *s, uint64_t a, void *p)

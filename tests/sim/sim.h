@@ -31,6 +31,7 @@ enum {
     SIM_CLIENTS_MAX = 8,
     SIM_OP_BYTES_MAX = 32 << 10,
     SIM_SEGMENTS_MAX = 16,
+    SIM_SNAPSHOTS = 2,
     SIM_TRACE_KEEP = 400,
     SIM_FRAMES_KEPT = 64,  /* old frames an attacker (or a slow switch) may send again */
     SIM_SESSION_KEPT = 96, /* frames of one session, to be sent again as a whole */
@@ -131,6 +132,7 @@ struct sim_opts {
     uint32_t ring_slots;
     uint64_t ring_payload, ceiling_step;
     uint64_t segment_bytes, apply_bytes, apply_lag_bytes, retain_bytes, window_bytes, rate_max;
+    uint64_t snapshot_bytes; /* of before-images; 0: no bound */
     uint32_t segment_count, body_max, paths;
     bool real_bytes; /* frames go through encode, seal, open, decode */
     uint64_t delay_ns, jitter_ns, byte_ps, ipc_ns;
@@ -185,7 +187,8 @@ struct sim_clk {
 };
 
 /* ---- disk.c ---- */
-enum sim_class { C_ORIGIN, C_MD, C_SUPER, C_JOURNAL, C_REPLICA, C_CLASSES };
+/* C_COW, the snapshots' files: power cuts and want of room only, no damage. */
+enum sim_class { C_ORIGIN, C_MD, C_SUPER, C_JOURNAL, C_REPLICA, C_CLASSES, C_COW };
 struct sim_ver;
 struct sim_file {
     enum sim_class kind;
@@ -401,6 +404,7 @@ struct sim {
     uint32_t heap_count, heap_used;
     struct sim_file origin[SIM_VOLUMES], md;
     struct sim_file super, pmd, journal_dir, replica[SIM_VOLUMES], segment[SIM_SEGMENTS_MAX];
+    struct sim_file cow[SIM_SNAPSHOTS][1 + SIM_VOLUMES];
     uint64_t disk_seq;
 
     struct hk_uuid group_id, site_id[2], host_id[2], replica_id[2], epoch_id;
