@@ -217,6 +217,23 @@ static void act_send(struct hk_node *n)
     hk_link_send(n->link[h->path], h, iov, pieces);
 }
 
+static void act_hash(struct hk_node *n)
+{
+    const struct hk_hash_ask *ask = &n->action.hash.ask;
+    int fd = n->primary ? hk_node_primary_origin(n, ask->volume)
+                        : hk_uring_disk_fd(n->disk, HK_FILE_VOLUME0 + ask->volume);
+
+    hk_hasher_start(n->hasher, fd, ask, n->action.hash.key);
+}
+
+static void on_hashed(void *arg, const struct hk_hashes *h)
+{
+    struct hk_event e = {.type = HK_EV_HASHED};
+
+    e.hashed = h;
+    hk_node_event(arg, &e);
+}
+
 static void act(struct hk_node *n)
 {
     switch (n->action.type) {
@@ -230,7 +247,7 @@ static void act(struct hk_node *n)
     case HK_ACT_BLOCK:
     case HK_ACT_HEAL:
     case HK_ACT_STALE_ALL: hk_node_primary_action(n, &n->action); break;
-    case HK_ACT_HASH: break;
+    case HK_ACT_HASH: act_hash(n); break;
     case HK_ACT_CONTROL_OUT: tell_action(n, HK_FROM_NODE_CONTROL); break;
     case HK_ACT_CONTROL_CLOSE: tell_action(n, HK_FROM_NODE_CONTROL_CLOSE); break;
     case HK_ACT_NOTIFY:
@@ -283,6 +300,7 @@ static uint32_t node_poll(void *arg, const struct hk_now *now)
     work += poll_links(n, now);
     if (n->disk)
         work += hk_uring_disk_poll(n->disk, on_disk_done, n, 256);
+    work += hk_hasher_poll(n->hasher, on_hashed, n);
     if (work == 0 && hk_group_deadline_ns(n->group) <= now->mono_ns) {
         struct hk_event e = {.type = HK_EV_TIMER};
 
@@ -423,6 +441,10 @@ int hk_node_create(const struct hk_group_conf *group, const struct hk_local_conf
         snprintf(error, HK_CONFIG_ERROR_BYTES, "HKE8003E %s", err.text);
         goto err_node;
     }
+    if (hk_hasher_create(n->reactor, &n->hasher, &err)) {
+        snprintf(error, HK_CONFIG_ERROR_BYTES, "HKE8003E %s", err.text);
+        goto err_node;
+    }
     if (local->primary ? hk_node_primary_open(n, error) : hk_node_standby_open(n, error))
         goto err_node;
     if (open_links(n, error) || make_group(n, error))
@@ -453,6 +475,8 @@ void hk_node_free(struct hk_node *n)
     hk_node_primary_free(n);
     for (i = 0; i < HK_PATHS_MAX; i++)
         hk_link_free(n->link[i]);
+    if (!n->failed)
+        hk_hasher_free(n->hasher);
     /* After a fatal error requests may still be in flight: the process ends, the kernel cleans. */
     if (n->disk && hk_uring_disk_in_flight(n->disk) == 0)
         hk_uring_disk_free(n->disk);

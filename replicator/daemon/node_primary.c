@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The primary's half of a node: the capture client and the ring reader. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "driver-glue/client/capture_client.h"
 #include "replicator/daemon/latency.h"
@@ -20,9 +22,13 @@ struct hk_node_primary {
     struct hk_source source;
     struct hk_super super; /* as the capture side told last */
     struct hk_lsn produced;
-    bool readable;       /* the client's descriptor became readable */
-    bool stop_wanted;    /* the capture side stops: detach once everything is durable */
-    uint64_t drained_ns; /* when nothing more was found in the ring, monotonic */
+    bool readable;      /* the client's descriptor became readable */
+    bool stop_wanted;   /* the capture side stops: detach once everything is durable */
+    bool state_awaited; /* attached, and not told yet how things stand */
+    bool closed;        /* no LSN is given in this epoch any more */
+    int origin
+        [HK_VOLUMES_MAX]; /* read-only, through the page cache as it is written; -1: not open */
+    uint64_t drained_ns;  /* when nothing more was found in the ring, monotonic */
     struct hk_latency latency;
 };
 
@@ -101,6 +107,8 @@ static void capture_event(struct hk_node *n)
     struct hk_node_primary *p = n->primary;
     struct hk_event e = {.type = HK_EV_CAPTURE};
 
+    if (p->state_awaited)
+        return;
     e.capture.attached = n->capture.attached;
     e.capture.lease = n->capture.lease;
     e.capture.released = HK_LSN(n->capture.state.released);
@@ -109,6 +117,8 @@ static void capture_event(struct hk_node *n)
     e.capture.produced = p->produced;
     e.capture.state = n->capture.state.state;
     e.capture.super = &p->super;
+    e.capture.stale_bytes = n->capture.state.stale_bytes;
+    e.capture.closed = p->closed;
     hk_node_event(n, &e);
 }
 
@@ -134,14 +144,21 @@ static void attached(struct hk_node *n, const struct hk_cap_ipc *m, bool ring_lo
     p->produced = HK_LSN(m->attached.tail_lsn);
     hk_ring_reader_poll(reader_of(p), UINT32_MAX, &p->produced);
     n->capture.state.produced = p->produced.v;
-    capture_event(n);
+    /* Is the log closed, is anything stale? The first STATE says so, at once; nothing is said to
+     * the other site before. */
+    p->state_awaited = true;
     tell_capture(n);
 }
 
 static void detached(struct hk_node *n)
 {
+    struct hk_node_primary *p = n->primary;
+
     n->capture.attached = false;
     n->capture.lease = 0;
+    p->state_awaited = false;
+    p->closed = false;
+    n->capture.state.stale_bytes = 0;
     capture_event(n);
     tell_capture(n);
 }
@@ -153,6 +170,8 @@ static void state_told(struct hk_node *n, const struct hk_cap_ipc *m)
                    n->capture.state.super_flags != m->state.super_flags;
 
     n->capture.state = m->state;
+    p->closed = m->flags & HK_IPC_FLAG_CLOSED;
+    p->state_awaited = false;
     p->super.flags = m->state.super_flags;
     p->super.ceiling = m->state.ceiling;
     p->super.degraded_lsn = m->state.degraded_lsn;
@@ -169,6 +188,62 @@ static void inserted(struct hk_node *n, const struct hk_cap_ipc *m)
     e.inserted.error = m->inserted.error;
     e.inserted.lsn = HK_LSN(m->inserted.lsn);
     e.inserted.end = HK_LSN(m->inserted.end);
+    hk_node_event(n, &e);
+}
+
+/* A new epoch: the reader stands at its first record, which is where everything begins anew. */
+static void epoch_told(struct hk_node *n, const struct hk_cap_ipc *m)
+{
+    struct hk_node_primary *p = n->primary;
+    const struct hk_epoch *before = hk_history_last(&p->super.history);
+    const struct hk_epoch *now = hk_history_last(&m->epoch.super.history);
+
+    if (before && now && !hk_uuid_equal(&before->id, &now->id)) {
+        uint64_t first = m->epoch.tail_lsn;
+
+        n->capture.state.released = n->capture.state.acked = n->capture.state.durable = first;
+        p->produced = HK_LSN(first);
+        hk_ring_reader_poll(reader_of(p), UINT32_MAX, &p->produced);
+        n->capture.state.produced = p->produced.v;
+        p->closed = false;
+        hk_latency_forget(&p->latency);
+    }
+    p->super = m->epoch.super;
+    capture_event(n);
+}
+
+static void resync_told(struct hk_node *n, const struct hk_cap_ipc *m)
+{
+    struct hk_event e = {0};
+
+    switch ((enum hk_cap_ipc_type)m->type) {
+    case HK_IPC_STALE:
+        e.type = HK_EV_STALE;
+        e.stale.found = m->stale.error == 0;
+        e.stale.volume = m->stale.volume;
+        e.stale.offset = m->stale.offset;
+        e.stale.bytes = m->stale.bytes;
+        e.stale.event = m->stale.event;
+        e.stale.after = HK_LSN(m->stale.after);
+        break;
+    case HK_IPC_BLOCKED:
+        e.type = HK_EV_BLOCK_DONE;
+        e.block_done.request = m->blocked.request;
+        e.block_done.error = m->blocked.error;
+        e.block_done.end = HK_LSN(m->blocked.end);
+        break;
+    case HK_IPC_HEALED:
+        e.type = HK_EV_HEALED;
+        e.healed.request = m->healed.request;
+        e.healed.error = m->healed.error;
+        break;
+    case HK_IPC_ALL_STALE: e.type = HK_EV_ALL_STALE; break;
+    case HK_IPC_RETURNED:
+        e.type = HK_EV_RETURNED;
+        e.done.error = m->returned.error;
+        break;
+    default: return;
+    }
     hk_node_event(n, &e);
 }
 
@@ -190,15 +265,12 @@ static bool take_event(struct hk_node *n, uint64_t now_ns)
         return true;
     case HK_CLIENT_STATE: state_told(n, m); return true;
     case HK_CLIENT_INSERTED: inserted(n, m); return true;
-    case HK_CLIENT_EPOCH:
-        p->super = m->epoch.super;
-        capture_event(n);
-        return true;
+    case HK_CLIENT_EPOCH: epoch_told(n, m); return true;
     case HK_CLIENT_STALE:
     case HK_CLIENT_BLOCKED:
     case HK_CLIENT_HEALED:
     case HK_CLIENT_ALL_STALE:
-    case HK_CLIENT_RETURNED: return true; /* nothing asks yet */
+    case HK_CLIENT_RETURNED: resync_told(n, m); return true;
     case HK_CLIENT_STOP: p->stop_wanted = true; return true;
     }
     return false;
@@ -298,6 +370,73 @@ static void act_insert(struct hk_node *n, const struct hk_action *a)
     hk_node_event(n, &e);
 }
 
+static void block_failed(struct hk_node *n, const struct hk_action *a, int error)
+{
+    struct hk_event e = {.type = HK_EV_BLOCK_DONE};
+
+    e.block_done.request = a->block.request;
+    e.block_done.error = error;
+    hk_node_event(n, &e);
+}
+
+static void heal_failed(struct hk_node *n, const struct hk_action *a, int error)
+{
+    struct hk_event e = {.type = HK_EV_HEALED};
+
+    e.healed.request = a->heal.request;
+    e.healed.error = error;
+    hk_node_event(n, &e);
+}
+
+static void stale_ask_failed(struct hk_node *n)
+{
+    struct hk_event e = {.type = HK_EV_STALE}; /* none: it is asked again after a while */
+
+    hk_node_event(n, &e);
+}
+
+static void stale_all_failed(struct hk_node *n, int error)
+{
+    struct hk_event e = {.type = HK_EV_ALL_STALE};
+
+    e.done.error = error;
+    hk_node_event(n, &e);
+}
+
+/* What the socket does not take now is answered here; what is lost with it, by the detachment. */
+static void act_resync(struct hk_node *n, const struct hk_action *a)
+{
+    struct hk_capture_client *c = n->primary->client;
+    int r = 0;
+
+    switch (a->type) {
+    case HK_ACT_RETURN: hk_capture_client_return(c, a->parent_end); return; /* repeated anyway */
+    case HK_ACT_STALE_ASK:
+        r = hk_capture_client_stale_ask(c, (uint16_t)a->stale_ask.volume, a->stale_ask.offset);
+        if (r)
+            stale_ask_failed(n);
+        return;
+    case HK_ACT_BLOCK:
+        r = hk_capture_client_block(c, a->block.request, (uint16_t)a->block.volume, a->block.offset,
+                                    a->block.bytes);
+        if (r)
+            block_failed(n, a, r);
+        return;
+    case HK_ACT_HEAL:
+        r = hk_capture_client_heal(c, a->heal.request, (uint16_t)a->heal.volume, a->heal.offset,
+                                   a->heal.event, a->heal.end);
+        if (r)
+            heal_failed(n, a, r);
+        return;
+    case HK_ACT_STALE_ALL:
+        r = hk_capture_client_stale_all(c);
+        if (r)
+            stale_all_failed(n, r);
+        return;
+    default: return;
+    }
+}
+
 void hk_node_primary_action(struct hk_node *n, const struct hk_action *a)
 {
     if (!n->primary)
@@ -310,6 +449,20 @@ void hk_node_primary_action(struct hk_node *n, const struct hk_action *a)
         hk_capture_client_check_copy(n->primary->client, a->check_lsn);
     else if (a->type == HK_ACT_BIND_PEER)
         hk_capture_client_bind_peer(n->primary->client, &a->peer_replica_id);
+    else
+        act_resync(n, a);
+}
+
+/* Opened when it is first asked for: the capture side may create it after this daemon started. */
+int hk_node_primary_origin(struct hk_node *n, uint32_t volume)
+{
+    struct hk_node_primary *p = n->primary;
+
+    if (volume >= n->conf->volume_count || !n->local->capture.origin[volume][0])
+        return -ENOENT;
+    if (p->origin[volume] < 0)
+        p->origin[volume] = open(n->local->capture.origin[volume], O_RDONLY | O_CLOEXEC);
+    return p->origin[volume] < 0 ? -errno : p->origin[volume];
 }
 
 /* ---- sleeping, making, ending ---- */
@@ -367,6 +520,8 @@ int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
         free(p);
         return 1;
     }
+    for (uint32_t i = 0; i < HK_VOLUMES_MAX; i++)
+        p->origin[i] = -1;
     p->readable = true;
     p->source = (struct hk_source){source_gather, source_time_at, source_produced, source_look};
     n->primary = p;
@@ -380,6 +535,9 @@ void hk_node_primary_free(struct hk_node *n)
         return;
     hk_reactor_unwatch(n->reactor, hk_capture_client_fd(n->primary->client));
     hk_capture_client_free(n->primary->client);
+    for (uint32_t i = 0; i < HK_VOLUMES_MAX; i++)
+        if (n->primary->origin[i] >= 0)
+            close(n->primary->origin[i]);
     free(n->primary);
     n->primary = NULL;
 }

@@ -5,6 +5,7 @@
 
 #include "replicator/daemon/node.h"
 #include "replicator/io/clock.h"
+#include "replicator/io/hasher.h"
 #include "replicator/io/link.h"
 #include "replicator/io/memory.h"
 #include "replicator/io/reactor.h"
@@ -24,6 +25,7 @@ struct hk_node {
     bool link_up[HK_PATHS_MAX];
     uint32_t path_count;
     struct hk_uring_disk *disk;      /* standby */
+    struct hk_hasher *hasher;        /* of origins or replicas, for the compare of a resync */
     struct hk_node_primary *primary; /* primary */
     struct hk_capture_view capture;
     struct hk_arena arena, window;
@@ -53,8 +55,10 @@ void hk_node_standby_let_go(struct hk_node *n);
 int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES]);
 void hk_node_primary_free(struct hk_node *n);
 uint32_t hk_node_primary_poll(struct hk_node *n, const struct hk_now *now);
-/* REPORT, INSERT, BIND_PEER. */
+/* REPORT, INSERT, BIND_PEER and whatever else the capture side is asked for. */
 void hk_node_primary_action(struct hk_node *n, const struct hk_action *a);
+/* The origin to be compared: a descriptor, or -errno. */
+int hk_node_primary_origin(struct hk_node *n, uint32_t volume);
 /* Pieces of a DATA frame; number or -errno. */
 int hk_node_primary_gather(struct hk_node *n, struct hk_lsn lsn, uint32_t bytes);
 bool hk_node_primary_before_sleep(struct hk_node *n);

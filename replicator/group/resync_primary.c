@@ -67,13 +67,13 @@ static bool next_return(struct hk_group *g, struct hk_action *ret)
     struct hk_primary *p = g->primary;
     uint64_t lsn;
 
+    if (g->now.mono_ns < p->back.retry_ns)
+        return false;
     if (p->back.stale_all_due && p->attached) {
         p->back.stale_all_due = false;
         ret->type = HK_ACT_STALE_ALL;
         return true;
     }
-    if (g->now.mono_ns < p->back.retry_ns)
-        return false;
     lsn = return_wanted(g);
     if (lsn == 0)
         return false;
@@ -257,10 +257,10 @@ void hk_primary_resync_event(struct hk_group *g, const struct hk_event *e)
         break;
     case HK_EV_HEALED: hk_resync_healed(r, e->healed.request, e->healed.error, now_ns); break;
     case HK_EV_ALL_STALE:
-        if (p->back.gap && e->done.error == 0)
-            p->back.all_stale = true;
-        else if (p->back.gap)
-            p->back.stale_all_due = true;
+        p->back.all_stale = p->back.gap && e->done.error == 0;
+        p->back.stale_all_due = p->back.gap && e->done.error != 0;
+        if (p->back.stale_all_due)
+            p->back.retry_ns = now_ns + HK_GROUP_RETURN_RETRY_NS;
         break;
     case HK_EV_RETURNED: returned(g, e->done.error); break;
     case HK_EV_PRODUCED:
@@ -304,9 +304,7 @@ uint64_t hk_primary_resync_deadline_ns(const struct hk_group *g)
     const struct hk_primary *p = g->primary;
     uint64_t at = may_compare(g) ? hk_resync_deadline_ns(&p->resync) : UINT64_MAX;
 
-    if (p->back.stale_all_due && p->attached)
-        return g->now.mono_ns;
-    if (return_wanted(g))
+    if ((p->back.stale_all_due && p->attached) || return_wanted(g))
         at = hk_min_u64(at, p->back.retry_ns);
     return at;
 }

@@ -205,16 +205,18 @@ static bool adopt(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
     struct hk_super *super = hk_standby_super(g);
-    bool first = super->history.count == 0;
+    const struct hk_hello *h = &s->hello;
+    bool equal = super->history.count == 0 && (super->flags & HK_SF_ASSUMED_EQUAL) &&
+                 !h->all_stale && !(h->super_flags & (HK_SF_FULL_COMPARE | HK_SF_STALE));
 
     if (s->verdict.rebase && !hk_standby_drained(g))
         return false;
     if (s->verdict.rebase)
         hk_standby_apply_rebase(g, s->verdict.start_lsn);
-    super->history = s->hello.history;
+    super->history = h->history;
     /* Equal by declaration; a copy that was never equal has no consistent state yet. */
-    if (first && (super->flags & HK_SF_ASSUMED_EQUAL))
-        hk_standby_open_interval(super, s->verdict.start_lsn, s->hello.epoch.ordinal);
+    if (equal)
+        hk_standby_open_interval(super, s->verdict.start_lsn, h->epoch.ordinal);
     s->adopt_due = false;
     s->hello_ticket = hk_standby_put(g);
     return true;

@@ -477,6 +477,11 @@ void hk_uring_disk_release(struct hk_uring_disk *d, uint32_t file)
     d->files[file].fd = -1;
 }
 
+int hk_uring_disk_fd(const struct hk_uring_disk *d, uint32_t file)
+{
+    return file < d->files_max && d->files[file].fd >= 0 ? d->files[file].fd : -EBADF;
+}
+
 const char *hk_uring_disk_name(const struct hk_uring_disk *d, uint32_t file)
 {
     return file < d->files_max ? d->files[file].name : "";

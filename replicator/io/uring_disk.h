@@ -41,6 +41,8 @@ struct hk_disk *hk_uring_disk_iface(struct hk_uring_disk *d);
 int hk_uring_disk_bind(struct hk_uring_disk *d, uint32_t file, int fd, const char *name);
 /* Closes the file, with its lock. Nothing may be in flight on it. Not bound: nothing happens. */
 void hk_uring_disk_release(struct hk_uring_disk *d, uint32_t file);
+/* Its descriptor, for reading beside; -EBADF: not bound. */
+int hk_uring_disk_fd(const struct hk_uring_disk *d, uint32_t file);
 /* Name of a segment now, "" if none. */
 const char *hk_uring_disk_name(const struct hk_uring_disk *d, uint32_t file);
 
