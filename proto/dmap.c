@@ -2,6 +2,7 @@
 /* Pages of the dirty map: building them, and judging one by itself. Whole areas: dmap_load.c. */
 #include "proto/dmap.h"
 
+#include "proto/bug.h"
 #include "proto/hash.h"
 
 enum {
@@ -226,15 +227,17 @@ enum hk_dmap_page_verdict hk_dmap_page_check(const void *page, const struct hk_d
         if (f == HK_DMAP_SECTOR_BAD_PLACE)
             return HK_DMAP_PAGE_ASTRAY;
         rotten = rotten || f != HK_DMAP_SECTOR_WHOLE;
-        mixed = mixed || p->sector[i].page_hash != p->sector[0].page_hash ||
-                p->sector[i].sequence != p->sector[0].sequence;
+        mixed = mixed || p->sector[i].sequence != p->sector[0].sequence ||
+                (p->sector[i].page_hash != p->sector[0].page_hash && !HK_BUG(dmap_mixture));
     }
     if (rotten)
         return HK_DMAP_PAGE_ROTTEN;
     if (mixed)
         return HK_DMAP_PAGE_TORN;
     /* Each sector is whole and says it belongs to this page's content: then it must. */
-    return p->sector[0].page_hash == page_hash(p, id) ? HK_DMAP_PAGE_WHOLE : HK_DMAP_PAGE_ROTTEN;
+    if (p->sector[0].page_hash != page_hash(p, id) && !HK_BUG(dmap_mixture))
+        return HK_DMAP_PAGE_ROTTEN;
+    return HK_DMAP_PAGE_WHOLE;
 }
 
 const char *hk_dmap_fault_text(enum hk_dmap_fault f)

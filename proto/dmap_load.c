@@ -2,6 +2,8 @@
 /* Reading a whole dirty map: which pages are needed, and what their damage means. SPEC.md §6.10. */
 #include "proto/dmap.h"
 
+#include "proto/bug.h"
+
 static const struct hk_dmap_page *log_page(const void *log, uint64_t sequence)
 {
     return (const struct hk_dmap_page *)log + sequence % HK_DMAP_LOG_PAGES;
@@ -45,7 +47,7 @@ static enum hk_dmap_verdict look_at_all(const void *log, const struct hk_dmap_id
             enum hk_dmap_fault f = hk_dmap_sector_check(s, id, HK_DMAP_LOG, page, i);
 
             blank = blank && f == HK_DMAP_SECTOR_BLANK;
-            if (f == HK_DMAP_SECTOR_BAD_PLACE)
+            if (f == HK_DMAP_SECTOR_BAD_PLACE && !HK_BUG(dmap_astray))
                 verdict = HK_DMAP_LOST_ASTRAY;
             if (f != HK_DMAP_SECTOR_WHOLE)
                 continue;
@@ -94,7 +96,8 @@ static enum hk_dmap_verdict find_newest(const void *log, const struct hk_dmap_id
         l->sequence--;
         return l->sequence > 0 ? HK_DMAP_TORN : HK_DMAP_LOST;
     }
-    if (l->seen < HK_DMAP_LOG_PAGES || !holds(log, id, l->seen + 1 - HK_DMAP_LOG_PAGES))
+    if (l->seen < HK_DMAP_LOG_PAGES ||
+        (!holds(log, id, l->seen + 1 - HK_DMAP_LOG_PAGES) && !HK_BUG(dmap_tail)))
         return HK_DMAP_LOST;
     return HK_DMAP_SOUND;
 }
@@ -183,14 +186,15 @@ enum hk_dmap_page_verdict hk_dmap_load_map(const void *page, const struct hk_dma
     l->map_torn += verdict == HK_DMAP_PAGE_TORN;
     for (uint32_t i = 0; i < HK_DMAP_PAGE_SECTORS; i++) {
         const struct hk_dmap_sector *s = &p->sector[i];
-        bool lost = s->sequence < newest && newest <= l->map_sequence;
+        bool lost = s->sequence < newest && newest <= l->map_sequence && !HK_BUG(dmap_dropped);
 
         if (whole[i] && !lost && base_ok(s, id)) {
             __builtin_memcpy(packed + (size_t)i * HK_DMAP_SECTOR_STATES, s->state,
                              HK_DMAP_SECTOR_STATES);
             continue;
         }
-        __builtin_memset(packed + (size_t)i * HK_DMAP_SECTOR_STATES, 0x55, HK_DMAP_SECTOR_STATES);
+        __builtin_memset(packed + (size_t)i * HK_DMAP_SECTOR_STATES,
+                         HK_BUG(dmap_rot_clean) ? 0 : 0x55, HK_DMAP_SECTOR_STATES);
         l->map_rotten++;
         if (verdict == HK_DMAP_PAGE_WHOLE)
             verdict = HK_DMAP_PAGE_ROTTEN;
