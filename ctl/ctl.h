@@ -31,11 +31,12 @@ enum hk_option_bits {
     HK_OPT_MANUAL = 1 << 11,
     HK_OPT_PAYLOAD = 1 << 12,
     HK_OPT_FORCE = 1 << 13,
+    HK_OPT_CHECK = 1 << 14,
 };
 
 struct hk_options {
     const char *group_file, *site_file, *socket;
-    bool json, watch, plan, yes, follow, end, assume_equal, ja, keep, payload, force, manual;
+    bool json, watch, plan, yes, follow, end, assume_equal, ja, keep, payload, force, manual, check;
     const char *plan_id, *change, *volume, *to, *role;
     uint64_t op_id, since;
     int argc;
@@ -78,6 +79,13 @@ const char *hk_loss_text(const char *loss_class, uint64_t t0_ns, uint64_t fenced
 const char *hk_lsn_text(uint32_t epoch, uint64_t lsn, char ret[40]);
 /* Both configuration files, or the exit code after printing what is wrong. */
 int hk_read_conf(const struct hk_options *o, struct hk_group_conf *g, struct hk_local_conf *l);
+
+/* What `hikae dump` shows of a primary's dirty map (dump_dmap.c). */
+struct hk_super;
+int hk_dump_dmap(const struct hk_options *o, const char *path, const uint8_t *bytes, uint64_t size,
+                 const struct hk_super *super, json_t *root);
+/* A new metadata file, whole and flushed (metadata.c): 0 or the exit code. */
+int hk_metadata_write(const char *path, struct hk_super *super);
 
 int hk_verb_status(const struct hk_options *o);
 int hk_verb_events(const struct hk_options *o);

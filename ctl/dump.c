@@ -50,9 +50,11 @@ static void set_uuid(json_t *o, const char *key, const struct hk_uuid *u)
 
 static json_t *flag_words(uint32_t flags)
 {
-    static const char *const word[] = {
-        "clean",     "degraded", "full-compare-required", "origin-failed",  "promoted",
-        "promoting", "frozen",   "assumed-equal",         "not-promotable", "in-doubt"};
+    static const char *const word[] = {"clean",         "degraded",      "full-compare-required",
+                                       "origin-failed", "promoted",      "promoting",
+                                       "frozen",        "assumed-equal", "not-promotable",
+                                       "in-doubt",      "stale",         "pinned",
+                                       "resync",        "rolling-back"};
     json_t *a = json_array();
     size_t i;
 
@@ -102,7 +104,14 @@ static void super_numbers(json_t *o, const struct hk_super *s)
              {"freeze_time_ns", s->freeze_time_ns},
              {"loss_class", s->loss_class},
              {"promote_lsn", s->promote_lsn},
-             {"promote_time_ns", s->promote_time_ns}};
+             {"promote_time_ns", s->promote_time_ns},
+             {"version", s->version},
+             {"region_shift", s->region_shift},
+             {"dmap_sequence", s->dmap_sequence},
+             {"pin_lsn", s->pin_lsn},
+             {"pin_epoch", s->pin_ordinal},
+             {"snapshot_next", s->snapshot_next},
+             {"epochs_dropped", s->history.dropped}};
     size_t i;
 
     for (i = 0; i < HK_ARRAY_SIZE(n); i++)
@@ -174,14 +183,16 @@ static int dump_super(struct dump *d)
                            "file as it is",
                            super_fault_id(fault[0] == HK_SUPER_BAD_MAGIC ? fault[1] : fault[0]),
                            d->path, hk_super_fault_text(fault[0]), hk_super_fault_text(fault[1]));
-    json_object_set_new(d->root, "super", super_json(&s));
+    if (!d->o->check)
+        json_object_set_new(d->root, "super", super_json(&s));
     for (i = 0; i < 2; i++)
         if (fault[i] != HK_SUPER_OK && !blank(d->bytes + i * HK_SUPER_BYTES, HK_SUPER_BYTES))
             r = hk_complain(HK_EXIT_REFUSED,
                             "%s metadata %s: slot %d: %s; the other slot is valid and counts, as "
                             "after a power cut in the middle of a write",
                             super_fault_id(fault[i]), d->path, i, hk_super_fault_text(fault[i]));
-    return r;
+    i = hk_dump_dmap(d->o, d->path, d->bytes, d->size, &s, d->root);
+    return r ? r : i;
 }
 
 /* ---- segments ---- */

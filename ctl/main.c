@@ -23,8 +23,8 @@ const struct hk_verb_entry hk_verb_table[] = {
      "say what a message means and what to do", hk_verb_explain},
     {"check-config", "", 0, 0, HK_OPT_JSON, "check both configuration files", hk_verb_check_config},
     {"create-md", "", 0, 0, HK_OPT_JSON | HK_OPT_ASSUME_EQUAL | HK_OPT_FORCE,
-     "create this site's metadata for volumes declared equal", hk_verb_create_md},
-    {"dump", "FILE", 1, 1, HK_OPT_JSON | HK_OPT_PAYLOAD,
+     "create this site's metadata: a history, a dirty map", hk_verb_create_md},
+    {"dump", "FILE", 1, 1, HK_OPT_JSON | HK_OPT_PAYLOAD | HK_OPT_CHECK,
      "show an on-disk structure: metadata, segment, ring", hk_verb_dump},
     {"freeze", "NAME", 1, 1, HK_OPT_JSON | HK_OPT_CHANGING | HK_OPT_END,
      "stop the standby's applier exactly at a mark, or release it (--end)", hk_verb_freeze},
@@ -96,6 +96,7 @@ static const struct option_entry option_table[] = {
      {"payload", no_argument, NULL, 'b'},
      NULL,
      "with the first bytes of payloads (customers' data)"},
+    {HK_OPT_CHECK, {"check", no_argument, NULL, 'k'}, NULL, "only judge it: verdicts and counts"},
     {0, {"help", no_argument, NULL, 'h'}, NULL, "this text"},
 };
 
@@ -166,6 +167,7 @@ static int take_option(struct hk_options *o, int key)
     case 'J': o->ja = true; return 0;
     case 'm': o->manual = true; return 0;
     case 'b': o->payload = true; return 0;
+    case 'k': o->check = true; return 0;
     case 'n':
         return number(optarg, 10, &o->since)
                    ? 0

@@ -62,41 +62,10 @@ static int refuse_existing(const struct hk_options *o, const char *path)
                        path, path);
 }
 
-static int write_md(const char *path, struct hk_super *super)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), r = 1;
-    uint8_t *slot = calloc(1, HK_SUPER_BYTES);
-    off_t size = 2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES;
-
-    if (fd < 0 || !slot) {
-        r = hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", path, strerror(errno));
-        goto out;
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB)) {
-        r = hk_complain(HK_EXIT_REFUSED, "HKE1042E %s is in use; stop what uses it first", path);
-        goto out;
-    }
-    hk_super_encode(super, slot);
-    /* Both slots are emptied first: an older superblock must not win over the new one. */
-    if (ftruncate(fd, 0) || ftruncate(fd, size) || posix_fallocate(fd, 0, size) ||
-        pwrite(fd, slot, HK_SUPER_BYTES, (off_t)(super->sequence & 1) * HK_SUPER_BYTES) !=
-            HK_SUPER_BYTES ||
-        fsync(fd)) {
-        r = hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", path, strerror(errno));
-        goto out;
-    }
-    r = 0;
-out:
-    free(slot);
-    if (fd >= 0)
-        close(fd);
-    return r;
-}
-
 static int primary_md(const struct hk_options *o, const struct hk_group_conf *g,
                       const struct hk_local_conf *l)
 {
-    struct hk_super_create p = {.assume_equal = true};
+    struct hk_super_create p = {.assume_equal = o->assume_equal, .region_shift = g->region_shift};
     struct hk_super super;
     uint32_t i;
     int r = refuse_existing(o, l->capture.metadata);
@@ -114,9 +83,12 @@ static int primary_md(const struct hk_options *o, const struct hk_group_conf *g,
     }
     if (!random_id(&p.replica_id) || !random_id(&p.epoch_id) || hk_super_create(&p, &super))
         return hk_complain(HK_EXIT_FAILED, "HKE1043E the primary's metadata can't be made up");
-    r = write_md(l->capture.metadata, &super);
+    r = hk_metadata_write(l->capture.metadata, &super);
     if (!r && !o->json)
-        printf("%s: primary metadata, epoch 1\n", l->capture.metadata);
+        printf("%s: primary metadata, epoch 1, %s\n", l->capture.metadata,
+               !super.region_shift ? "no dirty map"
+               : o->assume_equal   ? "every region equal on your word"
+                                   : "every region to be compared");
     return r;
 }
 
@@ -134,7 +106,7 @@ static int standby_md(const struct hk_options *o, const struct hk_group_conf *g,
     s.version = HK_SUPER_VERSION;
     s.role = HK_ROLE_STANDBY;
     s.sequence = 1;
-    s.flags = HK_SF_ASSUMED_EQUAL;
+    s.flags = o->assume_equal ? HK_SF_ASSUMED_EQUAL : 0;
     s.group_id = g->id;
     s.site_id = g->site[l->site_index].id;
     memcpy(s.group_name, g->name, HK_NAME_BYTES);
@@ -145,7 +117,7 @@ static int standby_md(const struct hk_options *o, const struct hk_group_conf *g,
     }
     if (!random_id(&s.replica_id))
         return hk_complain(HK_EXIT_FAILED, "HKE1043E no random number for the replica's id");
-    r = write_md(l->standby.metadata, &s);
+    r = hk_metadata_write(l->standby.metadata, &s);
     if (!r && !o->json)
         printf("%s: standby metadata, no history yet\n", l->standby.metadata);
     return r;
@@ -159,11 +131,11 @@ int hk_verb_create_md(const struct hk_options *o)
 
     if (r)
         return r;
-    if (!o->assume_equal)
+    if (!o->assume_equal && g.region_shift == 0)
         return hk_complain(
             HK_EXIT_REFUSED,
-            "HKE1044E the initial synchronisation is not there yet: make the volumes "
-            "of both sites equal yourself (for example both empty) and say "
+            "HKE1044E region-bytes is 0: without a dirty map there is no initial synchronisation; "
+            "make the volumes of both sites equal yourself (for example both empty) and say "
             "--assume-equal");
     r = l.primary ? primary_md(o, &g, &l) : standby_md(o, &g, &l);
     if (!r && o->json)

@@ -348,20 +348,34 @@ static int open_config(const char *path, config_t *c, char *error)
     return 1;
 }
 
+/*
+ * Not in the hash: the unit of a primary's own map is nobody else's business, and what exists keeps
+ * the one it was made with.
+ */
+static uint32_t get_region_shift(struct reader *r, config_setting_t *root)
+{
+    uint64_t bytes = get_number(r, root, "region-bytes", 1ULL << HK_REGION_SHIFT_DEFAULT, 0,
+                                1ULL << HK_REGION_SHIFT_MAX, "bytes");
+    uint32_t shift = 0;
+
+    if (bytes == 0)
+        return 0;
+    while ((1ULL << shift) < bytes)
+        shift++;
+    if (!r->failed && (bytes != 1ULL << shift || shift < HK_REGION_SHIFT_MIN))
+        complain(r, "HKE1005E", config_setting_get_member(root, "region-bytes"), "region-bytes",
+                 "%llu: expected a power of two from 4096 to 1073741824, or 0 for no dirty map",
+                 (unsigned long long)bytes);
+    return shift;
+}
+
 int hk_group_conf_read(const char *path, struct hk_group_conf *ret_conf,
                        char error[HK_CONFIG_ERROR_BYTES])
 {
-    static const char *const keys[] = {"version",
-                                       "name",
-                                       "group-id",
-                                       "mode",
-                                       "on-link-loss",
-                                       "contact-timeout-ms",
-                                       "pace-bound-ms",
-                                       "lab-unencrypted",
-                                       "volumes",
-                                       "sites",
-                                       NULL};
+    static const char *const keys[] = {"version",       "name",         "group-id",
+                                       "mode",          "on-link-loss", "contact-timeout-ms",
+                                       "pace-bound-ms", "region-bytes", "lab-unencrypted",
+                                       "volumes",       "sites",        NULL};
     static const struct word modes[] = {{"async", HK_MODE_ASYNC},
                                         {"semisync", HK_MODE_SEMISYNC},
                                         {"sync", HK_MODE_SYNC},
@@ -391,6 +405,7 @@ int hk_group_conf_read(const char *path, struct hk_group_conf *ret_conf,
         get_number(&r, root, "contact-timeout-ms", 5000, 100, 600000, "milliseconds") * 1000000;
     g->pace_bound_ns =
         get_number(&r, root, "pace-bound-ms", 30000, 0, 600000, "milliseconds") * 1000000;
+    g->region_shift = get_region_shift(&r, root);
     g->lab_unencrypted = get_bool(&r, root, "lab-unencrypted", false);
     read_volumes(&r, root, g);
     read_sites(&r, root, g);

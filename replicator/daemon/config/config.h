@@ -33,6 +33,7 @@ struct hk_group_conf {
     enum hk_mode mode;
     enum hk_link_loss on_link_loss;
     uint64_t contact_timeout_ns, pace_bound_ns;
+    uint32_t region_shift; /* of the dirty map that create-md makes; 0: none */
     bool lab_unencrypted;
     uint32_t volume_count;
     struct hk_volume_conf volume[HK_VOLUMES_MAX];
