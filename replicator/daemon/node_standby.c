@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/snapmap.h"
 #include "replicator/daemon/node_private.h"
 
 static int bind_file(struct hk_node *n, uint32_t file, int fd, const char *name, char *error)
@@ -144,6 +145,64 @@ void hk_node_standby_let_go(struct hk_node *n)
         hk_uring_disk_release(n->disk, HK_FILE_VOLUME0 + i);
 }
 
+/* A pin, and one more: what was let go is being deleted while the next one is made. */
+enum { SNAPSHOT_SLOTS = 2 };
+
+static int open_snapshot(struct hk_node *n, const char *dir, uint32_t slot, char *error)
+{
+    uint32_t file = HK_FILE_SNAPSHOT0 + slot * HK_FILES_A_SNAPSHOT;
+    uint64_t pages = 1;
+    char path[PATH_MAX + 64];
+    struct hk_io_error err;
+    uint32_t v;
+    int fd;
+
+    for (v = 0; v < n->conf->volume_count; v++)
+        pages += hk_snap_pages(n->conf->volume[v].bytes);
+    snprintf(path, sizeof(path), "%s/%u-index", dir, slot);
+    if (hk_disk_open_sparse(path, pages * HK_PAGE_BYTES, &fd, &err))
+        return failed(error, "HKE4004E", &err);
+    if (bind_file(n, file, fd, NULL, error))
+        return 1;
+    for (v = 0; v < n->conf->volume_count; v++) {
+        snprintf(path, sizeof(path), "%s/%u-%s", dir, slot, n->conf->volume[v].name);
+        if (hk_disk_open_sparse(path, hk_round_up(n->conf->volume[v].bytes, HK_PAGE_BYTES), &fd,
+                                &err))
+            return failed(error, "HKE4004E", &err);
+        if (bind_file(n, file + 1 + v, fd, NULL, error))
+            return 1;
+    }
+    return 0;
+}
+
+/* Where the applier keeps before-images: the pin of a resync. */
+static int open_snapshots(struct hk_node *n, char *error)
+{
+    char dir[PATH_MAX + 16];
+    uint32_t i;
+    int fd;
+
+    if (*n->local->standby.snapshots)
+        snprintf(dir, sizeof(dir), "%s", n->local->standby.snapshots);
+    else
+        snprintf(dir, sizeof(dir), "%s/snapshots", n->local->standby.journal);
+    fd = mkdir(dir, 0700) && errno != EEXIST ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        snprintf(error, HK_CONFIG_ERROR_BYTES,
+                 "HKE4004E the directory of the snapshots, %.500s, can't be opened: %s", dir,
+                 strerror(errno));
+        return 1;
+    }
+    if (bind_file(n, HK_FILE_SNAP_DIR, fd, NULL, error))
+        return 1;
+    for (i = 0; i < SNAPSHOT_SLOTS; i++)
+        if (open_snapshot(n, dir, i, error))
+            return 1;
+    n->cfg.snapshot_slots = SNAPSHOT_SLOTS;
+    n->cfg.snapshot_bytes = n->local->standby.snapshot_bytes;
+    return 0;
+}
+
 static int open_what_is_replicated(struct hk_node *n, char *error)
 {
     const char *path = n->local->standby.primary_metadata;
@@ -152,7 +211,7 @@ static int open_what_is_replicated(struct hk_node *n, char *error)
     if (was_promoted(n->local->standby.metadata))
         return 0;
     return open_meta(n, path, stat(path, &st) != 0 && errno == ENOENT, HK_FILE_PRIMARY_MD, error) ||
-           open_replicas(n, error);
+           open_replicas(n, error) || open_snapshots(n, error);
 }
 
 int hk_node_standby_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])

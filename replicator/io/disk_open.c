@@ -233,6 +233,38 @@ static int create_meta(const char *path, uint64_t bytes, int *ret_fd, struct hk_
     return 0;
 }
 
+/* A file of one hole, and its name, durably. */
+static int create_sparse(const char *path, uint64_t bytes, struct hk_io_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    char dir[4096] = ".";
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), dir_fd, ret = 0;
+
+    if (fd < 0)
+        return errno == EEXIST
+                   ? 0
+                   : hk_io_fail(err, -errno, "cannot create %s: %s", path, strerror(errno));
+    if (slash != NULL)
+        snprintf(dir, sizeof(dir), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd < 0 || ftruncate(fd, (off_t)bytes) || fsync(fd) || fsync(dir_fd))
+        ret = hk_io_fail(err, -errno, "cannot create %s (%llu bytes, sparse): %s", path,
+                         (unsigned long long)bytes, strerror(errno));
+    if (dir_fd >= 0)
+        close(dir_fd);
+    close(fd);
+    if (ret)
+        unlink(path);
+    return ret;
+}
+
+int hk_disk_open_sparse(const char *path, uint64_t bytes, int *ret_fd, struct hk_io_error *err)
+{
+    int ret = create_sparse(path, bytes, err);
+
+    return ret ? ret : hk_disk_open_volume(path, bytes, true, ret_fd, NULL, err);
+}
+
 int hk_disk_open_meta(const char *path, uint64_t bytes, bool create, int *ret_fd,
                       struct hk_io_error *err)
 {

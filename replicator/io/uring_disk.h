@@ -83,6 +83,12 @@ int hk_disk_open_volume(const char *path, uint64_t bytes, bool writable, int *re
 int hk_disk_open_meta(const char *path, uint64_t bytes, bool create, int *ret_fd,
                       struct hk_io_error *err);
 
+/*
+ * A sparse file of exactly `bytes`, O_DIRECT, flocked; made, as one hole, if it is not there. Its
+ * directory is synced when it was made. -EFBIG (another size), -EBUSY.
+ */
+int hk_disk_open_sparse(const char *path, uint64_t bytes, int *ret_fd, struct hk_io_error *err);
+
 struct hk_segment_file {
     int fd;
     char name[256];

@@ -485,9 +485,10 @@ static void read_capture(struct reader *r, config_setting_t *root, const struct 
 static void read_standby(struct reader *r, config_setting_t *root, const struct hk_group_conf *g,
                          struct hk_local_conf *l)
 {
-    static const char *const keys[] = {
-        "metadata",   "journal",   "primary-metadata", "journal-mib", "segment-mib",
-        "window-mib", "apply-mib", "apply-lag-mib",    "replicas",    NULL};
+    static const char *const keys[] = {"metadata",    "journal",       "primary-metadata",
+                                       "journal-mib", "segment-mib",   "window-mib",
+                                       "apply-mib",   "apply-lag-mib", "replicas",
+                                       "snapshots",   "snapshot-mib",  NULL};
     config_setting_t *s = config_setting_get_member(root, "standby");
 
     if (!s)
@@ -497,6 +498,9 @@ static void read_standby(struct reader *r, config_setting_t *root, const struct 
     get_string(r, s, "metadata", true, "a path", l->standby.metadata, PATH_MAX);
     get_string(r, s, "journal", true, "a directory", l->standby.journal, PATH_MAX);
     get_string(r, s, "primary-metadata", true, "a path", l->standby.primary_metadata, PATH_MAX);
+    get_string(r, s, "snapshots", false, "a directory", l->standby.snapshots, PATH_MAX);
+    l->standby.snapshot_bytes =
+        get_number(r, s, "snapshot-mib", 0, 0, 1 << 24, "MiB (0: what the disk gives)") << 20;
     l->standby.segment_bytes = get_number(r, s, "segment-mib", 64, 8, 4096, "MiB") << 20;
     l->standby.journal_bytes = get_number(r, s, "journal-mib", 4096, 32, 1 << 24, "MiB") << 20;
     l->standby.window_bytes = get_number(r, s, "window-mib", 256, 8, 4096, "MiB") << 20;

@@ -62,6 +62,8 @@ struct hk_local_conf {
     } capture;
     struct {
         char metadata[PATH_MAX], journal[PATH_MAX], primary_metadata[PATH_MAX];
+        char snapshots[PATH_MAX]; /* directory of before-images; "": in the journal's */
+        uint64_t snapshot_bytes;  /* of before-images, at most; 0: what the disk gives */
         uint64_t journal_bytes, segment_bytes, window_bytes, apply_bytes, apply_lag_bytes;
         char replica[HK_VOLUMES_MAX][PATH_MAX];
         bool present;
