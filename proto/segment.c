@@ -29,6 +29,8 @@ static bool segment_fields_ok(const struct hk_segment_header *h)
     if (h->segment_bytes % HK_PAGE_BYTES != 0 ||
         h->segment_bytes < HK_SEGMENT_HEADER_BYTES + HK_BATCH_HEADER_BYTES + HK_PAGE_BYTES)
         return false;
+    if (h->flags & ~(uint64_t)HK_SEGMENT_BEGINS)
+        return false;
     return lsn_ok(h->first_lsn) && all_zero(h->reserved, sizeof(h->reserved));
 }
 

@@ -17,6 +17,12 @@
 enum { HK_SEGMENT_VERSION = 1 };
 #define HK_SEGMENT_NAME_BYTES 96
 
+enum hk_segment_flags {
+    /* A spool's: all below first_lsn was durable at the standby when it was taken. The chain begins
+     * here; what older segments hold is not needed any more. */
+    HK_SEGMENT_BEGINS = 1,
+};
+
 struct hk_segment_header {
     uint64_t magic;
     uint32_t version;
@@ -26,7 +32,8 @@ struct hk_segment_header {
     struct hk_uuid replica_id; /* whose journal (or spool) this is */
     uint64_t first_lsn;        /* of the first batch */
     uint64_t segment_bytes;    /* size of the file, header included */
-    uint8_t reserved[4096 - 80 - 8];
+    uint64_t flags;            /* enum hk_segment_flags */
+    uint8_t reserved[4096 - 88 - 8];
     uint64_t hash; /* XXH64 of all bytes before, seed = first 8 bytes of epoch_id */
 };
 HK_STATIC_ASSERT(sizeof(struct hk_segment_header) == HK_SEGMENT_HEADER_BYTES, "4 KiB");

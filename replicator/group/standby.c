@@ -362,7 +362,8 @@ static void disk_done(struct hk_group *g, struct hk_diskop *op)
         hk_snapshots_disk_done(&s->snapshots, op);
         hk_apply_saving(&s->apply);
         break;
-    case HK_OWNER_GROUP: HK_ASSERT(!"the group has no operations of its own"); break;
+    case HK_OWNER_SPOOL:
+    case HK_OWNER_GROUP: HK_ASSERT(!"operations that a standby does not have"); break;
     }
 }
 

@@ -36,7 +36,10 @@ enum {
     HK_FILE_SNAPSHOT0 = 256,
     HK_FILES_A_SNAPSHOT = 1 + HK_VOLUMES_MAX,
     HK_SNAPSHOTS_MAX = 8,
-    HK_FILE_SEGMENT0 = 1024 /* + segment slot; preallocated and already written */
+    HK_FILE_SEGMENT0 = 1024, /* + segment slot; preallocated and already written */
+    /* A primary's own: its spool and a standby's journal never meet. */
+    HK_FILE_SPOOL_DIR = 4,
+    HK_FILE_SPOOL_SEGMENT0 = 1 << 16,
 };
 
 struct hk_iovec {
@@ -50,6 +53,7 @@ enum hk_disk_owner {
     HK_OWNER_APPLY,
     HK_OWNER_GROUP,
     HK_OWNER_SNAPSHOT,
+    HK_OWNER_SPOOL,
 };
 
 struct hk_diskop {

@@ -37,7 +37,9 @@ static bool cfg_ok(const struct hk_journal_cfg *c)
         return false;
     if (c->segment_bytes % HK_PAGE_BYTES || c->segment_bytes < hk_journal_segment_bytes_min())
         return false;
-    return c->segment_count >= 2 && c->segment_count < UINT32_MAX - HK_FILE_SEGMENT0;
+    if (!c->spool && c->segment_count > HK_FILE_SPOOL_SEGMENT0 - HK_FILE_SEGMENT0)
+        return false;
+    return c->segment_count >= 2 && c->segment_count < UINT32_MAX - HK_FILE_SPOOL_SEGMENT0;
 }
 
 int hk_journal_init(struct hk_journal *j, const struct hk_journal_cfg *cfg, struct hk_arena *arena)
@@ -137,13 +139,14 @@ static void submit_header(struct hk_journal *j, uint32_t i)
     h->replica_id = j->cfg.replica_id;
     h->first_lsn = j->end;
     h->segment_bytes = j->cfg.segment_bytes;
+    h->flags = j->begins ? HK_SEGMENT_BEGINS : 0;
     hk_segment_header_seal(h);
     j->op = (struct hk_diskop){.kind = HK_BUG(header_plain) ? HK_DISK_WRITE : HK_DISK_WRITE_DSYNC,
-                               .file = HK_FILE_SEGMENT0 + i,
+                               .file = hk_journal_file(j, i),
                                .bytes = sizeof(*h),
                                .iov = {{.base = h, .bytes = sizeof(*h)}},
                                .iov_count = 1,
-                               .owner = HK_OWNER_JOURNAL,
+                               .owner = hk_journal_owner(j),
                                .tag = HK_TAG_HEADER};
     j->cfg.disk->submit(j->cfg.disk, &j->op);
 }
@@ -180,6 +183,7 @@ static void segment_taken(struct hk_journal *j)
     HK_ASSERT(j->taking == HK_JOURNAL_HEADER && !s->live);
     HK_ASSERT(j->live_count < j->cfg.segment_count);
     s->live = true;
+    s->begins = j->begins;
     s->ordinal = j->ordinal;
     s->epoch_id = j->epoch_id;
     s->first_lsn = j->end;
@@ -189,7 +193,7 @@ static void segment_taken(struct hk_journal *j)
     j->current = j->taken;
     j->taken = HK_NO_SEGMENT;
     j->offset = HK_SEGMENT_HEADER_BYTES;
-    j->want_segment = false;
+    j->want_segment = j->begins = false;
     j->named = false;
     j->taking = HK_JOURNAL_RENAME;
     hk_journal_submit_name(j, j->current, HK_TAG_RENAME);
@@ -201,9 +205,9 @@ void hk_journal_submit_name(struct hk_journal *j, uint32_t segment, uint32_t tag
 
     hk_segment_name(s->ordinal, &s->epoch_id, s->first_lsn, j->name);
     j->op = (struct hk_diskop){.kind = HK_DISK_RENAME,
-                               .file = HK_FILE_SEGMENT0 + segment,
+                               .file = hk_journal_file(j, segment),
                                .name = j->name,
-                               .owner = HK_OWNER_JOURNAL,
+                               .owner = hk_journal_owner(j),
                                .tag = tag};
     j->cfg.disk->submit(j->cfg.disk, &j->op);
 }
@@ -211,8 +215,8 @@ void hk_journal_submit_name(struct hk_journal *j, uint32_t segment, uint32_t tag
 void hk_journal_submit_sync_dir(struct hk_journal *j, uint32_t tag)
 {
     j->op = (struct hk_diskop){.kind = HK_DISK_SYNC_DIR,
-                               .file = HK_FILE_JOURNAL_DIR,
-                               .owner = HK_OWNER_JOURNAL,
+                               .file = j->cfg.spool ? HK_FILE_SPOOL_DIR : HK_FILE_JOURNAL_DIR,
+                               .owner = hk_journal_owner(j),
                                .tag = tag};
     j->cfg.disk->submit(j->cfg.disk, &j->op);
 }
@@ -310,9 +314,9 @@ static void submit_batch(struct hk_journal *j, uint64_t first, uint64_t bytes)
 
     seal_header(j, slot->page, first, bytes);
     slot->op = (struct hk_diskop){.kind = HK_BUG(plain_write) ? HK_DISK_WRITE : HK_DISK_WRITE_DSYNC,
-                                  .file = HK_FILE_SEGMENT0 + j->current,
+                                  .file = hk_journal_file(j, j->current),
                                   .offset = j->offset,
-                                  .owner = HK_OWNER_JOURNAL,
+                                  .owner = hk_journal_owner(j),
                                   .tag = HK_TAG_BATCH + i};
     set_pages(j, slot, first, bytes);
     HK_ASSERT(slot->op.bytes == hk_batch_file_bytes(first, bytes));
@@ -372,6 +376,20 @@ int hk_journal_begin_epoch(struct hk_journal *j, uint32_t ordinal, const struct 
     j->end = first_lsn;
     j->durable = first_lsn;
     j->want_segment = true;
+    j->begins = j->cfg.spool;
+    return 0;
+}
+
+int hk_journal_skip(struct hk_journal *j, uint64_t lsn)
+{
+    HK_ASSERT(j->cfg.spool && lsn % HK_RECORD_ALIGN == 0);
+    if (j->state == HK_JOURNAL_FAILED)
+        return j->error;
+    HK_ASSERT(j->state == HK_JOURNAL_RUNNING && j->ordinal != 0 && lsn >= j->end);
+    if (!hk_journal_idle(j))
+        return -EAGAIN;
+    j->end = j->durable = j->applied = lsn;
+    j->want_segment = j->begins = true;
     return 0;
 }
 
@@ -421,7 +439,7 @@ static void running_done(struct hk_journal *j, struct hk_diskop *op)
 
 void hk_journal_disk_done(struct hk_journal *j, struct hk_diskop *op)
 {
-    HK_ASSERT(op->owner == HK_OWNER_JOURNAL);
+    HK_ASSERT(op->owner == hk_journal_owner(j));
     if (op->tag >= HK_TAG_READER) {
         HK_ASSERT(op->tag - HK_TAG_READER < j->reader_count);
         hk_journal_reader_done(j, j->reader[op->tag - HK_TAG_READER]);

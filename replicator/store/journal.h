@@ -84,6 +84,7 @@ enum hk_journal_verdict {
 struct hk_journal_result {
     enum hk_journal_verdict verdict;
     int error;           /* 0; -EUCLEAN, -EMEDIUMTYPE or the disk's -errno */
+    uint64_t begin;      /* a spool: its chain begins here */
     uint64_t end;        /* next LSN expected, in the last epoch of the history */
     uint32_t prev_bytes; /* size of the record that ends there; 0 at the epoch's first LSN;
                             HK_PREV_UNKNOWN: it was not read */
@@ -104,10 +105,19 @@ struct hk_journal_cfg {
     uint64_t window_bytes;  /* a power of two, ≥ HK_RECORD_BYTES_MAX rounded up to pages */
     uint64_t segment_bytes; /* multiple of 4096, ≥ hk_journal_segment_bytes_min() */
     uint32_t segment_count; /* ≥ 2 */
+    /*
+     * A primary's spool (store/spool.h): files and completions of its own; it may leave log out
+     * that the standby has (hk_journal_skip); what was durable is read also after a failed write.
+     */
+    bool spool;
+    /* Recovery found this batch whole; called inside hk_journal_disk_done. NULL: nobody asks. */
+    void (*found)(void *arg, uint64_t first_lsn, uint64_t time_ns);
+    void *found_arg;
 };
 
 struct hk_journal_segment {
-    bool live; /* part of the log; else free */
+    bool live;   /* part of the log; else free */
+    bool begins; /* a spool's chain begins here (HK_SEGMENT_BEGINS) */
     uint32_t ordinal;
     uint32_t readers;
     struct hk_uuid epoch_id;
@@ -164,6 +174,7 @@ struct hk_journal {
     enum { HK_JOURNAL_OPEN, HK_JOURNAL_HEADER, HK_JOURNAL_RENAME, HK_JOURNAL_SYNC } taking;
     uint32_t taken;    /* the segment being taken, until its header is durable */
     bool want_segment; /* the next batch does not fit, or an epoch begins */
+    bool begins;       /* … and it is the first of a spool's chain */
     bool named;        /* current's name is durable */
     struct hk_journal_slot slot[HK_JOURNAL_INFLIGHT];
     uint32_t slot_head, slot_count; /* FIFO of those in flight */
@@ -190,9 +201,11 @@ int hk_journal_init(struct hk_journal *j, const struct hk_journal_cfg *cfg, stru
  * stored; an `applied` of 0 means "nothing yet" and counts as the first epoch's first LSN. The
  * history is copied. An empty one means that no epoch is known: the journal must then be empty.
  * Afterwards the journal stands at result.end in the history's last epoch.
+ * A spool finds out by itself where its chain begins: at the newest segment that says so, else the
+ * oldest, of the last epoch; `applied` is not looked at.
  */
 void hk_journal_recover(struct hk_journal *j, const struct hk_history *history, uint64_t applied);
-/* For every completed op with owner HK_OWNER_JOURNAL. */
+/* For every completed op with owner HK_OWNER_JOURNAL (HK_OWNER_SPOOL for a spool). */
 void hk_journal_disk_done(struct hk_journal *j, struct hk_diskop *op);
 
 /*
@@ -202,6 +215,12 @@ void hk_journal_disk_done(struct hk_journal *j, struct hk_diskop *op);
  */
 int hk_journal_begin_epoch(struct hk_journal *j, uint32_t ordinal, const struct hk_uuid *id,
                            uint64_t first_lsn);
+
+/*
+ * A spool leaves out log that is durable at the standby: appends go on at `lsn`, in a new segment.
+ * Everything below may be recycled. 0, -EAGAIN (writes are in flight), or error when FAILED.
+ */
+int hk_journal_skip(struct hk_journal *j, uint64_t lsn);
 
 /* Largest `bytes` an append may have; ≥ HK_RECORD_BYTES_MAX. */
 uint64_t hk_journal_batch_bytes_max(const struct hk_journal *j);

@@ -28,6 +28,16 @@ void hk_journal_submit_sync_dir(struct hk_journal *j, uint32_t tag);
  */
 void hk_journal_checkpoint(struct hk_journal *j, struct hk_journal_segment *s, uint64_t lsn,
                            uint64_t offset);
+static inline uint32_t hk_journal_file(const struct hk_journal *j, uint32_t segment)
+{
+    return (j->cfg.spool ? HK_FILE_SPOOL_SEGMENT0 : HK_FILE_SEGMENT0) + segment;
+}
+
+static inline uint8_t hk_journal_owner(const struct hk_journal *j)
+{
+    return j->cfg.spool ? HK_OWNER_SPOOL : HK_OWNER_JOURNAL;
+}
+
 /* Bytes a batch takes in its file. */
 static inline uint64_t hk_batch_file_bytes(uint64_t first_lsn, uint64_t bytes)
 {

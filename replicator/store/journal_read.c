@@ -105,12 +105,12 @@ static int submit_read(struct hk_journal *j, struct hk_journal_reader *r, uint32
     r->batch_lsn = lsn;
     r->batch_offset = offset;
     r->op = (struct hk_diskop){.kind = HK_DISK_READ,
-                               .file = HK_FILE_SEGMENT0 + segment,
+                               .file = hk_journal_file(j, segment),
                                .offset = offset,
                                .bytes = r->bytes,
                                .iov = {{.base = r->buffer, .bytes = r->bytes}},
                                .iov_count = 1,
-                               .owner = HK_OWNER_JOURNAL,
+                               .owner = hk_journal_owner(j),
                                .tag = HK_TAG_READER + index};
     r->busy = true;
     j->segment[segment].readers++;
@@ -156,7 +156,7 @@ int hk_journal_read(struct hk_journal *j, struct hk_journal_reader *r, uint64_t 
     HK_ASSERT(j->state == HK_JOURNAL_RUNNING || j->state == HK_JOURNAL_FAILED);
     if (r->busy)
         return -EINPROGRESS;
-    if (error == 0 && j->state == HK_JOURNAL_FAILED)
+    if (error == 0 && j->state == HK_JOURNAL_FAILED && !j->cfg.spool)
         error = j->error;
     r->error = 0;
     if (error != 0)

@@ -49,8 +49,8 @@ static void submit(struct hk_journal *j, enum hk_disk_kind kind, uint32_t segmen
                    uint8_t *buffer, uint64_t bytes)
 {
     j->op = (struct hk_diskop){.kind = kind,
-                               .file = HK_FILE_SEGMENT0 + segment,
-                               .owner = HK_OWNER_JOURNAL,
+                               .file = hk_journal_file(j, segment),
+                               .owner = hk_journal_owner(j),
                                .tag = HK_TAG_RECOVERY};
     if (kind == HK_DISK_READ) {
         j->op.offset = offset;
@@ -100,7 +100,7 @@ void hk_journal_recover(struct hk_journal *j, const struct hk_history *history, 
     j->state = HK_JOURNAL_RECOVERING;
     v->history = *history;
     v->applied = applied;
-    if (history->count > 0 && !hk_history_reaches(history, applied)) {
+    if (history->count > 0 && !j->cfg.spool && !hk_history_reaches(history, applied)) {
         foreign(j, HK_NO_SEGMENT); /* what is to be applied lies in an epoch nobody knows */
         return;
     }
@@ -133,12 +133,16 @@ static bool take_in(struct hk_journal *j, const struct hk_segment_header *h, uin
         foreign(j, slot);
         return false;
     }
+    /* A spool's parent epochs ended where the standby was, which has all of them that counts. */
+    if (j->cfg.spool && e != hk_history_last(history))
+        return true;
     if (h->first_lsn < e->first_lsn ||
         h->first_lsn > hk_line_epoch_end(history, (uint32_t)(e - history->epoch))) {
         corrupt(j, h->first_lsn, slot);
         return false;
     }
     s->live = true;
+    s->begins = h->flags & HK_SEGMENT_BEGINS;
     s->ordinal = h->epoch_ordinal;
     s->epoch_id = h->epoch_id;
     s->first_lsn = h->first_lsn;
@@ -329,6 +333,21 @@ static void next_segment(struct hk_journal *j)
     scan(j);
 }
 
+/* Where the chain of a spool begins; what an older epoch left is not needed. */
+static uint64_t spool_begin(const struct hk_journal *j)
+{
+    const struct hk_epoch *e = hk_history_last(&j->recovery->history);
+    uint64_t begin = 0;
+
+    for (uint32_t i = 0; i < j->live_count; i++) {
+        const struct hk_journal_segment *s = &j->segment[j->order[i]];
+
+        if (s->ordinal == e->ordinal && (begin == 0 || s->begins))
+            begin = s->first_lsn;
+    }
+    return begin ? begin : e->first_lsn;
+}
+
 static void sort_and_scan(struct hk_journal *j)
 {
     struct hk_journal_recovery *v = j->recovery;
@@ -344,6 +363,8 @@ static void sort_and_scan(struct hk_journal *j)
     sort_segments(j);
     if (!set_ends(j))
         return;
+    if (j->cfg.spool)
+        v->applied = j->result.begin = spool_begin(j);
     epoch = hk_line_seek(&v->history, v->applied, &v->applied);
     e = &v->history.epoch[epoch];
     v->order = j->live_count;
@@ -478,6 +499,9 @@ static int take_batch(struct hk_journal *j, const struct hk_batch_header *h)
     }
     j->result.stamp = hk_max_u64(j->result.stamp, h->durable);
     hk_journal_checkpoint(j, scanned(j), v->at, v->offset);
+    if (j->cfg.found)
+        j->cfg.found(j->cfg.found_arg, v->at,
+                     ((const struct hk_record *)(const void *)data)->time_ns);
     v->at += h->bytes;
     v->offset += bytes;
     return 1;

@@ -41,7 +41,9 @@ static void check(struct memdisk *d, const struct hk_diskop *op)
         memdisk_file(d, op->file);
         HK_ASSERT(op->name && strlen(op->name) < HK_SEGMENT_NAME_BYTES);
         return;
-    case HK_DISK_SYNC_DIR: HK_ASSERT(op->file == HK_FILE_JOURNAL_DIR); return;
+    case HK_DISK_SYNC_DIR:
+        HK_ASSERT(op->file == HK_FILE_JOURNAL_DIR || op->file == HK_FILE_SPOOL_DIR);
+        return;
     case HK_DISK_CREATE:
     case HK_DISK_ALLOC:
     case HK_DISK_UNLINK: break;

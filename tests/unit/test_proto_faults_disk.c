@@ -45,8 +45,9 @@ static const struct fault_row segment_rows[] = {
     {"size unaligned", SEG(segment_bytes), 32769, true, HK_SEGMENT_BAD_FIELD},
     {"size without room for a batch", SEG(segment_bytes), 8192, true, HK_SEGMENT_BAD_FIELD},
     {"size zero", SEG(segment_bytes), 0, true, HK_SEGMENT_BAD_FIELD},
+    {"unknown flag", BYTE(struct hk_segment_header, flags, 0), 2, true, HK_SEGMENT_BAD_FIELD},
     {"reserved first", BYTE(struct hk_segment_header, reserved, 0), 1, true, HK_SEGMENT_BAD_FIELD},
-    {"reserved last", BYTE(struct hk_segment_header, reserved, 4007), 1, true,
+    {"reserved last", BYTE(struct hk_segment_header, reserved, 3999), 1, true,
      HK_SEGMENT_BAD_FIELD},
 };
 
