@@ -107,6 +107,8 @@ static void consistent_before(const struct hk_group *g, const struct hk_record *
     if (v->to == 0 && r->type == HK_REC_GAP && next)
         *ret_lsn = next->parent_end;
     *ret_lsn = hk_max_u64(*ret_lsn, v->from);
+    if (HK_BUG(repin_while_inconsistent) && (super->flags & HK_SF_RESYNC))
+        *ret_lsn = r->lsn;
 }
 
 static void try_to_make(struct hk_group *g)
@@ -139,7 +141,10 @@ void hk_pin_begin(struct hk_group *g, const struct hk_record *r)
     s->pin_retry_ns = 0;
     s->pin_error = 0;
     s->barrier = HK_BARRIER_PINNING;
-    try_to_make(g);
+    if (HK_BUG(pin_after_first_block))
+        s->pin_late = hk_record_end(r).v;
+    else
+        try_to_make(g);
 }
 
 void hk_pin_failed(struct hk_group *g, int error)
@@ -260,6 +265,14 @@ bool hk_pin_step(struct hk_group *g)
 
     release(g);
     watch_room(g);
+    if (HK_BUG(pin_after_first_block) && s->pin_late) {
+        if (s->barrier == HK_BARRIER_PINNING)
+            return true;
+        if (s->apply.state == HK_APPLY_IDLE && hk_apply_flushed(&s->apply) > s->pin_late &&
+            hk_snapshots_make(&s->snapshots, &s->pin_ask) == 0)
+            s->pin_late = 0;
+        return false;
+    }
     if (s->barrier != HK_BARRIER_PINNING)
         return false;
     if (!s->pin_making)
@@ -271,6 +284,15 @@ bool hk_pin_step(struct hk_group *g)
         return true;
     hk_pin_failed(g, s->snapshots.result);
     return false;
+}
+
+/* The applier stands, since no before-image or no pin can be stored: more log does not help. */
+bool hk_pin_stands(const struct hk_group *g)
+{
+    const struct hk_standby *s = g->standby;
+
+    return s->snapshots.stuck != 0 ||
+           (s->barrier == HK_BARRIER_PINNING && !s->pin_making && s->pin_error != 0);
 }
 
 uint64_t hk_pin_deadline_ns(const struct hk_group *g)

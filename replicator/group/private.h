@@ -194,6 +194,7 @@ struct hk_standby {
     int pin_error;    /* why there is none yet; said */
     int pin_stuck;    /* why no before-image can be stored; said */
     uint64_t pin_retry_ns;
+    uint64_t pin_late; /* HK_BUG(pin_after_first_block) */
 
     /* freeze */
     bool freeze_ending; /* FROZEN is being cleared; then the applier goes on */
@@ -345,6 +346,7 @@ void hk_pin_resync_begins(struct hk_group *g, const struct hk_record *r);
 void hk_pin_resync_ends(struct hk_group *g, const struct hk_record *r);
 void hk_pin_let_go(struct hk_group *g);
 bool hk_pin_step(struct hk_group *g);
+bool hk_pin_stands(const struct hk_group *g);
 uint64_t hk_pin_deadline_ns(const struct hk_group *g);
 /* standby_session.c */
 void hk_standby_frame(struct hk_group *g, const struct hk_frame *f, const uint8_t *body);

@@ -21,8 +21,7 @@ static bool caught_up(const struct hk_group *g)
     uint64_t flushed = hk_apply_flushed(&s->apply), next = flushed;
 
     /* It stands for want of room: where it stands is as good as a pin, or there is one. */
-    if (s->snapshots.stuck != 0 ||
-        (s->barrier == HK_BARRIER_PINNING && !s->pin_making && s->pin_error != 0))
+    if (hk_pin_stands(g))
         return true;
     if (s->barrier != HK_BARRIER_NONE || s->apply.state != HK_APPLY_IDLE ||
         !hk_apply_quiet(&s->apply) || s->applied < flushed)

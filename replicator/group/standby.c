@@ -245,7 +245,7 @@ static void redo_step(struct hk_group *g)
     struct hk_standby *s = g->standby;
     uint64_t lsn;
 
-    if (!s->replica_failed && !hk_standby_frozen(g)) {
+    if (!s->replica_failed && !hk_standby_frozen(g) && !hk_pin_stands(g)) {
         const struct hk_history *h = &hk_standby_super(g)->history;
 
         if (s->apply.state != HK_APPLY_IDLE || s->barrier != HK_BARRIER_NONE)
@@ -254,7 +254,7 @@ static void redo_step(struct hk_group *g)
             return;
     }
     /* What is not redone may hold mode records that the superblock does not know. */
-    if ((s->replica_failed || hk_standby_frozen(g)) && s->applied < s->reported)
+    if (s->applied < s->reported && (s->replica_failed || hk_standby_frozen(g) || hk_pin_stands(g)))
         s->mode_unsure_until = s->reported;
     s->stage = HK_STAGE_READY;
     say_still_frozen(g);

@@ -71,6 +71,13 @@ struct rig *rig_new(uint64_t seed)
     memdisk_add(&r->disk, HK_FILE_PRIMARY_MD, 2 * HK_SUPER_BYTES);
     for (uint32_t i = 0; i < RIG_VOLUMES; i++)
         memdisk_add(&r->disk, HK_FILE_VOLUME0 + i, RIG_VOLUME_BYTES);
+    for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++) {
+        uint32_t file = HK_FILE_SNAPSHOT0 + i * HK_FILES_A_SNAPSHOT;
+
+        memdisk_add(&r->disk, file, (1 + RIG_VOLUMES) * HK_PAGE_BYTES);
+        for (uint32_t v = 0; v < RIG_VOLUMES; v++)
+            memdisk_add(&r->disk, file + 1 + v, RIG_VOLUME_BYTES);
+    }
     for (uint32_t i = 0; i < RIG_SEGMENTS; i++)
         memdisk_add(&r->disk, HK_FILE_SEGMENT0 + i, RIG_SEGMENT_BYTES);
     r->window = aligned_alloc(4096, RIG_WINDOW_BYTES);
@@ -184,6 +191,8 @@ void rig_start_standby(struct rig *r)
     c.segment_count = RIG_SEGMENTS;
     c.apply_bytes = 4 << 20;
     c.apply_lag_bytes_max = r->apply_lag_bytes_max;
+    c.snapshot_slots = RIG_SNAPSHOTS;
+    c.snapshot_bytes = r->snapshot_bytes;
     memset(r->window, 0xee, RIG_WINDOW_BYTES);
     r->s = start(r, &c, &r->memory[1]);
 }
@@ -571,7 +580,7 @@ void rig_check_replica(struct rig *r, uint64_t lsn, bool durable)
         memcpy(&h, logmaker_at(&r->log, at), sizeof(h));
         assert_true(hk_record_end(&h).v <= lsn);
         to = want + (uint64_t)h.volume * RIG_VOLUME_BYTES + h.offset;
-        if (h.type == HK_REC_WRITE)
+        if (h.type == HK_REC_WRITE || h.type == HK_REC_BLOCK)
             memcpy(to, logmaker_at(&r->log, at + 64), h.length);
         if (h.type == HK_REC_ZEROES || h.type == HK_REC_DISCARD)
             memset(to, 0, h.length);

@@ -22,6 +22,7 @@ enum {
     RIG_WINDOW_BYTES = 8 << 20,
     RIG_FRAMES = 8192,
     RIG_CONTROLS = 32,
+    RIG_SNAPSHOTS = 2,
     RIG_NOTES = 512,
 };
 
@@ -71,6 +72,7 @@ struct rig {
     unsigned disk_steps_left; /* so many completions more, then it is stuck; 0: no limit */
     uint32_t fail_file;       /* ops on this file fail, 0: none */
     uint64_t apply_lag_bytes_max;
+    uint64_t snapshot_bytes; /* of before-images; 0: no bound */
     struct rig_note note[RIG_NOTES];
     uint32_t notes;
     /* what came of verbs and to the capture side, last ones */
