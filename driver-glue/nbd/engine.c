@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,7 +44,7 @@ void hk_engine_now(struct hk_now *ret_now)
     ret_now->real_ns = (uint64_t)real.tv_sec * SECOND_NS + (uint64_t)real.tv_nsec;
 }
 
-static void kick(const struct hk_engine *e)
+void hk_engine_kick(const struct hk_engine *e)
 {
     const uint64_t one = 1;
 
@@ -63,6 +64,13 @@ static bool worth_saying(struct hk_engine *e, enum hk_group_state state, uint64_
     return true;
 }
 
+/* With a dirty map it is known which regions, without one it may be everything. */
+static const char *what_heals(const struct hk_engine *e)
+{
+    return e->cfg.region_shift ? "the regions concerned are marked and will be resynchronised"
+                               : "a full compare is required";
+}
+
 static void say_state(struct hk_engine *e, const struct hk_now *now)
 {
     struct hk_capture_status s;
@@ -73,7 +81,7 @@ static void say_state(struct hk_engine *e, const struct hk_now *now)
     if (e->said == before)
         return;
     if (e->said != HK_STATE_PACING && before != HK_STATE_PACING)
-        kick(e); /* the replicator hears of it at once */
+        hk_engine_kick(e); /* the replicator hears of it at once */
     if (!worth_saying(e, e->said, now->mono_ns))
         return;
     hk_capture_status(e->capture, &s);
@@ -94,22 +102,26 @@ static void say_state(struct hk_engine *e, const struct hk_now *now)
                      group, (unsigned long long)s.super.degraded_lsn);
         break;
     case HK_STATE_BEHIND:
-        nbdkit_error(HK_MSG_BEHIND " group %s: writes are not captured any more; a full compare is "
-                                   "required; the standby stays consistent at its last position",
-                     group);
+        nbdkit_error(HK_MSG_BEHIND " group %s: writes are not captured any more; %s; the standby "
+                                   "stays consistent at its last position",
+                     group, what_heals(e));
         break;
     case HK_STATE_ORIGIN_FAILED:
         nbdkit_error(HK_MSG_ORIGIN_FAILED
-                     " group %s: an origin refused an operation; a full compare "
-                     "is required; examine the disk",
-                     group);
+                     " group %s: an origin refused an operation; %s; examine the disk",
+                     group, what_heals(e));
         break;
     case HK_STATE_REPLICATING:
         nbdkit_error(HK_MSG_REPLICATING " group %s: replicating", group);
         break;
+    case HK_STATE_RESYNC:
+        nbdkit_error(HK_MSG_RESYNC " group %s: %llu bytes of regions are compared with the standby "
+                                   "and sent where they differ; until then it can only take over "
+                                   "at its last consistent position",
+                     group, (unsigned long long)s.stale_bytes);
+        break;
     case HK_STATE_INITIAL:
     case HK_STATE_SPOOLING:
-    case HK_STATE_RESYNC:
     case HK_STATE_DETACHED: return;
     }
     e->printed = s.state;
@@ -122,6 +134,17 @@ static void wake_reader(const struct hk_engine *e)
 
     if (hk_ring_hint_take(e->hint) && write(e->event_fd, &one, sizeof(one)) < 0)
         return; /* a counter at its limit is readable as well */
+}
+
+/* An id for the next epoch, kept ready: the core has no randomness of its own. */
+static void offer_epoch(const struct hk_engine *e)
+{
+    struct hk_uuid id;
+
+    if (!hk_capture_wants_epoch(e->capture))
+        return;
+    if (getrandom(id.b, sizeof(id.b), GRND_NONBLOCK) == (ssize_t)sizeof(id.b))
+        hk_capture_offer_epoch(e->capture, &id);
 }
 
 void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
@@ -141,6 +164,11 @@ void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
         e->meta_pending = true;
         pthread_cond_signal(&e->meta_cond);
     }
+    if (!e->flush_pending && hk_capture_wants_flush(e->capture, now)) {
+        e->flush_pending = true;
+        pthread_cond_broadcast(&e->flush_cond);
+    }
+    offer_epoch(e);
     controls = hk_capture_controls(e->capture);
     if (controls != e->controls && !HK_BUG(controls_unsaid))
         wake_reader(e);
@@ -208,6 +236,45 @@ static void *meta_main(void *arg)
     return NULL;
 }
 
+static int flush_all(struct hk_engine *e)
+{
+    int error = 0;
+
+    for (uint32_t i = 0; i < e->conf.volume_count; i++) {
+        int rc = hk_origin_flush(&e->origin[i]);
+
+        error = rc ? rc : error;
+    }
+    return error;
+}
+
+/* Until a region's last write is stable it can't be cleared, and clients need not ever flush. */
+static void *flush_main(void *arg)
+{
+    struct hk_engine *e = arg;
+    struct hk_now now;
+    int rc;
+
+    pthread_setname_np(pthread_self(), "hk-flush");
+    pthread_mutex_lock(&e->lock);
+    for (;;) {
+        while (!e->flush_pending && !e->flush_end)
+            pthread_cond_wait(&e->flush_cond, &e->lock);
+        if (!e->flush_pending)
+            break;
+        pthread_mutex_unlock(&e->lock);
+        rc = flush_all(e);
+        hk_engine_now(&now);
+        pthread_mutex_lock(&e->lock);
+        e->flush_pending = false;
+        pthread_cond_broadcast(&e->flush_cond);
+        hk_capture_origins_flushed(e->capture, rc, &now);
+        hk_engine_pump(e, &now);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return NULL;
+}
+
 /* Stands until nbdkit is told to end: only it knows, and only a sleep of its own hears of it. */
 static void *quit_main(void *arg)
 {
@@ -222,7 +289,7 @@ static void *quit_main(void *arg)
     e->stopping = true;
     e->stop_ns = now.mono_ns + e->conf.contact_timeout_ns + SECOND_NS;
     pthread_mutex_unlock(&e->lock);
-    kick(e);
+    hk_engine_kick(e);
     return NULL;
 }
 
@@ -265,6 +332,15 @@ static enum hk_step do_step(struct hk_engine *e, struct request *rq, enum hk_ste
     struct hk_now now;
     int rc;
 
+    if (step == HK_READ) {
+        pthread_mutex_unlock(&e->lock);
+        rc = hk_origin_read(&e->origin[rq->op.volume], rq->op.buffer, rq->op.length, rq->op.offset);
+        hk_engine_now(&now);
+        pthread_mutex_lock(&e->lock);
+        step = hk_capture_read_done(e->capture, &rq->op, rc, &now);
+        hk_engine_pump(e, &now);
+        return step;
+    }
     if (step == HK_COPY) {
         pthread_mutex_unlock(&e->lock);
         HK_AT(copying);
@@ -278,6 +354,11 @@ static enum hk_step do_step(struct hk_engine *e, struct request *rq, enum hk_ste
         pthread_mutex_lock(&e->lock);
         step = hk_capture_copied(e->capture, &rq->op);
     }
+    if (step == HK_DONE) { /* a block: the origin has it */
+        hk_engine_now(&now);
+        hk_engine_pump(e, &now);
+        return step;
+    }
     HK_ASSERT(step == HK_SUBMIT);
     pthread_mutex_unlock(&e->lock);
     HK_AT(submitting);
@@ -290,6 +371,26 @@ static enum hk_step do_step(struct hk_engine *e, struct request *rq, enum hk_ste
     return step;
 }
 
+static void run(struct hk_engine *e, struct request *rq, const void *data)
+{
+    pthread_condattr_t attr;
+    enum hk_step step;
+    struct hk_now now;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&rq->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    hk_engine_now(&now);
+    pthread_mutex_lock(&e->lock);
+    step = hk_capture_begin(e->capture, &rq->op, &now);
+    hk_engine_pump(e, &now);
+    while (step != HK_DONE && step != HK_FAIL)
+        step = step == HK_WAIT ? wait_ready(e, rq) : do_step(e, rq, step, data);
+    pthread_mutex_unlock(&e->lock);
+    pthread_cond_destroy(&rq->cond);
+}
+
 int hk_engine_request(struct hk_engine *e, uint16_t volume, uint8_t type, uint8_t flags,
                       uint64_t offset, uint32_t length, const void *data)
 {
@@ -299,23 +400,29 @@ int hk_engine_request(struct hk_engine *e, uint16_t volume, uint8_t type, uint8_
                                 .offset = offset,
                                 .length = length,
                                 .cookie = e}};
-    pthread_condattr_t attr;
-    enum hk_step step;
-    struct hk_now now;
 
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&rq.cond, &attr);
-    pthread_condattr_destroy(&attr);
-    hk_engine_now(&now);
-    pthread_mutex_lock(&e->lock);
-    step = hk_capture_begin(e->capture, &rq.op, &now);
-    hk_engine_pump(e, &now);
-    while (step != HK_DONE && step != HK_FAIL)
-        step = step == HK_WAIT ? wait_ready(e, &rq) : do_step(e, &rq, step, data);
-    pthread_mutex_unlock(&e->lock);
-    pthread_cond_destroy(&rq.cond);
+    run(e, &rq, data);
     HK_AT(completing);
+    return rq.op.result;
+}
+
+uint32_t hk_engine_request_max(const struct hk_engine *e, uint64_t offset)
+{
+    return hk_capture_op_bytes_max(&e->cfg, offset);
+}
+
+int hk_engine_block(struct hk_engine *e, uint16_t volume, uint64_t offset, uint32_t length,
+                    void *buffer, uint64_t *ret_end)
+{
+    struct request rq = {.op = {.type = HK_REC_BLOCK,
+                                .volume = volume,
+                                .offset = offset,
+                                .length = length,
+                                .buffer = buffer,
+                                .cookie = e}};
+
+    run(e, &rq, buffer);
+    *ret_end = rq.op.end.v;
     return rq.op.result;
 }
 
@@ -365,6 +472,9 @@ bool hk_engine_admits(struct hk_engine *e)
     hk_capture_status(e->capture, &s);
     if (!HK_BUG(admits_unlocked))
         pthread_mutex_unlock(&e->lock);
+    /* With a map a resync ends it: who comes waits for that. */
+    if (s.barred && e->cfg.region_shift)
+        return true;
     if (s.barred)
         nbdkit_error(HK_MSG_BARRED " group %s: a full compare is required and on-link-loss = block "
                                    "forbids writing without the standby; no volume is served",
@@ -385,6 +495,7 @@ int hk_engine_open(const struct hk_nbd_conf *conf, struct hk_engine **ret_engine
         e->origin[i].fd = -1;
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->meta_cond, NULL);
+    pthread_cond_init(&e->flush_cond, NULL);
     if (hk_engine_take_hold(e) || hk_service_open(e, &e->service)) {
         hk_engine_free(e);
         return -1;
@@ -410,7 +521,11 @@ int hk_engine_start(struct hk_engine *e)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     rc = pthread_create(&e->meta_thread, NULL, meta_main, e);
     if (!rc)
+        rc = pthread_create(&e->flush_thread, NULL, flush_main, e);
+    if (!rc)
         rc = pthread_create(&e->quit_thread, NULL, quit_main, e);
+    if (!rc)
+        rc = -hk_blocks_start(&e->blocks, e);
     if (!rc)
         rc = -hk_service_start(e->service);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -428,13 +543,13 @@ int hk_engine_start(struct hk_engine *e)
 static void flush_origins(struct hk_engine *e)
 {
     struct hk_now now;
-    int error = 0;
+    int error;
 
-    for (uint32_t i = 0; i < e->conf.volume_count; i++) {
-        int rc = hk_origin_flush(&e->origin[i]);
-
-        error = rc ? rc : error;
-    }
+    pthread_mutex_lock(&e->lock);
+    while (e->flush_pending)
+        pthread_cond_wait(&e->flush_cond, &e->lock);
+    pthread_mutex_unlock(&e->lock);
+    error = flush_all(e);
     hk_engine_now(&now);
     pthread_mutex_lock(&e->lock);
     hk_capture_origins_flushed(e->capture, error, &now);
@@ -484,8 +599,14 @@ void hk_engine_stop(struct hk_engine *e)
 
     if (!e->started)
         return;
+    hk_blocks_stop(&e->blocks);
     flush_origins(e);
     drain(e);
+    pthread_mutex_lock(&e->lock);
+    e->flush_end = true; /* after what is pending */
+    pthread_cond_broadcast(&e->flush_cond);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->flush_thread, NULL);
     pthread_mutex_lock(&e->lock);
     hk_engine_now(&now);
     hk_engine_pump(e, &now);
@@ -515,6 +636,7 @@ void hk_engine_free(struct hk_engine *e)
         return;
     hk_service_free(e->service);
     hk_engine_let_go(e);
+    pthread_cond_destroy(&e->flush_cond);
     pthread_cond_destroy(&e->meta_cond);
     pthread_mutex_destroy(&e->lock);
     free(e);

@@ -2,7 +2,9 @@
 /*
  * The group in this process: the capture core behind one mutex, the ring, the metadata file, the
  * origins. Request threads of nbdkit call request() and read(); a metadata thread writes
- * superblocks, a service thread (service.h) serves the replicator and moves time.
+ * superblocks and the dirty map, a flush thread flushes origins that no client flushes, a service
+ * thread (service.h) serves the replicator and moves time, block threads (blocks.h) read origins
+ * for a resync.
  *
  * A request waits on its own condition variable, never with the mutex held, and copies, hashes and
  * does its origin I/O without it.
@@ -12,6 +14,7 @@
 
 #include <pthread.h>
 
+#include "driver-glue/nbd/blocks.h"
 #include "driver-glue/nbd/config.h"
 #include "driver-glue/nbd/origin.h"
 
@@ -37,6 +40,14 @@ struct hk_engine {
     pthread_cond_t meta_cond;
     pthread_t meta_thread;
     uint64_t meta_errors;
+
+    void *dirty_memory; /* the core's dirty map */
+    struct hk_capture_cfg cfg;
+    /* Origins are flushed now and then although no client asks: under lock, too. */
+    bool flush_pending, flush_end;
+    pthread_cond_t flush_cond;
+    pthread_t flush_thread;
+    struct hk_blocks blocks;
 
     void *ring;
     uint64_t ring_bytes;
@@ -68,7 +79,14 @@ uint32_t hk_engine_waiting(struct hk_engine *e);
 /* May this volume be opened? false: it has said why. */
 bool hk_engine_admits(struct hk_engine *e);
 
-/* For the service: */
+/* How much of the volume from offset on one request may cover. */
+uint32_t hk_engine_request_max(const struct hk_engine *e, uint64_t offset);
+
+/* For the service and the block threads: */
+/* A block record of this range. 0; -EIO: unreadable, the log says so; -errno: no record. */
+int hk_engine_block(struct hk_engine *e, uint16_t volume, uint64_t offset, uint32_t length,
+                    void *buffer, uint64_t *ret_end);
+void hk_engine_kick(const struct hk_engine *e); /* wakes the service thread */
 void hk_engine_now(struct hk_now *ret_now);
 /* Under lock, after every call of the core: hands back ops, passes metadata writes on. */
 void hk_engine_pump(struct hk_engine *e, const struct hk_now *now);

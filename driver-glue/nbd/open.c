@@ -19,6 +19,7 @@
 #include "driver-glue/nbd/messages.h"
 #include "driver-glue/nbd/open.h"
 #include "proto/at.h"
+#include "proto/dmap.h"
 #include "proto/hash.h"
 
 /*
@@ -354,9 +355,10 @@ static int write_metadata(struct hk_engine *e)
     return 0;
 }
 
-static void say_start(struct hk_engine *e, enum hk_start start, bool was_compare)
+static void say_start(struct hk_engine *e, enum hk_start start, const struct hk_super *super)
 {
     struct hk_capture_status s;
+    const char *heals;
 
     hk_capture_status(e->capture, &s);
     if (e->super_in_doubt)
@@ -367,44 +369,87 @@ static void say_start(struct hk_engine *e, enum hk_start start, bool was_compare
                      s.super.flags & HK_SF_FULL_COMPARE
                          ? "what it held may have been relied on, so a full compare is required"
                          : "nothing relied on what it held; it is written anew");
-    if (!(s.super.flags & HK_SF_FULL_COMPARE))
+    if (!s.closed)
         return;
-    if (start == HK_START_NEW_RING && !was_compare)
+    heals = super->region_shift ? "the regions concerned will be resynchronised"
+                                : "create the group anew over equal volumes";
+    if (start == HK_START_NEW_RING && !(super->flags & (HK_SF_FULL_COMPARE | HK_SF_STALE)))
         nbdkit_error(HK_MSG_RING_LOST
-                     " group %s: the last stop was not clean and the ring %s is gone, so it is not "
-                     "known which writes the standby lacks; a full compare is required",
-                     e->conf.group_name, e->conf.ring);
+                     " group %s: the last stop was not clean and the ring %s is gone, and with it "
+                     "what the standby lacks; %s",
+                     e->conf.group_name, e->conf.ring, heals);
     if (s.barred)
         nbdkit_error(HK_MSG_BARRED
-                     " group %s: a full compare is required and on-link-loss = block forbids "
-                     "writing without the standby: no volume is served; create the group anew "
-                     "over equal volumes",
-                     e->conf.group_name);
+                     " group %s: the standby may differ, and on-link-loss = block forbids writing "
+                     "without it; %s",
+                     e->conf.group_name, heals);
     else
-        nbdkit_error(HK_MSG_BEHIND
-                     " group %s: writes are not captured; a full compare is required; "
-                     "create the group anew over equal volumes",
-                     e->conf.group_name);
+        nbdkit_error(HK_MSG_BEHIND " group %s: writes are not captured; %s", e->conf.group_name,
+                     heals);
+}
+
+/* The dirty map, as far as the metadata has one: what is read must not be taken back either. */
+static int read_map(struct hk_engine *e, const struct hk_super *super, void **ret_pages)
+{
+    struct hk_capture_cfg *cfg = &e->cfg;
+    uint64_t regions = 0, left;
+    uint8_t *at;
+
+    if (!super->region_shift)
+        return 0;
+    cfg->region_shift = super->region_shift;
+    for (uint32_t i = 0; i < cfg->volume_count; i++)
+        regions += hk_dmap_regions(cfg->volume_bytes[i], super->region_shift);
+    cfg->dirty_pages_bytes = left = hk_dmap_file_bytes(regions) - HK_DMAP_LOG_AT;
+    e->dirty_memory =
+        aligned_alloc(HK_PAGE_BYTES, hk_round_up(hk_capture_dirty_bytes(cfg), HK_PAGE_BYTES));
+    at = *ret_pages = aligned_alloc(HK_PAGE_BYTES, left);
+    if (!e->dirty_memory || !at)
+        return -1;
+    cfg->dirty_memory = e->dirty_memory;
+    cfg->dirty_pages = at;
+    while (left > 0) {
+        ssize_t n = pread(e->metadata_fd, at, left,
+                          (off_t)(HK_DMAP_LOG_AT + cfg->dirty_pages_bytes - left));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            nbdkit_error(HK_MSG_METADATA " %s: the dirty map cannot be read: %s; nothing is "
+                                         "served; examine the disk, or restore the file",
+                         e->conf.metadata, n < 0 ? strerror(errno) : "the file ends too soon");
+            return -1;
+        }
+        at += n;
+        left -= (uint64_t)n;
+    }
+    return fdatasync(e->metadata_fd);
 }
 
 static int start_capture(struct hk_engine *e, const struct hk_super *super, enum hk_start start)
 {
-    struct hk_capture_cfg cfg = {.mode = e->conf.mode,
-                                 .on_link_loss = e->conf.on_link_loss,
-                                 .contact_timeout_ns = e->conf.contact_timeout_ns,
-                                 .pace_bound_ns = e->conf.pace_bound_ns,
-                                 .volume_count = e->conf.volume_count,
-                                 .super_in_doubt = e->super_in_doubt};
+    struct hk_capture_cfg *cfg = &e->cfg;
+    void *pages = NULL;
     struct hk_now now;
     int rc;
 
-    for (uint32_t i = 0; i < cfg.volume_count; i++)
-        cfg.volume_bytes[i] = e->conf.volume[i].bytes;
+    *cfg = (struct hk_capture_cfg){.mode = e->conf.mode,
+                                   .on_link_loss = e->conf.on_link_loss,
+                                   .contact_timeout_ns = e->conf.contact_timeout_ns,
+                                   .pace_bound_ns = e->conf.pace_bound_ns,
+                                   .volume_count = e->conf.volume_count,
+                                   .super_in_doubt = e->super_in_doubt};
+    for (uint32_t i = 0; i < cfg->volume_count; i++)
+        cfg->volume_bytes[i] = e->conf.volume[i].bytes;
     e->capture = aligned_alloc(HK_PAGE_BYTES, hk_round_up(hk_capture_bytes(), HK_PAGE_BYTES));
-    if (!e->capture)
+    if (!e->capture || read_map(e, super, &pages)) {
+        free(pages);
         return -1;
+    }
     hk_engine_now(&now);
-    rc = hk_capture_init(e->capture, &cfg, e->ring, start, super, &now);
+    rc = hk_capture_init(e->capture, cfg, e->ring, start, super, &now);
+    free(pages);
+    cfg->dirty_pages = NULL;
     if (rc) {
         nbdkit_error(HK_MSG_METADATA " %s: contradicts itself or the configuration: %s",
                      e->conf.metadata, strerror(-rc));
@@ -414,7 +459,7 @@ static int start_capture(struct hk_engine *e, const struct hk_super *super, enum
     redo_all(e);
     if (write_metadata(e))
         return -1;
-    say_start(e, start, super->flags & HK_SF_FULL_COMPARE);
+    say_start(e, start, super);
     return 0;
 }
 
@@ -445,4 +490,5 @@ void hk_engine_let_go(struct hk_engine *e)
     for (uint32_t i = 0; i < HK_VOLUMES_MAX; i++)
         hk_origin_close(&e->origin[i]);
     free(e->capture);
+    free(e->dirty_memory);
 }

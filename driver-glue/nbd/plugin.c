@@ -251,8 +251,10 @@ static int change(struct handle *h, uint8_t type, const void *data, uint32_t cou
     if (writing + THREADS_KEPT > threads)
         say_threads(h, writing);
     while (count > 0 && rc == 0) {
+        uint32_t regions_max = hk_engine_request_max(engine, offset);
         uint32_t some = count < piece_max ? count : piece_max;
 
+        some = some < regions_max ? some : regions_max;
         rc = hk_engine_request(engine, h->volume, type, fua, offset, some, at);
         at = at ? at + some : NULL;
         offset += some;

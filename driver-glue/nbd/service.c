@@ -35,7 +35,7 @@ struct hk_service {
     uint64_t sent_ns;
     unsigned sent_flags;
     /* Mode, policy and T of the superblock told last. */
-    uint32_t told_mode, told_on_link_loss;
+    uint32_t told_mode, told_on_link_loss, told_ordinal;
     uint64_t told_timeout_ns;
 };
 
@@ -119,12 +119,14 @@ static void refuse(struct hk_service *s, const struct peer *p, int error,
 
 static bool super_is_told(const struct hk_service *s, const struct hk_super *super)
 {
-    return s->told_mode == super->mode && s->told_on_link_loss == super->on_link_loss &&
+    return s->told_ordinal == hk_history_last(&super->history)->ordinal &&
+           s->told_mode == super->mode && s->told_on_link_loss == super->on_link_loss &&
            s->told_timeout_ns == super->contact_timeout_ns;
 }
 
 static void super_told(struct hk_service *s, const struct hk_super *super)
 {
+    s->told_ordinal = hk_history_last(&super->history)->ordinal;
     s->told_mode = super->mode;
     s->told_on_link_loss = super->on_link_loss;
     s->told_timeout_ns = super->contact_timeout_ns;
@@ -284,10 +286,17 @@ static int on_stale_ask(struct hk_service *s, const struct peer *p)
 
 static int on_block(struct hk_service *s, const struct peer *p)
 {
-    struct hk_cap_ipc *m = fresh_out(s);
+    struct hk_block_job job = {.request = s->in.block.request,
+                               .lease = p->lease,
+                               .volume = s->in.block.volume,
+                               .offset = s->in.block.offset,
+                               .bytes = s->in.block.bytes};
+    int rc = hk_blocks_ask(&s->e->blocks, &job);
 
-    m->blocked.request = s->in.block.request;
-    m->blocked.error = -EAGAIN;
+    if (rc == 0)
+        return 0;
+    fresh_out(s)->blocked.request = job.request;
+    s->out.blocked.error = rc;
     return send_out(s, p, HK_IPC_BLOCKED);
 }
 
@@ -443,20 +452,24 @@ static void fill_state(struct hk_service *s, const struct hk_capture_status *st)
  * A weaker mode holds from the moment the standby has stored it: a replicator that went on
  * believing the stronger one would call it in sync.
  */
-static void tell_super(struct hk_service *s, const struct hk_super *super)
+static bool tell_super(struct hk_service *s, const struct hk_capture_status *st)
 {
+    const struct hk_super *super = &st->super;
     bool told = true;
 
     if (super_is_told(s, super))
-        return;
+        return true;
     for (unsigned i = 0; i < PEERS_MAX; i++) {
         if (s->peer[i].fd < 0 || !s->peer[i].lease)
             continue;
         fresh_out(s)->epoch.super = *super;
+        s->out.epoch.tail = st->tail;
+        s->out.epoch.tail_lsn = st->tail_lsn.v;
         told = send_out(s, &s->peer[i], HK_IPC_EPOCH) == 0 && told;
     }
     if (told)
         super_told(s, super);
+    return told;
 }
 
 /* On change, and each second. Under the engine's lock. */
@@ -465,7 +478,9 @@ static void tell_state(struct hk_service *s, const struct hk_now *now)
     struct hk_capture_status st;
 
     hk_capture_status(s->e->capture, &st);
-    tell_super(s, &st.super);
+    /* Positions of a new epoch mean nothing to who does not know of it. */
+    if (!tell_super(s, &st))
+        return;
     fill_state(s, &st);
     if (st.state == s->sent_state && s->out.flags == s->sent_flags && s->sent_ns &&
         now->mono_ns - s->sent_ns < STATE_EVERY_NS)
@@ -489,6 +504,27 @@ static void tell_all_stale(struct hk_service *s)
             continue;
         fresh_out(s);
         p->all_stale = send_out(s, p, HK_IPC_ALL_STALE) != 0;
+    }
+}
+
+/* Of who asked and is gone nobody wants to know. */
+static void tell_blocked(struct hk_service *s)
+{
+    const struct hk_block_job *job;
+
+    while ((job = hk_blocks_answer(&s->e->blocks))) {
+        for (unsigned i = 0; i < PEERS_MAX; i++) {
+            struct peer *p = &s->peer[i];
+
+            if (p->fd < 0 || !p->lease || p->lease != job->lease)
+                continue;
+            fresh_out(s)->blocked.request = job->request;
+            s->out.blocked.end = job->end;
+            s->out.blocked.error = job->error;
+            if (send_out(s, p, HK_IPC_BLOCKED) == -EAGAIN)
+                return;
+        }
+        hk_blocks_told(&s->e->blocks);
     }
 }
 
@@ -518,6 +554,7 @@ static int turn(struct hk_service *s)
     hk_engine_pump(e, &now);
     tell_state(s, &now);
     tell_all_stale(s);
+    tell_blocked(s);
     if (e->stopping)
         tell_stop(s);
     if (!s->end) {

@@ -8,6 +8,7 @@
  * Oracle: watermarks never go back nor beyond what was produced, only the newest lease does
  * anything, every answer is a whole message, and no descriptor stays open.
  */
+#include "driver-glue/nbd/blocks.c"
 #include "driver-glue/nbd/service.c"
 #include "fuzz.h"
 #include "tests/fuzz/script.h"
@@ -43,6 +44,18 @@ void nbdkit_debug(const char *format, ...)
 void hk_engine_now(struct hk_now *ret_now)
 {
     *ret_now = w.rig.now;
+}
+
+void hk_engine_kick(const struct hk_engine *e)
+{
+    HK_ASSERT(e == &w.e);
+}
+
+int hk_engine_block(struct hk_engine *e, uint16_t volume, uint64_t offset, uint32_t length,
+                    void *buffer, uint64_t *ret_end)
+{
+    HK_ASSERT(!"no block thread runs here");
+    return -EIO;
 }
 
 void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)

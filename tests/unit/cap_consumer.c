@@ -5,10 +5,13 @@
  * written before the report that lets the ring forget.
  *
  *   cap_consumer --socket S --group UUID [--image N=FILE]… [--delay-us U] [--no-ack] [--mark NAME]
- *   cap_consumer --create-md FILE --group UUID --name GROUP --volume NAME=BYTES…
+ *                [--resync]
+ *   cap_consumer --create-md FILE --group UUID --name GROUP --volume NAME=BYTES… [--map]
  *
  * --delay-us: what was seen is reported so much later (a link's round trip). --no-ack: nothing is
- * ever reported, only contact. Also used by the benchmark "capture null".
+ * ever reported, only contact. --resync: it leads a closed log back, and asks for a block of every
+ * stale region (of --map, 64 KiB each) without comparing it. Also used by the benchmark
+ * "capture null".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +28,7 @@
 
 #include "driver-glue/capture/capture.h"
 #include "driver-glue/client/capture_client.h"
+#include "proto/dmap.h"
 
 enum { BATCH = 4096, DELAYS_MAX = 65536 };
 
@@ -34,6 +38,8 @@ struct consumer {
     bool has_image, no_ack;
     uint64_t delay_ns;
     const char *mark;
+    bool resync, asking; /* asking: one region is under way */
+    struct hk_cap_ipc state, region;
     uint64_t applied, reported, report_ns; /* LSN, LSN, time of the last report */
     uint64_t records, bytes, wakeups, attaches;
     struct {
@@ -76,7 +82,7 @@ static void apply(struct consumer *c, const struct hk_record *r, const void *pay
 
     if (fd < 0)
         return;
-    if (r->type == HK_REC_WRITE)
+    if (r->type == HK_REC_WRITE || r->type == HK_REC_BLOCK)
         put(fd, payload, r->length, r->offset);
     if (r->type != HK_REC_ZEROES && r->type != HK_REC_DISCARD)
         return;
@@ -180,6 +186,53 @@ static void on_attached(struct consumer *c, const struct hk_cap_ipc *m)
     hk_capture_client_insert(c->client, 1, &mark);
 }
 
+/* Where the log was broken off it goes on behind what is here. */
+static void lead_back(struct consumer *c)
+{
+    const struct hk_cap_ipc *m = &c->state;
+
+    if (!c->resync || !hk_capture_client_attached(c->client))
+        return;
+    if ((m->flags & HK_IPC_FLAG_CLOSED) && c->applied == m->state.produced &&
+        c->applied == m->state.durable)
+        hk_capture_client_return(c->client, HK_LSN(c->applied));
+    if (!c->asking && (m->flags & HK_IPC_FLAG_RESYNC) && m->state.resync_at)
+        c->asking = hk_capture_client_stale_ask(c->client, 0, 0) == 0;
+}
+
+static void on_epoch(struct consumer *c, const struct hk_cap_ipc *m)
+{
+    const struct hk_epoch *epoch = hk_history_last(&m->epoch.super.history);
+
+    printf("super mode %u policy %u\n", m->epoch.super.mode, m->epoch.super.on_link_loss);
+    if (c->applied < epoch->first_lsn) {
+        c->applied = m->epoch.tail_lsn;
+        c->reported = 0;
+        c->delayed_head = c->delayed_tail = 0;
+        printf("epoch %u lsn %" PRIu64 "\n", epoch->ordinal, c->applied);
+    }
+    fflush(stdout);
+}
+
+static void on_stale(struct consumer *c, const struct hk_cap_ipc *m)
+{
+    c->asking = m->stale.error == 0;
+    c->region = *m;
+    if (c->asking)
+        hk_capture_client_block(c->client, 7, m->stale.volume, m->stale.offset,
+                                (uint32_t)m->stale.bytes);
+}
+
+static void on_blocked(struct consumer *c, const struct hk_cap_ipc *m)
+{
+    const struct hk_cap_ipc *r = &c->region;
+
+    c->asking = m->blocked.error == 0;
+    if (c->asking)
+        hk_capture_client_heal(c->client, 8, r->stale.volume, r->stale.offset, r->stale.event,
+                               HK_LSN(m->blocked.end));
+}
+
 static void events(struct consumer *c)
 {
     const struct hk_cap_ipc *m;
@@ -191,7 +244,10 @@ static void events(struct consumer *c)
             printf("ring lost\n");
             on_attached(c, m);
             break;
-        case HK_CLIENT_ATTACHED: on_attached(c, m); break;
+        case HK_CLIENT_ATTACHED:
+            c->asking = false;
+            on_attached(c, m);
+            break;
         case HK_CLIENT_INSERTED:
             printf("inserted %d lsn %" PRIu64 "\n", m->inserted.error, m->inserted.lsn);
             fflush(stdout);
@@ -201,25 +257,23 @@ static void events(struct consumer *c)
             fflush(stdout);
             break;
         case HK_CLIENT_STATE:
+            c->state = *m;
             if (getenv("CAP_CONSUMER_STATE")) {
                 printf("state %u flags %x super %x durable %" PRIu64 "\n", m->state.state, m->flags,
                        m->state.super_flags, m->state.durable);
                 fflush(stdout);
             }
             break;
-        case HK_CLIENT_STALE:
-        case HK_CLIENT_BLOCKED:
-        case HK_CLIENT_HEALED:
+        case HK_CLIENT_STALE: on_stale(c, m); break;
+        case HK_CLIENT_BLOCKED: on_blocked(c, m); break;
+        case HK_CLIENT_HEALED: c->asking = false; break;
         case HK_CLIENT_ALL_STALE:
         case HK_CLIENT_RETURNED: break;
         case HK_CLIENT_DETACHED:
             printf("detached\n");
             fflush(stdout);
             break;
-        case HK_CLIENT_EPOCH:
-            printf("super mode %u policy %u\n", m->epoch.super.mode, m->epoch.super.on_link_loss);
-            fflush(stdout);
-            break;
+        case HK_CLIENT_EPOCH: on_epoch(c, m); break;
         case HK_CLIENT_STOP:
         case HK_CLIENT_NONE: break;
         }
@@ -237,6 +291,7 @@ static void run(struct consumer *c)
         events(c);
         work = take(c);
         report(c, now_ns());
+        lead_back(c);
         idle = work ? 0 : idle + 1;
         if (idle < 64)
             continue;
@@ -249,6 +304,27 @@ static void run(struct consumer *c)
     }
     printf("records %" PRIu64 " bytes %" PRIu64 " attaches %" PRIu64 "\n", c->records, c->bytes,
            c->attaches);
+}
+
+static void put_map(int fd, struct hk_super *super)
+{
+    static uint8_t page[HK_DMAP_PAGE_BYTES] __attribute__((aligned(8)));
+    static const uint8_t packed[HK_DMAP_PAGE_STATES];
+    struct hk_dmap_id id = hk_dmap_id(&super->replica_id, &super->peer_replica_id);
+    uint64_t regions = 0;
+
+    for (uint32_t i = 0; i < super->volume_count; i++)
+        regions += hk_dmap_regions(super->volume[i].bytes, super->region_shift);
+    for (uint64_t i = 1; i <= HK_DMAP_LOG_PAGES; i++) {
+        hk_dmap_log_fill(&id, &(struct hk_dmap_stamp){.sequence = i, .other = 1}, page);
+        put(fd, page, sizeof(page), hk_dmap_log_offset(i));
+    }
+    for (uint32_t i = 0; i < hk_dmap_map_pages(regions); i++) {
+        hk_dmap_map_build(&id, &(struct hk_dmap_stamp){.sequence = 1, .other = HK_DMAP_LOG_PAGES},
+                          i, packed, page);
+        put(fd, page, sizeof(page), hk_dmap_map_offset(i));
+    }
+    super->dmap_sequence = HK_DMAP_LOG_PAGES;
 }
 
 static int create_md(const char *path, struct hk_super_create *p)
@@ -268,9 +344,13 @@ static int create_md(const char *path, struct hk_super_create *p)
     rc = hk_super_create(p, super);
     if (rc)
         die("create-md", -rc);
+    if (ftruncate(fd, (off_t)(2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES)) < 0)
+        die(path, errno);
+    if (p->region_shift)
+        put_map(fd, super);
     hk_super_encode(super, slots + (super->sequence & 1) * HK_SUPER_BYTES);
     put(fd, slots, 2 * HK_SUPER_BYTES, 0);
-    if (ftruncate(fd, (off_t)(2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES)) < 0 || fsync(fd) < 0)
+    if (fsync(fd) < 0)
         die(path, errno);
     close(fd);
     free(super);
@@ -291,11 +371,11 @@ static char *split(char *text)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"socket", 1, NULL, 's'},    {"group", 1, NULL, 'g'},
-                                            {"image", 1, NULL, 'i'},     {"delay-us", 1, NULL, 'd'},
-                                            {"no-ack", 0, NULL, 'n'},    {"mark", 1, NULL, 'm'},
-                                            {"create-md", 1, NULL, 'c'}, {"name", 1, NULL, 'N'},
-                                            {"volume", 1, NULL, 'v'},    {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"socket", 1, NULL, 's'},    {"group", 1, NULL, 'g'},  {"image", 1, NULL, 'i'},
+        {"delay-us", 1, NULL, 'd'},  {"no-ack", 0, NULL, 'n'}, {"mark", 1, NULL, 'm'},
+        {"create-md", 1, NULL, 'c'}, {"name", 1, NULL, 'N'},   {"volume", 1, NULL, 'v'},
+        {"map", 0, NULL, 'M'},       {"resync", 0, NULL, 'r'}, {NULL, 0, NULL, 0}};
     static struct consumer c;
     static struct hk_super_create create;
     const char *socket_path = NULL, *md = NULL;
@@ -321,6 +401,8 @@ int main(int argc, char **argv)
             break;
         case 'd': c.delay_ns = strtoull(optarg, NULL, 0) * 1000; break;
         case 'n': c.no_ack = true; break;
+        case 'r': c.resync = true; break;
+        case 'M': create.region_shift = 16; break;
         case 'm': c.mark = optarg; break;
         case 'c': md = optarg; break;
         case 'N': strncpy(create.group_name, optarg, HK_NAME_BYTES - 1); break;

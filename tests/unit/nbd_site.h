@@ -113,7 +113,8 @@ static inline void conf(const struct site *s)
     write_file(in_dir(s, "site.conf"), text);
 }
 
-static inline void make(struct site *s, const char *mode, const char *policy, unsigned timeout_ms)
+static inline void make_with(struct site *s, const char *mode, const char *policy,
+                             unsigned timeout_ms, const char *map)
 {
     char volume[2][64];
     pid_t pid;
@@ -137,10 +138,15 @@ static inline void make(struct site *s, const char *mode, const char *policy, un
     pid = spawn(s, "create.log",
                 (const char *[]){getenv("HK_CONSUMER"), "--create-md", in_dir(s, "md"), "--group",
                                  GROUP, "--name", "core", "--volume", volume[0], "--volume",
-                                 volume[1], NULL});
+                                 volume[1], map, NULL});
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
+}
+
+static inline void make(struct site *s, const char *mode, const char *policy, unsigned timeout_ms)
+{
+    make_with(s, mode, policy, timeout_ms, NULL);
 }
 
 static inline void start_plugin(struct site *s)

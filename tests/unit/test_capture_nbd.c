@@ -430,6 +430,19 @@ static void test_degrade_and_return(void **state)
     forget(&s, &w);
 }
 
+/* What the metadata says. */
+static uint32_t state_bits(const struct site *s)
+{
+    static uint8_t slots[2 * HK_SUPER_BYTES];
+    static struct hk_super super;
+    int fd = open(in_dir(s, "md"), O_RDONLY | O_CLOEXEC);
+
+    assert_int_equal(pread(fd, slots, sizeof(slots), 0), sizeof(slots));
+    close(fd);
+    /* One of the two may be on its way. */
+    return hk_super_pick(slots, slots + HK_SUPER_BYTES, &super, NULL) ? ~0u : super.flags;
+}
+
 /* Goal: a reboot after a clean stop costs nothing; after an unclean one it is admitted. */
 static void test_ring_gone(void **state)
 {
@@ -469,6 +482,95 @@ static void test_ring_gone(void **state)
     start_plugin(&s);
     assert_true(wait_logged(&s, "plugin.log", "HKE3064E"));
     assert_null(try_connect(&s, "data"));
+    destroy(&s);
+    free(l);
+}
+
+static bool wait_state(const struct site *s, const char *what)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        if (wait_logged(s, "plugin.log", what))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Goal: with a dirty map the way back is found. The ring is lost with the host, and later fills up
+ * while nobody takes anything out of it; each time the log goes on in a new epoch, in the same ring
+ * and the same connection, and blocks read from the origin make the replica equal.
+ */
+static void test_resync(void **state)
+{
+    struct site s;
+    struct ledger *l = calloc(1, sizeof(*l));
+    struct writer w = {.l = l, .seed = 12};
+
+    make_with(&s, "sync", "continue", 400, "--map");
+    start_plugin(&s);
+    start_consumer(&s, "--resync", NULL);
+    w.h = connect_to(&s, "data");
+    assert_true(work(&w, 200));
+    settle(&w);
+    nbd_close(w.h);
+    end(&s.plugin, SIGKILL);
+    assert_int_equal(unlink(s.ring), 0);
+    start_plugin(&s);
+    w.h = connect_to(&s, "data");
+    assert_true(work(&w, 200));
+    settle(&w);
+    assert_true(wait_state(&s, "HKE3032W")); /* resync */
+    assert_true(wait_state(&s, "HKE3021I")); /* replicating */
+    assert_int_equal(state_bits(&s) & HK_SF_STALE, 0);
+    assert_true(logged(&s, "consumer.log", "epoch 2"));
+
+    end(&s.consumer, SIGKILL);
+    start_consumer(&s, "--no-ack", NULL);
+    for (unsigned i = 0; i < 100 && !(state_bits(&s) & HK_SF_STALE); i++)
+        assert_true(work(&w, 200));
+    assert_true(state_bits(&s) & HK_SF_STALE); /* behind */
+    assert_true(work(&w, 200));
+    settle(&w);
+    end(&s.consumer, SIGKILL);
+    start_consumer(&s, "--resync", NULL);
+    assert_true(wait_logged(&s, "consumer.log", "epoch 3"));
+    assert_true(work(&w, 200));
+    settle(&w);
+    for (unsigned i = 0; i < 500 && state_bits(&s) & (HK_SF_STALE | HK_SF_DEGRADED); i++)
+        pause_ms(20);
+    assert_int_equal(state_bits(&s) & (HK_SF_STALE | HK_SF_DEGRADED | HK_SF_FULL_COMPARE), 0);
+    end_in_order(&s, &w);
+    assert_true(logged(&s, "plugin.log", "HKE3058I"));
+    destroy(&s);
+    free(l);
+}
+
+/* Goal: under block the client waits, through the loss of the ring and the resync, and goes on. */
+static void test_resync_blocked(void **state)
+{
+    struct site s;
+    struct ledger *l = calloc(1, sizeof(*l));
+    struct writer w = {.l = l, .seed = 13};
+
+    make_with(&s, "sync", "block", 400, "--map");
+    start_plugin(&s);
+    start_consumer(&s, NULL, NULL);
+    w.h = connect_to(&s, "data");
+    assert_true(work(&w, 200));
+    settle(&w);
+    nbd_close(w.h);
+    end(&s.plugin, SIGKILL);
+    assert_int_equal(unlink(s.ring), 0);
+    start_plugin(&s);
+    w.h = connect_to(&s, "data");
+    for (unsigned i = 0; i < 20; i++)
+        assert_true(work(&w, 20));
+    assert_int_equal(in_flight(&w), DEPTH);
+    end(&s.consumer, SIGKILL);
+    start_consumer(&s, "--resync", NULL);
+    settle(&w);
+    assert_int_equal(state_bits(&s) & (HK_SF_STALE | HK_SF_FULL_COMPARE), 0);
+    end_in_order(&s, &w);
     destroy(&s);
     free(l);
 }
@@ -602,6 +704,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_blocked_still_reads),
         cmocka_unit_test(test_degrade_and_return),
         cmocka_unit_test(test_ring_gone),
+        cmocka_unit_test(test_resync),
+        cmocka_unit_test(test_resync_blocked),
         cmocka_unit_test(test_bad_replicators),
         cmocka_unit_test(test_refuses_to_start),
     };
