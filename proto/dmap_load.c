@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
-/* Reading a whole dirty map: which pages are needed, and what their damage means. SPEC.md §6.10. */
+/* Reading a whole dirty map: which pages are needed, and what their damage means. SPEC.md §6.11. */
 #include "proto/dmap.h"
 
 #include "proto/bug.h"
