@@ -103,6 +103,16 @@ static void patch(void *to, size_t bytes, const uint8_t *data, size_t size)
         b[(data[i] | data[i + 1] << 8) % bytes] ^= data[i + 2];
 }
 
+/* A bool of the wire is 0 or 1, whatever was patched. */
+static void settle_bools(void)
+{
+    uint8_t *const b[] = {(uint8_t *)&hello.map, (uint8_t *)&hello.all_stale,
+                          (uint8_t *)&hello.closed};
+
+    for (size_t i = 0; i < HK_ARRAY_SIZE(b); i++)
+        *b[i] &= 1;
+}
+
 static void through_codec(enum hk_ctl_type type)
 {
     static uint8_t wire[HK_RPC_LENGTH_BYTES + HK_CONTROL_MESSAGE_MAX];
@@ -187,6 +197,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             welcome = ctl.welcome;
     } else if (data[0] & 1) {
         patch(&hello, sizeof(hello), data + 1, size - 1);
+        settle_bools();
     } else {
         patch(&welcome, sizeof(welcome), data + 1, size - 1);
     }

@@ -22,9 +22,9 @@ static const struct {
     [1] = {AS_LENGTH, true, false, 0},     [2] = {FIXED, true, false, 0},
     [3] = {FIXED, true, false, 0},         [4] = {FIXED, false, false, 0},
     [5] = {FIXED, false, false, 128},      [6] = {FIXED, false, false, 64},
-    [7] = {AT_MOST, false, true, 1 << 20}, [8] = {AT_MOST, false, false, 4096},
+    [7] = {AT_MOST, false, true, 1 << 20}, [8] = {FIXED, false, false, 64},
     [9] = {AS_LENGTH, true, false, 0},     [10] = {FIXED, true, false, 0},
-    [11] = {AT_MOST, false, false, 4096},  [12] = {FIXED, false, false, 64},
+    [11] = {FIXED, false, false, 64},      [12] = {FIXED, false, false, 64},
     [13] = {AT_MOST, false, false, 4096},  [14] = {AT_MOST, false, false, 4096},
     [15] = {AT_MOST, false, false, 4096},
 };

@@ -153,20 +153,22 @@ def ping():
     return struct.pack("<QQQQQII", 10112, TIME + 7000, TIME + 1000000000, 41, STEP, 2, 0)
 
 
-def history():
+def history(dropped=0):
     def entry(eid, parent, first, parent_end, time, ordinal, reason):
         return eid + parent + struct.pack("<QQQII", first, parent_end, time, ordinal, reason)
 
     entries = (entry(EPOCH1, NIL, FIRST, 0, TIME, 1, 1)
                + entry(EPOCH2, EPOCH1, STEP, 10112, TIME + 1, 2, 2)
                + entry(EPOCH3, EPOCH2, 2 * STEP, STEP + 704, TIME + 2, 3, 5))
+    if dropped:  # §5.1: the oldest went, the next one is still told
+        return struct.pack("<II", 2, 1) + entries[64:].ljust(64 * 64, b"\0")
     return struct.pack("<II", 3, 0) + entries.ljust(64 * 64, b"\0")
 
 
 def superblock(role, sequence, flags, replica, peer, **f):
     """SPEC.md §6.2, field by field."""
     get = f.get
-    out = b"HAKISUP1" + struct.pack("<IIQII", 1, role, sequence, flags, 2)
+    out = b"HAKISUP1" + struct.pack("<IIQII", get("version", 1), role, sequence, flags, 2)
     out += GROUP + replica + SITE + peer + name("core")
     out += struct.pack("<QQQQQQQ", get("ceiling", 0), get("clean_lsn", 0), get("durable_known", 0),
                        get("applied", 0), 0, 0, get("mode_lsn", 0))
@@ -176,17 +178,62 @@ def superblock(role, sequence, flags, replica, peer, **f):
     intervals = get("intervals", [])
     out += struct.pack("<IIQQ", get("loss_class", 0), len(intervals), get("promote_lsn", 0),
                        get("promote_time", 0))
-    out += struct.pack("<QII", get("clean_time", 0), get("clean_prev", 0), 0) + get("ring", NIL)
-    out += bytes(32)
+    out += struct.pack("<QII", get("clean_time", 0), get("clean_prev", 0),
+                       get("region_shift", 0)) + get("ring", NIL)
+    out += struct.pack("<QQIIQ", 0, get("pin_lsn", 0), get("pin_ordinal", 0),
+                       get("snapshot_next", 0), get("dmap_sequence", 0))
     assert len(out) == 408
     out += b"".join(struct.pack("<QQII", *i, 0) for i in intervals).ljust(1536, b"\0")
     assert len(out) == 1944
-    out += history()
+    out += history(get("dropped", 0))
     assert len(out) == 6048
-    for vol, size in (("data", 1 << 40), ("wal", 256 << 20)):
-        out += name(vol) + struct.pack("<Q24x", size)
+    for (vol, size), first in zip((("data", 1 << 40), ("wal", 256 << 20)), get("regions", (0, 0))):
+        out += name(vol) + struct.pack("<QQ16x", size, first)
     out = out.ljust(16376, b"\0")
     return out + struct.pack("<Q", xxh64(out))
+
+
+def dmap_page(kind, place, sequence, other, contents):
+    """SPEC.md §6.8: 8 sectors; `contents` are (count, 448 bytes) each."""
+    own, base = seed_of(PRIMARY), seed_of(STANDBY)
+    rest = [struct.pack("<QQQQIIBBHI", sequence, STEP + 704, base, other, place, 2, i, kind, count,
+                        0) + content for i, (count, content) in enumerate(contents)]
+    page_hash = own
+    for r in rest:
+        assert len(r) == 496
+        page_hash = xxh64(r, page_hash)
+    out = b""
+    for r in rest:
+        body = struct.pack("<Q", page_hash) + r
+        out += struct.pack("<Q", xxh64(body, own)) + body
+    return out
+
+
+def dmap_log():
+    """§6.9: transaction 1003 of a table in which slot k holds region 3k, every fifth stale, every
+    seventh empty; its 30 updates are those of the slots 5, 10, 15 and so on."""
+    def slot(k):
+        return 0 if k % 7 == 0 else 3 * k | (2 if k % 5 == 0 else 1) << 30
+
+    sequence, updates = 1003, [(5 * n, slot(5 * n)) for n in range(1, 31)]
+    contents = []
+    for i in range(8):
+        first = 64 * (8 * (sequence % 8) + i)
+        mine = updates[24 * i:24 * i + 24]
+        content = b"".join(struct.pack("<I", slot(first + n)) for n in range(64))
+        content += b"".join(struct.pack("<II", *u) for u in mine).ljust(192, b"\0")
+        contents.append((len(mine), content))
+    return dmap_page(1, sequence % 256, sequence, 77, contents)
+
+
+def dmap_map():
+    """§6.10: page 2; region n of the page is stale when n is a multiple of 11, else spooled when it
+    is one of 6."""
+    def state(n):
+        return 1 if n % 11 == 0 else 2 if n % 6 == 0 else 0
+
+    packed = bytes(sum(state(4 * b + k) << 2 * k for k in range(4)) for b in range(3584))
+    return dmap_page(2, 2, 78, 1003, [(0, packed[448 * i:448 * i + 448]) for i in range(8)])
 
 
 def sealed_page(head, epoch_id):
@@ -239,6 +286,16 @@ def vectors():
         contact_time=TIME + 3, freeze_lsn=8960, freeze_time=TIME + 6000,
         freeze_name="nightly-2026.11.23", loss_class=2, promote_lsn=10112, promote_time=TIME + 4,
         intervals=[(FIRST, 10112, 1), (STEP, 0, 2)])
+    # Version 2: a dirty map of 4 MiB regions; a pin in a resync; a history that forgot an epoch.
+    out["super_primary_2.bin"] = superblock(
+        1, 8, 2 | 1024, PRIMARY, STANDBY, version=2, ceiling=3 * STEP, durable_known=2 * STEP + 128,
+        ring=RING, region_shift=22, dmap_sequence=995, regions=(0, 262144))
+    out["super_standby_2.bin"] = superblock(
+        2, 9, 2048 | 4096, STANDBY, PRIMARY, version=2, ceiling=3 * STEP, applied=2 * STEP + 128,
+        mode_lsn=FIRST, pin_lsn=STEP + 704, pin_ordinal=2, snapshot_next=5, dropped=1,
+        intervals=[(STEP, STEP + 704, 2)])
+    out["history_dropped.bin"] = history(1)
+    out["dmap_log.bin"], out["dmap_map.bin"] = dmap_log(), dmap_map()
     return out
 
 

@@ -6,6 +6,7 @@
 #ifndef HK_TESTS_PROTO_SAMPLES_H
 #define HK_TESTS_PROTO_SAMPLES_H
 
+#include "proto/dmap.h"
 #include "proto/frame.h"
 #include "proto/hash.h"
 #include "proto/record.h"
@@ -330,6 +331,43 @@ static inline size_t sample_seal_frame(const struct hk_frame *f, const void *bod
     memcpy(bytes + sizeof(*f), body, f->body_len);
     hk_frame_seal_plain(bytes, f->body_len);
     return HK_FRAME_HEADER_BYTES + f->body_len + HK_FRAME_TAG_BYTES;
+}
+
+/* Version 2: a primary with a dirty map, a standby in a resync that forgot its oldest epoch. */
+static inline void sample_super_primary_2(struct hk_super *s)
+{
+    sample_super_primary(s);
+    s->version = HK_SUPER_VERSION;
+    s->sequence = 8;
+    s->flags = HK_SF_DEGRADED | HK_SF_STALE;
+    s->clean_lsn = s->clean_time_ns = s->clean_prev_bytes = 0;
+    s->region_shift = 22;
+    s->dmap_sequence = 995;
+    s->volume[1].first_region = 262144;
+}
+
+static inline void sample_super_standby_2(struct hk_super *s)
+{
+    struct hk_epoch *e = s->history.epoch;
+
+    sample_super_standby(s);
+    s->version = HK_SUPER_VERSION;
+    s->sequence = 9;
+    s->flags = HK_SF_PINNED | HK_SF_RESYNC;
+    s->contact_time_ns = s->freeze_lsn = s->freeze_time_ns = s->loss_class = 0;
+    s->promote_lsn = s->promote_time_ns = 0;
+    memset(s->freeze_name, 0, sizeof(s->freeze_name));
+    s->pin_lsn = HK_CEILING_STEP_BYTES + 704;
+    s->pin_ordinal = 2;
+    s->snapshot_next = 5;
+    memset(s->interval, 0, sizeof(s->interval));
+    s->interval_count = 1;
+    s->interval[0] = (struct hk_interval){
+        .from = HK_CEILING_STEP_BYTES, .to = HK_CEILING_STEP_BYTES + 704, .epoch_ordinal = 2};
+    memmove(e, e + 1, 2 * sizeof(*e));
+    memset(e + 2, 0, sizeof(*e));
+    s->history.count = 2;
+    s->history.dropped = 1;
 }
 
 #endif

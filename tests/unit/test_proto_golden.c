@@ -212,22 +212,101 @@ static void test_supers(void **state)
     check_super("super_primary.bin", &s);
     sample_super_standby(&s);
     check_super("super_standby.bin", &s);
+    sample_super_primary_2(&s);
+    check_super("super_primary_2.bin", &s);
+    sample_super_standby_2(&s);
+    check_super("super_standby_2.bin", &s);
+    assert_golden("history_dropped.bin", &s.history, sizeof(s.history));
+}
+
+static void test_dmap_log(void **state)
+{
+    static uint8_t page[HK_DMAP_PAGE_BYTES] __attribute__((aligned(8)));
+    struct hk_uuid own = sample_uuid(ID_PRIMARY), peer = sample_uuid(ID_STANDBY);
+    struct hk_dmap_id id = hk_dmap_id(&own, &peer);
+    struct hk_dmap_stamp stamp = {
+        .sequence = 1003, .relied = HK_CEILING_STEP_BYTES + 704, .other = 77, .ordinal = 2};
+    static uint32_t slot[HK_DMAP_SLOTS];
+    struct hk_dmap_update update[30];
+
+    for (uint32_t k = 0; k < HK_DMAP_SLOTS; k++)
+        slot[k] = hk_dmap_entry_make(3 * k, k % 7 == 0   ? HK_DMAP_EMPTY
+                                            : k % 5 == 0 ? HK_DMAP_MARK_STALE
+                                                         : HK_DMAP_MARK_HOT);
+    for (uint32_t n = 1; n <= 30; n++)
+        update[n - 1] = (struct hk_dmap_update){.slot = 5 * n, .entry = slot[5 * n]};
+    hk_dmap_log_build(&id, &stamp, slot, update, 30, page);
+    assert_golden("dmap_log.bin", page, sizeof(page));
+    memcpy(page, file_bytes, sizeof(page));
+    assert_int_equal(hk_dmap_page_check(page, &id, HK_DMAP_LOG, 1003 % 256), HK_DMAP_PAGE_WHOLE);
+    assert_int_equal(hk_dmap_page_check(page, &id, HK_DMAP_LOG, 1002 % 256), HK_DMAP_PAGE_ASTRAY);
+}
+
+static void test_dmap_map(void **state)
+{
+    static uint8_t page[HK_DMAP_PAGE_BYTES] __attribute__((aligned(8)));
+    static uint8_t packed[HK_DMAP_PAGE_STATES], back[HK_DMAP_PAGE_STATES];
+    struct hk_uuid own = sample_uuid(ID_PRIMARY), peer = sample_uuid(ID_STANDBY);
+    struct hk_dmap_id id = hk_dmap_id(&own, &peer);
+    struct hk_dmap_stamp stamp = {
+        .sequence = 78, .relied = HK_CEILING_STEP_BYTES + 704, .other = 1003, .ordinal = 2};
+    static struct hk_dmap_load load;
+
+    for (uint32_t n = 0; n < HK_DMAP_PAGE_REGIONS; n++)
+        hk_dmap_state_set(packed, n,
+                          n % 11 == 0  ? HK_DMAP_STALE
+                          : n % 6 == 0 ? HK_DMAP_SPOOLED
+                                       : HK_DMAP_CLEAN);
+    hk_dmap_map_build(&id, &stamp, 2, packed, page);
+    assert_golden("dmap_map.bin", page, sizeof(page));
+    memcpy(page, file_bytes, sizeof(page));
+    load.sequence = 1003;
+    assert_int_equal(hk_dmap_load_map(page, &id, 2, &load, back), HK_DMAP_PAGE_WHOLE);
+    assert_memory_equal(back, packed, sizeof(packed));
+    assert_int_equal(load.map_seen, 78);
+    assert_int_equal(load.relied, HK_CEILING_STEP_BYTES + 704);
+    assert_int_equal(load.ordinal, 2);
+}
+
+/* Bitmaps of one bit a region, as the capture core keeps them, and the packed form. */
+static void test_dmap_pack(void **state)
+{
+    static uint64_t stale[HK_DMAP_PAGE_REGIONS / 64], spooled[HK_DMAP_PAGE_REGIONS / 64];
+    static uint64_t again[2][HK_DMAP_PAGE_REGIONS / 64];
+    static uint8_t packed[HK_DMAP_PAGE_STATES];
+
+    for (uint32_t n = 0; n < HK_DMAP_PAGE_REGIONS; n++) {
+        stale[n / 64] |= (uint64_t)(n % 11 == 0) << n % 64;
+        spooled[n / 64] |= (uint64_t)(n % 6 == 0) << n % 64;
+    }
+    hk_dmap_pack(stale, spooled, packed);
+    for (uint32_t n = 0; n < HK_DMAP_PAGE_REGIONS; n++)
+        assert_int_equal(hk_dmap_state_get(packed, n), n % 11 == 0  ? HK_DMAP_STALE
+                                                       : n % 6 == 0 ? HK_DMAP_SPOOLED
+                                                                    : HK_DMAP_CLEAN);
+    memset(again, 0xff, sizeof(again));
+    hk_dmap_unpack(packed, again[0], again[1]);
+    assert_memory_equal(again[0], stale, sizeof(stale));
+    for (uint32_t i = 0; i < HK_ARRAY_SIZE(stale); i++)
+        assert_true(again[1][i] == (spooled[i] & ~stale[i]));
 }
 
 /* make.py --check refuses surplus files; here none may be left without a look. */
 static void test_all_files_seen(void **state)
 {
     print_message("# golden files compared: %u\n", files_compared);
-    assert_int_equal(files_compared, 29);
+    assert_int_equal(files_compared, 34);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records),    cmocka_unit_test(test_frames_data),
-        cmocka_unit_test(test_frames_ack), cmocka_unit_test(test_frame_ping),
-        cmocka_unit_test(test_history),    cmocka_unit_test(test_segment),
-        cmocka_unit_test(test_supers),     cmocka_unit_test(test_all_files_seen),
+        cmocka_unit_test(test_records),        cmocka_unit_test(test_frames_data),
+        cmocka_unit_test(test_frames_ack),     cmocka_unit_test(test_frame_ping),
+        cmocka_unit_test(test_history),        cmocka_unit_test(test_segment),
+        cmocka_unit_test(test_supers),         cmocka_unit_test(test_dmap_log),
+        cmocka_unit_test(test_dmap_map),       cmocka_unit_test(test_dmap_pack),
+        cmocka_unit_test(test_all_files_seen),
     };
 
     return cmocka_run_group_tests_name("proto_golden", tests, NULL, NULL);
