@@ -707,7 +707,8 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->super.flags |= c->want.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED | HK_SF_STALE);
     /* Told from the start: whoever is met must be able to tell one life from another. */
     ret->super.ring_id = c->want.ring_id;
-    ret->super.ring_first_lsn = c->want.ring_first_lsn;
+    if (!c->returning)
+        ret->super.ring_first_lsn = c->want.ring_first_lsn;
     ret->produced = HK_LSN(c->produced);
     ret->released = HK_LSN(c->released);
     ret->acked = HK_LSN(c->acked);

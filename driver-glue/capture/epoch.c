@@ -117,6 +117,7 @@ int hk_capture_return(struct hk_capture *c, uint64_t lease, struct hk_lsn parent
     if (rc)
         return rc;
     c->want.ceiling = first;
+    c->want.ring_first_lsn = first; /* of this log, in whatever ring */
     c->next_epoch = (struct hk_uuid){{0}};
     c->returning = true;
     /* From gap on the standby is in no consistent state until resync-end: what is acknowledged may

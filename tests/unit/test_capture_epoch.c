@@ -275,6 +275,7 @@ static void behind_and_back(void **state)
     assert_int_equal(epoch_now()->reason, HK_EPOCH_GAP_BEHIND);
     assert_int_equal(epoch_now()->parent_end, end);
     assert_int_equal(epoch_now()->first_lsn, ceiling);
+    assert_int_equal(r.super.ring_first_lsn, ceiling);
     assert_false(rig_status(&r).closed || rig_status(&r).passing);
     assert_int_equal(rig_status(&r).state, HK_STATE_RESYNC);
     assert_int_equal(newest(0).type, HK_REC_GAP);
