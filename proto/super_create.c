@@ -6,26 +6,37 @@
 
 #include <errno.h>
 
+static int check_regions(const struct hk_super_create *p)
+{
+    uint64_t left = HK_DMAP_REGIONS_MAX;
+
+    if (p->region_shift == 0)
+        return 0;
+    if (p->region_shift < HK_REGION_SHIFT_MIN || p->region_shift > HK_REGION_SHIFT_MAX)
+        return -EINVAL;
+    for (uint32_t i = 0; i < p->volume_count; i++) {
+        uint64_t count = hk_dmap_regions(p->volume[i].bytes, p->region_shift);
+
+        if (count > left)
+            return -E2BIG;
+        left -= count;
+    }
+    return 0;
+}
+
 /* Volume behind volume, no region between them. */
-static int number_regions(struct hk_super *s, uint32_t shift)
+static void number_regions(struct hk_super *s, uint32_t shift)
 {
     uint64_t next = 0;
 
     if (shift == 0)
-        return 0;
-    if (shift < HK_REGION_SHIFT_MIN || shift > HK_REGION_SHIFT_MAX)
-        return -EINVAL;
+        return;
     s->region_shift = shift;
     for (uint32_t i = 0; i < s->volume_count; i++) {
-        uint64_t count = hk_dmap_regions(s->volume[i].bytes, shift);
-
-        if (count > HK_DMAP_REGIONS_MAX - next)
-            return -E2BIG;
         s->volume[i].first_region = next;
-        next += count;
+        next += hk_dmap_regions(s->volume[i].bytes, shift);
     }
     s->dmap_sequence = HK_DMAP_LOG_PAGES; /* hk_dmap_log_fill */
-    return 0;
 }
 
 int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
@@ -47,6 +58,9 @@ int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
                 return -EINVAL;
         }
     }
+    err = check_regions(p);
+    if (err)
+        return err;
     __builtin_memset(ret_super, 0, sizeof(*ret_super));
     ret_super->magic = HK_SUPER_MAGIC;
     ret_super->version = HK_SUPER_VERSION;
@@ -64,8 +78,6 @@ int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
         __builtin_memcpy(ret_super->volume[i].name, p->volume[i].name, HK_NAME_BYTES);
         ret_super->volume[i].bytes = p->volume[i].bytes;
     }
-    err = number_regions(ret_super, p->region_shift);
-    if (err)
-        return err;
+    number_regions(ret_super, p->region_shift);
     return hk_history_append(history, &p->epoch_id, HK_LSN_FIRST, 0, HK_EPOCH_CREATE, p->time_ns);
 }

@@ -76,6 +76,7 @@ static void reads_what_is_meant(void **state)
     assert_int_equal(group.on_link_loss, HK_LINK_LOSS_BLOCK);
     assert_true(group.contact_timeout_ns == 2000000000u);
     assert_true(group.pace_bound_ns == HK_PACE_BOUND_NS_DEFAULT);
+    assert_int_equal(group.region_shift, HK_REGION_SHIFT_DEFAULT);
     assert_int_equal(group.volume_count, 2);
     assert_true(group.volume[1].bytes == 8192);
     assert_int_equal(hk_local_conf_read(write_file("s", good_site), &group, &local, error), 0);
@@ -104,6 +105,18 @@ static void hash_is_over_meaning(void **state)
     assert_int_equal(
         hk_group_conf_read(write_file("g", change(good_group, "8192", "12288")), &group, error), 0);
     assert_false(group.hash == hash);
+    /* How a primary divides its volumes is nobody else's business. */
+    assert_int_equal(hk_group_conf_read(write_file("g", change(good_group, "lab-un",
+                                                               "region-bytes = 65536; lab-un")),
+                                        &group, error),
+                     0);
+    assert_int_equal(group.region_shift, 16);
+    assert_true(group.hash == hash);
+    assert_int_equal(hk_group_conf_read(
+                         write_file("g", change(good_group, "lab-un", "region-bytes = 0; lab-un")),
+                         &group, error),
+                     0);
+    assert_int_equal(group.region_shift, 0);
 }
 
 struct mistake {
@@ -122,6 +135,9 @@ static const struct mistake group_mistakes[] = {
     {"11111111-2222-3333-4444-555555555555", "11111111-2222", "HKE1005E", 2, "group-id"},
     {"2000", "5", "HKE1005E", 5, "contact-timeout-ms"},
     {"2000", "\"2000\"", "HKE1004E", 5, "contact-timeout-ms"},
+    {"lab-un", "region-bytes = 12288; lab-un", "HKE1005E", 6, "region-bytes"},
+    {"lab-un", "region-bytes = 2048; lab-un", "HKE1005E", 6, "region-bytes"},
+    {"lab-un", "region-bytes = 2147483648L; lab-un", "HKE1005E", 6, "region-bytes"},
     {"true", "\"yes\"", "HKE1004E", 6, "lab-unencrypted"},
     {"true", "false", "HKE1009E", 0, "lab-unencrypted"},
     {"8192", "8191", "HKE1005E", 7, "size"},
