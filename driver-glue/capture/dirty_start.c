@@ -60,10 +60,13 @@ size_t hk_capture_dirty_bytes(const struct hk_capture_cfg *cfg)
     return cfg->region_shift && make_layout(cfg, &l) ? l.bytes : 0;
 }
 
-/* A write of the largest payload must always fit; discards of large regions need no more. */
-static uint32_t span_max(uint32_t shift)
+/* A write of the largest payload fits, unless the caller has fewer slots and splits what is larger;
+ * discards of large regions need no more. */
+static uint32_t span_max(const struct hk_capture_cfg *cfg)
 {
-    return (uint32_t)hk_max_u64(64, (HK_PAYLOAD_BYTES_MAX >> shift) + 1);
+    uint64_t span = hk_max_u64(64, (HK_PAYLOAD_BYTES_MAX >> cfg->region_shift) + 1);
+
+    return (uint32_t)(cfg->hot_regions_max ? hk_min_u64(span, cfg->hot_regions_max) : span);
 }
 
 uint32_t hk_capture_op_bytes_max(const struct hk_capture_cfg *cfg, uint64_t offset)
@@ -72,7 +75,7 @@ uint32_t hk_capture_op_bytes_max(const struct hk_capture_cfg *cfg, uint64_t offs
 
     if (!cfg->region_shift)
         return (uint32_t)all;
-    return (uint32_t)hk_min_u64(all, ((uint64_t)span_max(cfg->region_shift) << cfg->region_shift) -
+    return (uint32_t)hk_min_u64(all, ((uint64_t)span_max(cfg) << cfg->region_shift) -
                                          (offset & mask));
 }
 
@@ -111,7 +114,7 @@ static int set_geometry(struct hk_capture *c)
     HK_ASSERT((uintptr_t)cfg->dirty_memory % HK_PAGE_BYTES == 0);
     set_memory(d, cfg->dirty_memory, &l);
     d->shift = cfg->region_shift;
-    d->span = span_max(d->shift);
+    d->span = span_max(cfg);
     d->hot_max = cfg->hot_regions_max ? cfg->hot_regions_max : HK_HOT_REGIONS_MAX;
     if (d->hot_max < d->span || d->hot_max > HK_HOT_REGIONS_MAX)
         return -EINVAL;

@@ -102,11 +102,12 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
     st->own_copy_bad = p->own_copy_bad;
     st->own_copy_good = p->own_copy_good;
     /* Writes that pass by, or that nobody watches, are not in the log: their number is not known.
-     * Nor is what a group would lose that lives on elsewhere, or whose copies may differ. */
+     * Nor is what a group would lose that lives on elsewhere, or whose copies may differ: while a
+     * region is stale a promotion means the pin. */
     st->role_lost = p->role_lost;
     st->lose_known = p->attached && state != HK_STATE_BEHIND &&
                      (!p->role_lost || HK_BUG(role_kept)) && !p->copy_unknown &&
-                     !(p->super.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED));
+                     !(p->super.flags & (HK_SF_FULL_COMPARE | HK_SF_STALE | HK_SF_ORIGIN_FAILED));
     st->lag_bytes =
         hk_lag_bytes(&p->super.history, HK_BUG(lag_from_acked) ? p->acked : p->durable, produced);
     st->lag_ns = hk_lag_age_ns(&p->oldest, now->mono_ns, now->real_ns);

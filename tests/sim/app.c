@@ -178,6 +178,9 @@ static void draw_op(struct sim *s, struct sim_client *c, struct sim_op *op)
         return;
     }
     draw_range(s, op);
+    if (s->o.region_shift)
+        op->op.length = (uint32_t)hk_min_u64(op->op.length,
+                                             hk_capture_op_bytes_max(&s->cap.cfg, op->op.offset));
     op->v1 = draw_value(s);
     op->v2 = draw_value(s);
     /* Acts on what it has read: a later state of the volume depends on an earlier one. */
@@ -242,7 +245,7 @@ void app_go(struct sim *s, uint64_t index, void *p)
     cap_submit(s, &c->op);
 }
 
-static void off_the_list(struct sim *s, struct sim_op *op)
+void app_off_the_list(struct sim *s, struct sim_op *op)
 {
     op->next->prev = op->prev;
     op->prev->next = op->next;
@@ -253,7 +256,7 @@ static void off_the_list(struct sim *s, struct sim_op *op)
 void app_done(struct sim *s, struct sim_op *op, int result)
 {
     model_ends(s, op, result);
-    off_the_list(s, op);
+    app_off_the_list(s, op);
     op->client->busy = false;
     again(s, op->client, s->o.speedy ? 1 : think(s));
 }
@@ -267,7 +270,7 @@ void app_all_lost(struct sim *s)
         bool was = c->busy || c->reading;
 
         if (c->op.begun)
-            off_the_list(s, &c->op);
+            app_off_the_list(s, &c->op);
         c->busy = c->reading = false;
         if (was)
             again(s, c, 10 * NS_MS);

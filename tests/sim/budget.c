@@ -102,6 +102,8 @@ static void accept_super(struct sim *s, const struct sim_io *io)
     memcpy(keep, f->good + io->offset, io->bytes);
     damage_accept(f, io->offset, io->bytes);
     f->durable_changes++;
+    if (f == &s->md)
+        dmap_look_again(s);
     /* What a killed process had in flight may have torn the other slot in the disk's cache: then
      * whoever reads finds none, too. */
     found = naive_super(f, false, &super);
@@ -147,9 +149,10 @@ static uint64_t stamp_left(struct sim *s, const struct naive_batch *b)
 
     if ((s->vanished & 1u << C_JOURNAL) && memcmp(f->dur, f->good, HK_SEGMENT_HEADER_BYTES) != 0)
         return 0;
-    memcpy(&seed, s->epoch_id.b, 8);
+    memcpy(&seed, ref_epoch_at(s, b->first)->id.b, 8);
     if (h->magic != HK_BATCH_MAGIC || h->first_lsn != b->first ||
-        memcmp(&h->epoch_id, &s->epoch_id, 16) != 0 || h->hash != naive_xxh64(h, 4088, seed))
+        memcmp(&h->epoch_id, &ref_epoch_at(s, b->first)->id, 16) != 0 ||
+        h->hash != naive_xxh64(h, 4088, seed))
         return 0;
     return h->durable;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/dmap.h"
 #include "tests/sim/world.h"
 
 #define ULL(x) ((unsigned long long)(x))
@@ -45,7 +46,6 @@ uint8_t *cap_payload(struct sim *s, uint64_t pos)
     return s->cap.ring + h->payload_offset + pos % h->payload_bytes;
 }
 
-static void cap_step(struct sim *s, struct sim_op *op, enum hk_step step);
 static void cap_timer(struct sim *s, uint64_t a, void *p);
 
 static uint64_t cpu(struct sim *s)
@@ -60,6 +60,7 @@ static void meta_written(struct sim *s, struct sim_io *io)
     struct hk_now now = sim_clock(s, 0);
 
     s->cap.meta_busy = false;
+    ref_epoch_look(s);
     sim_trace(s, "meta written, result %lld", (uint64_t)(int64_t)io->result, 0, 0);
     hk_capture_meta_done(s->cap.c, io->result, &now);
     s->cap.state_dirty = true;
@@ -93,6 +94,16 @@ static const struct hk_super *super_to_tell(struct sim *s)
     return s->cap.told_super;
 }
 
+static void tell_way_back(const struct hk_capture_status *st, struct ipc_msg *m)
+{
+    m->in_sync = st->in_sync;
+    m->closed = st->closed;
+    m->stale_bytes = st->stale_bytes;
+    m->tail = st->tail;
+    m->tail_lsn = st->tail_lsn;
+    m->epoch = hk_history_last(&st->super.history)->ordinal;
+}
+
 static void tell_state(struct sim *s)
 {
     struct hk_capture_status *st = &s->cap.status;
@@ -109,7 +120,7 @@ static void tell_state(struct sim *s)
     m.acked = st->acked;
     m.durable = st->durable;
     m.produced = st->produced;
-    m.in_sync = st->in_sync;
+    tell_way_back(st, &m);
     m.super = super_to_tell(s);
     fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_STATE, &m,
               sizeof(m));
@@ -156,6 +167,7 @@ void cap_pump(struct sim *s)
             return;
     }
     start_meta(s);
+    resync_pump(s);
     if (s->cap.sink && (s->cap.state_dirty || cap_producer(s)->state != s->cap.last_state))
         tell_state(s);
     set_timer(s);
@@ -243,7 +255,10 @@ static void op_copy(struct sim *s, uint64_t a, void *p)
     if (op->op.payload) {
         if (!s->forked)
             check_payload_free(s, op);
-        op_fill(op, op->op.payload);
+        if (op->op.type == HK_REC_BLOCK)
+            memcpy(op->op.payload, op->op.buffer, op->op.length);
+        else
+            op_fill(op, op->op.payload);
     }
     hk_capture_publish(s->cap.c, &op->op);
     if (s->faults_on && rng_ppm(&s->rng_fault, s->o.ppm[F_TORN_PUBLISH])) {
@@ -260,18 +275,22 @@ static void op_copy(struct sim *s, uint64_t a, void *p)
     sim_at(s, s->now + cpu(s), &s->cap.proc, op_copied, 0, op);
 }
 
-static void cap_step(struct sim *s, struct sim_op *op, enum hk_step step)
+void cap_step(struct sim *s, struct sim_op *op, enum hk_step step)
 {
     switch (step) {
+    case HK_READ: resync_read(s, op); return;
     case HK_COPY: sim_at(s, s->now + cpu(s), &s->cap.proc, op_copy, 0, op); return;
     case HK_SUBMIT: submit_origin(s, op); return;
     case HK_DONE:
     case HK_FAIL:
+        if (op->op.type == HK_REC_BLOCK) {
+            resync_block_done(s, op);
+            return;
+        }
         check_completed(s, op, op->op.result);
         app_done(s, op, op->op.result);
         return;
     case HK_META:
-    case HK_READ:
     case HK_WAIT: return;
     }
     sim_fail(s, "I16", "capture answered %d", step);
@@ -339,13 +358,11 @@ static void on_attach(struct sim *s, uint32_t conn)
     m.lease = s->cap.lease;
     m.state = st->state;
     m.ring_id = ring_header(s)->ring_id;
-    m.tail = st->tail;
-    m.tail_lsn = st->tail_lsn;
+    tell_way_back(st, &m);
     m.released = st->released;
     m.acked = st->acked;
     m.durable = st->durable;
     m.produced = st->produced;
-    m.in_sync = st->in_sync;
     m.super = super_to_tell(s);
     sim_trace(s, "attached, lease %llu tail %llu at %llu", m.lease, m.tail, m.tail_lsn.v);
     fifo_push(s, &s->c2r, rng_around(&s->rng, s->o.ipc_ns), &s->rep.proc, rep_ipc, IPC_ATTACHED, &m,
@@ -434,6 +451,7 @@ void cap_ipc(struct sim *s, uint64_t gen, void *p)
         s->cap.sink = false;
         hk_capture_detach(s->cap.c, s->cap.lease, &now);
         break;
+    default: resync_ask(s, msg->kind, m); break;
     }
     sim_free(s, msg);
     cap_pump(s);
@@ -497,7 +515,9 @@ static void redo_written(struct sim *s, struct sim_io *io)
 }
 
 /* Of a capture side at either site; slots: the two superblocks it was read from. */
-void cap_cfg(const struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots)
+/* super: of these the one that counts. */
+void cap_cfg(struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots,
+             const struct hk_super *super)
 {
     memset(c, 0, sizeof(*c));
     c->mode = s->o.mode;
@@ -509,6 +529,18 @@ void cap_cfg(const struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots
         c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
     c->ceiling_step_bytes = s->o.ceiling_step;
     c->super_in_doubt = hk_super_in_doubt(slots, slots + HK_SUPER_BYTES);
+    if (!super->region_shift || slots != s->cap.slots)
+        return;
+    c->region_shift = super->region_shift;
+    c->hot_regions_max = s->o.hot_max;
+    c->dirty_pages = slots + HK_DMAP_LOG_AT;
+    c->dirty_pages_bytes = s->md.bytes - HK_DMAP_LOG_AT;
+    if (!s->cap.dirty_memory) {
+        s->cap.dirty_bytes = hk_capture_dirty_bytes(c);
+        s->cap.dirty_memory = sim_pages(s, s->cap.dirty_bytes);
+    }
+    memset(s->cap.dirty_memory, 0x5a, s->cap.dirty_bytes);
+    c->dirty_memory = s->cap.dirty_memory;
 }
 
 static void new_ring(struct sim *s)
@@ -549,7 +581,7 @@ static enum hk_start choose_ring(struct sim *s, const struct hk_super *super)
 static void metadata_read(struct sim *s, struct sim_io *io)
 {
     struct hk_now now = sim_clock(s, 0);
-    struct hk_capture_cfg cfg;
+    struct hk_capture_cfg *cfg = &s->cap.cfg;
     struct hk_super *super = &s->cap.super_read;
     enum hk_start start;
     int rc;
@@ -575,7 +607,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     s->cap.facts_lost =
         naive_in_doubt(s->cap.slots) && !(super->flags & HK_SF_CLEAN) && super->sequence > 1 &&
         (start == HK_START_NEW_RING || cap_producer(s)->super_sequence != super->sequence);
-    cap_cfg(s, &cfg, s->cap.slots);
+    cap_cfg(s, cfg, s->cap.slots, super);
     s->cap.c = (void *)s->cap.memory;
     memset(s->cap.memory, 0xa5, hk_capture_bytes());
     s->cap.proc.up = true;
@@ -585,7 +617,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     s->cap.in_flight = 0;
     s->cap.ops.next = s->cap.ops.prev = &s->cap.ops;
     sim_trace(s, "capt starts, ring %llu (1 new, 2 old), flags %llx", start, super->flags, 0);
-    rc = hk_capture_init(s->cap.c, &cfg, s->cap.ring, start, super, &now);
+    rc = hk_capture_init(s->cap.c, cfg, s->cap.ring, start, super, &now);
     SIM_CHECK(s, "I7", rc == 0, "capture does not start: %d", rc);
     if (start == HK_START_OLD_RING)
         ref_restarted(s);
@@ -609,7 +641,7 @@ static void flush_metadata(struct sim *s, struct sim_io *io)
 
 void cap_start(struct sim *s, uint64_t a, void *p)
 {
-    struct hk_iovec iov = {s->cap.slots, 2 * (size_t)HK_SUPER_BYTES};
+    struct hk_iovec iov = {s->cap.slots, s->o.region_shift ? s->md.bytes : HK_DMAP_LOG_AT};
 
     (void)a;
     (void)p;
@@ -629,6 +661,7 @@ static void cap_gone(struct sim *s)
     s->cap.serving = s->cap.redoing = false;
     sim_io_abandon(s, &s->cap.proc);
     fifo_clear(s, &s->r2c);
+    resync_capture_gone(s);
     app_all_lost(s);
     s->st.crashes++;
 }
@@ -661,91 +694,6 @@ void cap_power(struct sim *s)
     app_power_lost(s);
 }
 
-/* ---- orderly stop and reboot ---- */
-
-static void stop_poll(struct sim *s, uint64_t a, void *p);
-
-static void stop_flushed(struct sim *s, struct sim_io *io)
-{
-    struct hk_now now = sim_clock(s, 0);
-
-    if (io->result) {
-        s->origin_suspect = s->origin_failed = true;
-        s->cap.flush_result = io->result;
-    }
-    if (++s->cap.stop_flushed < SIM_VOLUMES)
-        return;
-    hk_capture_origins_flushed(s->cap.c, s->cap.flush_result, &now);
-    cap_pump(s);
-}
-
-static void flush_origins(struct sim *s)
-{
-    s->cap.flushing = true;
-    s->cap.stop_flushed = 0;
-    s->cap.flush_result = 0;
-    for (int v = 0; v < SIM_VOLUMES; v++)
-        sim_io_submit(s, &s->cap.proc, &s->origin[v], HK_DISK_FLUSH, 0, 0, NULL, 0, stop_flushed,
-                      NULL, 0);
-}
-
-static void stop_reboot(struct sim *s)
-{
-    struct hk_super *now = &s->cap.super_read;
-    bool ok = naive_super(&s->md, true, now);
-
-    if (ok && (now->flags & HK_SF_CLEAN)) {
-        SIM_CHECK(s, "I12", now->clean_lsn == s->ref.next_lsn || s->forked,
-                  "clean stop at LSN %llu, the log ends at %llu", ULL(now->clean_lsn),
-                  ULL(s->ref.next_lsn));
-        sim_trace(s, "stop clean at %llu", now->clean_lsn, 0, 0);
-        sim_struck(s, F_CLEAN_STOP);
-        cap_power(s);
-        check_clean_origin(s);
-        rollback_clean_stop(s);
-        sim_at(s, s->now + 200 * NS_MS, NULL, rep_start, 0, NULL);
-        sim_at(s, s->now + 100 * NS_MS, NULL, cap_start, 0, NULL);
-        return;
-    }
-    /* Stopped, not clean: the ring must be found again, so only the processes go. */
-    cap_kill(s);
-}
-
-static void stop_poll(struct sim *s, uint64_t a, void *p)
-{
-    struct hk_now now = sim_clock(s, 0);
-    bool stopped;
-
-    (void)a;
-    (void)p;
-    if (s->now - s->cap.stop_since > 20 * NS_S) { /* the admin loses patience */
-        cap_kill(s);
-        return;
-    }
-    stopped = hk_capture_stop(s->cap.c, &now);
-    if (!stopped && s->cap.in_flight == 0 && !s->cap.flushing)
-        flush_origins(s);
-    cap_pump(s);
-    if (!s->cap.proc.up)
-        return;
-    if (stopped && !s->cap.meta_busy)
-        stop_reboot(s);
-    else
-        sim_at(s, s->now + 2 * NS_MS, &s->cap.proc, stop_poll, 0, NULL);
-}
-
-void cap_clean_stop(struct sim *s)
-{
-    if (!s->cap.proc.up || !s->cap.serving || s->cap.stopping)
-        return;
-    sim_trace(s, "stop begins", 0, 0, 0);
-    s->cap.stopping = true;
-    s->cap.serving = false;
-    s->cap.stop_flushed = s->cap.stop_error = 0;
-    s->cap.stop_since = s->now;
-    stop_poll(s, 0, NULL);
-}
-
 void cap_setup(struct sim *s)
 {
     struct hk_super_create c = {0};
@@ -758,7 +706,7 @@ void cap_setup(struct sim *s)
     s->cap.ring_bytes = hk_ring_total_bytes(s->o.ring_slots, s->o.ring_payload);
     s->cap.ring = sim_pages(s, s->cap.ring_bytes);
     s->cap.memory = sim_pages(s, hk_capture_bytes());
-    s->cap.slots = sim_pages(s, 2 * (size_t)HK_SUPER_BYTES);
+    s->cap.slots = sim_pages(s, s->md.bytes);
     c.group_id = s->group_id;
     c.site_id = s->site_id[0];
     c.replica_id = s->replica_id[0];
@@ -767,6 +715,7 @@ void cap_setup(struct sim *s)
     c.time_ns = sim_clock(s, 0).real_ns;
     c.volume_count = SIM_VOLUMES;
     c.assume_equal = true;
+    c.region_shift = s->o.region_shift;
     for (int v = 0; v < SIM_VOLUMES; v++) {
         snprintf(c.volume[v].name, sizeof(c.volume[v].name), "vol%d", v);
         c.volume[v].bytes = (uint64_t)s->o.sectors * SIM_SECTOR;
@@ -774,6 +723,7 @@ void cap_setup(struct sim *s)
     rc = hk_super_create(&c, super);
     SIM_CHECK(s, "I12", rc == 0, "create-md: %d", rc);
     hk_super_encode(super, s->md.cur + (super->sequence & 1) * HK_SUPER_BYTES);
+    dmap_create(s, super);
     memcpy(s->md.dur, s->md.cur, s->md.bytes);
     memcpy(s->md.good, s->md.cur, s->md.bytes);
     s->md.durable_changes++;

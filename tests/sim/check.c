@@ -60,7 +60,7 @@ const struct hk_super *sby_durable(struct sim *s)
 
 static bool is_free(const struct sim *s, const struct ref_rec *r)
 {
-    return r->local_done && r->end <= s->cap.released;
+    return r->local_done && (r->dead || r->end <= s->cap.released);
 }
 
 void check_slot_free(struct sim *s, uint32_t rec)
@@ -98,7 +98,7 @@ void check_payload_free(struct sim *s, const struct sim_op *op)
 
 /* ---- the origin ---- */
 
-static void check_overlap(struct sim *s, const struct sim_op *op)
+void check_overlap(struct sim *s, const struct sim_op *op)
 {
     for (const struct sim_op *o = s->cap.ops.next; o != &s->cap.ops; o = o->next) {
         if (o == op || !o->in_origin || o->op.volume != op->op.volume || o->op.length == 0)
@@ -140,13 +140,15 @@ void check_origin_submit(struct sim *s, const struct sim_op *op)
               ULL(op->op.lsn.v));
     if (op->op.length)
         check_overlap(s, op);
-    if (s->cap.ring_was_lost)
+    dmap_check_submit(s, op);
+    if (s->cap.ring_was_lost && !s->dmap)
         SIM_CHECK(s, "I1", flags & HK_SF_FULL_COMPARE,
                   "the ring was lost, a write is submitted, and \"full compare\" is not durable");
     if (s->forked)
         return;
     if (!op->op.captured) {
-        SIM_CHECK(s, "I1", (flags & HK_SF_FULL_COMPARE),
+        SIM_CHECK(s, "I1",
+                  flags & (s->dmap ? HK_SF_FULL_COMPARE | HK_SF_STALE : HK_SF_FULL_COMPARE),
                   "an uncaptured write is submitted without a durable \"full compare\"");
         if (op->op.type != HK_REC_FLUSH)
             s->cap.uncaptured = true;
@@ -197,7 +199,8 @@ void check_redo(struct sim *s, const struct hk_redo *r)
 void check_after_redo(struct sim *s)
 {
     s->cap.redo_lsn = 0;
-    if (s->forked || s->origin_suspect || s->cap.uncaptured || s->primary_dead)
+    if (s->forked || s->origin_suspect || s->cap.uncaptured || s->primary_dead ||
+        md_durable(s)->flags & HK_SF_STALE)
         return;
     ref_check_image(s, "I7", s->origin, false, s->ref.next_lsn);
 }
@@ -295,7 +298,8 @@ static void check_wait(struct sim *s, const struct sim_op *op)
 void check_completed(struct sim *s, struct sim_op *op, int result)
 {
     uint32_t flags = md_durable(s)->flags;
-    uint64_t reached = s->o.mode == HK_MODE_SEMISYNC ? s->sby.said_acked : budget_durable(s);
+    uint64_t reached =
+        ref_floor(s, s->o.mode == HK_MODE_SEMISYNC ? s->sby.said_acked : budget_durable(s));
     bool captured = op->op.captured && op->rec != UINT32_MAX;
     uint64_t end = captured ? op->op.end.v : UINT64_MAX;
 
@@ -324,13 +328,15 @@ void check_completed(struct sim *s, struct sim_op *op, int result)
                   "not durable",
                   ULL(end), ULL(reached));
     }
-    if (!captured && !s->passing_acked) {
+    if (!captured) {
+        if (!s->passing_acked || s->passing_end <= ref_floor(s, s->nj.durable))
+            s->passing_since_ns = s->now;
         s->passing_acked = true;
-        s->passing_since_ns = s->now;
+        s->passing_end = s->ref.next_lsn + 1;
     }
     if (captured && end > s->acked_end)
         s->acked_end = end;
-    if (end <= s->nj.durable) {
+    if (end <= ref_floor(s, s->nj.durable)) {
         if (end > s->sync_acked_end)
             s->sync_acked_end = end;
         return;
@@ -339,7 +345,8 @@ void check_completed(struct sim *s, struct sim_op *op, int result)
         s->lost_end = hk_max_u64(s->lost_end, end);
         return;
     }
-    remember_unreplicated(s, end);
+    /* What was not captured is there when a resync that begins later has ended. */
+    remember_unreplicated(s, captured ? end : s->ref.next_lsn + 1);
     sim_trace(s, "lost acknowledged end %llu, durable %llu", end, s->nj.durable, 0);
     check_against_stated(s, end);
 }
@@ -348,13 +355,14 @@ void check_report(struct sim *s, const struct ipc_msg *m)
 {
     if (s->standby_suspect)
         return;
-    SIM_CHECK(s, "I11", m->durable.v <= budget_durable(s),
+    SIM_CHECK(s, "I11", ref_norm(s, m->durable.v) <= budget_durable(s),
               "the replicator reports durable %llu, truly durable is %llu", ULL(m->durable.v),
               ULL(s->nj.durable));
-    SIM_CHECK(s, "I11", m->acked.v <= s->sby.said_acked || m->acked.v <= HK_LSN_FIRST,
+    SIM_CHECK(s, "I11", ref_norm(s, m->acked.v) <= s->sby.said_acked || m->acked.v <= HK_LSN_FIRST,
               "the replicator reports acked %llu, the standby said %llu", ULL(m->acked.v),
               ULL(s->sby.said_acked));
-    SIM_CHECK(s, "I5", m->released.v <= budget_durable(s) || m->released.v <= HK_LSN_FIRST,
+    SIM_CHECK(s, "I5",
+              ref_norm(s, m->released.v) <= budget_durable(s) || m->released.v <= HK_LSN_FIRST,
               "released %llu is not durable on the standby (%llu)", ULL(m->released.v),
               ULL(s->nj.durable));
 }
@@ -418,15 +426,14 @@ void check_replica_write(struct sim *s, const struct sim_io *io)
 
     if (io->result || s->standby_suspect || s->sby.promoted)
         return;
-    applied = sby_durable(s)->applied;
+    applied = ref_norm(s, sby_durable(s)->applied);
     for (unsigned i = first; i < first + n; i++) {
         int got = pattern_identify(f->cur + (size_t)i * SIM_SECTOR, f->volume, i);
 
         if (damage_at(f, (uint64_t)i * SIM_SECTOR, SIM_SECTOR))
             continue;
         SIM_CHECK(s, "I10",
-                  got >= 0 &&
-                      ref_value_between(s, f->volume, i, (uint8_t)got, applied, s->nj.durable),
+                  ref_value_between(s, f->volume, i, (uint8_t)got, applied, s->nj.durable),
                   "apply wrote %d to volume %u sector %u, which no durable record above applied "
                   "(%llu to %llu) holds",
                   got, f->volume, i, ULL(applied), ULL(s->nj.durable));
@@ -532,10 +539,13 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
     SIM_CHECK(s, "I13", super->flags & HK_SF_PROMOTED, "promoted, but not durably");
     SIM_CHECK(s, "I13", super->loss_class == loss_class && super->promote_lsn == position,
               "position or class in the superblock differ from what was said");
-    SIM_CHECK(s, "I11", position >= s->sby.said_durable,
+    SIM_CHECK(s, "I10", ref_is_consistent(s, position),
+              "promoted at %llu, in no consistent interval; the last before it ends at %llu",
+              ULL(position), ULL(ref_floor(s, position)));
+    SIM_CHECK(s, "I11", position >= ref_floor(s, s->sby.said_durable),
               "promoted at %llu, durable had been reported up to %llu", ULL(position),
               ULL(s->sby.said_durable));
-    SIM_CHECK(s, "I9", position >= s->sby.life_acked,
+    SIM_CHECK(s, "I9", position >= ref_floor(s, s->sby.life_acked),
               "promoted at %llu, this process had acknowledged %llu", ULL(position),
               ULL(s->sby.life_acked));
     SIM_CHECK(s, "I9", position >= s->sync_acked_end,
@@ -552,7 +562,8 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
     e = &pmd->history.epoch[pmd->history.count - 1];
     SIM_CHECK(s, "I13",
               e->reason == HK_EPOCH_PROMOTE && e->parent_end == position &&
-                  e->first_lsn >= position && memcmp(&e->parent, &s->epoch_id, 16) == 0,
+                  e->first_lsn >= position && memcmp(&e->parent, &e[-1].id, 16) == 0 &&
+                  ref_epoch_known(s, &e->parent),
               "the new epoch says reason %u, parent end %llu, first LSN %llu", e->reason,
               ULL(e->parent_end), ULL(e->first_lsn));
     promoted_begins(s);
@@ -571,7 +582,7 @@ void check_failover_said(struct sim *s, const uint64_t arg[4])
 static uint64_t oldest_lack(const struct sim *s)
 {
     for (uint32_t i = 0; i < s->lost_count; i++)
-        if (s->lost[i].end > s->nj.durable)
+        if (s->lost[i].end > ref_floor(s, s->nj.durable))
             return s->lost[i].at;
     return UINT64_MAX;
 }
@@ -583,10 +594,11 @@ static uint64_t oldest_lack(const struct sim *s)
 static void check_lose(struct sim *s, const struct hk_group_status *st, uint64_t known,
                        const char *who)
 {
-    uint64_t all = s->acked_end > s->nj.durable ? s->acked_end - s->nj.durable : 0;
+    uint64_t safe = ref_floor(s, s->nj.durable), all = ref_bytes(s, safe, s->acked_end);
     uint64_t end = s->acked_end < known ? s->acked_end : known;
-    uint64_t truth = end > s->nj.durable ? end - s->nj.durable : 0;
-    bool passed = s->passing_acked && s->now - s->passing_since_ns > CLAIM_GRACE_NS;
+    uint64_t truth = ref_bytes(s, safe, end);
+    bool passed =
+        s->passing_acked && s->passing_end > safe && s->now - s->passing_since_ns > CLAIM_GRACE_NS;
 
     SIM_CHECK(s, "I18",
               !s->forked || !st->in_sync || st->role != HK_ROLE_PRIMARY ||
@@ -611,7 +623,7 @@ static void check_lose(struct sim *s, const struct hk_group_status *st, uint64_t
 /* Reported lag ≥ true lag, in bytes and in seconds, whatever was done to the clocks. */
 static void check_lag(struct sim *s, const struct hk_group_status *st)
 {
-    uint64_t truth = s->ref.produced > s->nj.durable ? s->ref.produced - s->nj.durable : 0, age;
+    uint64_t truth = ref_bytes(s, s->nj.durable, s->ref.produced), age;
     const struct ref_rec *oldest;
 
     if (s->standby_suspect || s->loss_found || s->forked || !st->ready || !st->lose_known ||
@@ -664,7 +676,7 @@ static void primary_status(struct sim *s)
               "the old primary says in sync %llu us after the other side was promoted",
               ULL((s->now - s->sby.promoted_at) / NS_US));
     SIM_CHECK(s, "I18",
-              s->standby_suspect || st->mark.durable.v <= budget_durable(s) ||
+              s->standby_suspect || ref_norm(s, st->mark.durable.v) <= budget_durable(s) ||
                   st->mark.durable.v <= HK_LSN_FIRST,
               "the primary shows durable %llu, truly durable is %llu", ULL(st->mark.durable.v),
               ULL(s->nj.durable));
@@ -693,7 +705,9 @@ static void standby_status(struct sim *s)
         check_lose(s, st, UINT64_MAX, "the standby");
     if (s->standby_suspect)
         return;
-    SIM_CHECK(s, "I11", st->mark.durable.v <= s->nj.durable || st->mark.durable.v <= HK_LSN_FIRST,
+    SIM_CHECK(s, "I11",
+              ref_norm(s, st->mark.durable.v) <= s->nj.durable ||
+                  st->mark.durable.v <= HK_LSN_FIRST,
               "the standby shows durable %llu, truly durable is %llu", ULL(st->mark.durable.v),
               ULL(s->nj.durable));
     if (st->loss_class == HK_LOSS_ZERO_IF_FENCED || st->loss_class == HK_LOSS_ZERO_PROVEN)
@@ -716,6 +730,7 @@ void check_after_event(struct sim *s)
         check_status(s);
     if ((s->events & 2047) == 0) {
         naive_power_cut_now(s, "now");
+        dmap_check(s);
         check_frozen_image(s, "now and then");
     }
 }
@@ -769,7 +784,7 @@ void check_end(struct sim *s)
     SIM_CHECK(s, "liveness", s->nj.durable == s->ref.produced,
               "30 s after the faults stopped durable is %llu, produced %llu", ULL(s->nj.durable),
               ULL(s->ref.produced));
-    SIM_CHECK(s, "liveness", sby_durable(s)->applied == s->ref.produced,
+    SIM_CHECK(s, "liveness", ref_norm(s, sby_durable(s)->applied) == s->ref.produced,
               "30 s after the faults stopped applied is %llu, produced %llu",
               ULL(sby_durable(s)->applied), ULL(s->ref.produced));
     ref_check_image(s, "I10", s->replica, true, s->ref.produced);

@@ -93,7 +93,9 @@ static struct sim_file *file_of_class(struct sim *s, enum sim_class c)
     case C_SUPER: return rng_below(&s->rng_disk, 8) && !s->sby.promoted ? &s->super : &s->pmd;
     case C_JOURNAL: return &s->segment[rng_below(&s->rng_disk, s->o.segment_count)];
     case C_REPLICA: return &s->replica[rng_below(&s->rng_disk, SIM_VOLUMES)];
-    case C_COW:
+    case C_SNAPSHOT:
+        return &s->snapshot[rng_below(&s->rng_disk, s->o.snapshots)]
+                           [rng_below(&s->rng_disk, 1 + SIM_VOLUMES)];
     case C_CLASSES: break;
     }
     return &s->md;
@@ -192,7 +194,7 @@ static enum sim_fault rot_fault(enum sim_class c)
     case C_SUPER: return F_ROT_SUPER;
     case C_JOURNAL: return F_ROT_JOURNAL;
     case C_REPLICA: return F_ROT_REPLICA;
-    case C_COW:
+    case C_SNAPSHOT: return F_ROT_SNAPSHOT;
     case C_CLASSES: break;
     }
     return F_FAULTS;
@@ -284,7 +286,7 @@ static enum sim_fault eio_kind(const struct sim_file *f)
     case C_SUPER: return F_EIO_SUPER;
     case C_JOURNAL: return F_EIO_JOURNAL;
     case C_REPLICA: return F_EIO_REPLICA;
-    case C_COW:
+    case C_SNAPSHOT: return F_EIO_SNAPSHOT;
     case C_CLASSES: break;
     }
     return F_FAULTS;
@@ -502,13 +504,14 @@ void damage_perform(struct sim *s, struct sim_io *io)
             fail_io(s, io, -EIO);
             return;
         }
-        if (about_data && f->kind != C_COW && rng_ppm(&s->rng_disk, s->o.ppm[eio_kind(f)])) {
+        if (about_data && rng_ppm(&s->rng_disk, s->o.ppm[eio_kind(f)])) {
             some_error(s, io);
             return;
         }
         /* An index is written whole before it counts: room for it is there. */
-        if (is_write(io->kind) && f != &s->cow[0][0] && f != &s->cow[1][0] && s->o.ppm[F_ENOSPC] &&
-            rng_ppm(&s->rng_disk, s->o.ppm[F_ENOSPC])) {
+        if (is_write(io->kind) &&
+            (f->kind != C_SNAPSHOT || f->bytes != (1 + SIM_VOLUMES) * HK_PAGE_BYTES) &&
+            s->o.ppm[F_ENOSPC] && rng_ppm(&s->rng_disk, s->o.ppm[F_ENOSPC])) {
             sim_struck(s, F_ENOSPC);
             fail_io(s, io, -ENOSPC);
             return;

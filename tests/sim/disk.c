@@ -210,6 +210,18 @@ void sim_disk_write(struct sim *s, struct sim_io *io, enum sim_put put, uint32_t
         sim_struck(s, s->o.tear4k ? F_TORN_4096 : F_TORN_WRITE);
 }
 
+int sim_disk_may_hold(const struct sim_file *f, uint32_t sector, uint8_t *ret_values, int max)
+{
+    const struct sim_ver *v = f->head[sector];
+    const uint8_t *data = f->good + (size_t)sector * SIM_SECTOR;
+    int n = 0;
+
+    ret_values[n++] = (uint8_t)pattern_identify(data, f->volume, sector);
+    for (; v && n < max; v = v->older)
+        ret_values[n++] = (uint8_t)pattern_identify(v->data, f->volume, sector);
+    return n;
+}
+
 void sim_disk_fill(struct sim_io *io, uint64_t bytes)
 {
     uint64_t at = io->offset;
@@ -258,6 +270,8 @@ static void complete(struct sim *s, uint64_t a, void *p)
     if (!io->busy || io->gen != a)
         return;
     damage_perform(s, io);
+    if (io->file == &s->md && is_write(io->kind))
+        dmap_written(s, io->offset, io->bytes);
     if (io->file->kind == C_JOURNAL && io->kind != HK_DISK_READ)
         naive_segment_written(s, io->file, io->offset, io->bytes);
     if (io->file->kind == C_REPLICA && is_write(io->kind))
@@ -280,7 +294,8 @@ void sim_io_submit(struct sim *s, struct sim_proc *proc, struct sim_file *f, enu
     else if (!(io = calloc(1, sizeof(*io))))
         abort();
     if (kind <= HK_DISK_WRITE_DSYNC || kind == HK_DISK_PUNCH) {
-        uint64_t unit = f->kind == C_REPLICA || f->kind == C_ORIGIN ? 512 : 4096;
+        bool sectors = f->kind == C_REPLICA || f->kind == C_ORIGIN || f->kind == C_SNAPSHOT;
+        uint64_t unit = sectors ? 512 : 4096;
 
         SIM_CHECK(s, "I16",
                   offset % unit == 0 && bytes % unit == 0 && bytes > 0 && offset <= f->bytes &&
@@ -394,6 +409,8 @@ static void cut_file(struct sim *s, struct sim_file *f)
     s->st.fault[F_LYING_FLUSH] += f->hurt_count > hurt;
     memcpy(f->cur, f->dur, f->used);
     f->durable_changes++;
+    if (f == &s->md)
+        dmap_look_again(s);
 }
 
 void sim_disk_each(struct sim *s, unsigned site, void (*fn)(struct sim *, struct sim_file *))
@@ -409,11 +426,12 @@ void sim_disk_each(struct sim *s, unsigned site, void (*fn)(struct sim *, struct
     fn(s, &s->journal_dir);
     for (int v = 0; v < SIM_VOLUMES; v++)
         fn(s, &s->replica[v]);
-    for (int k = 0; k < SIM_SNAPSHOTS; k++)
-        for (int v = 0; v <= SIM_VOLUMES; v++)
-            fn(s, &s->cow[k][v]);
     for (uint32_t i = 0; i < s->o.segment_count; i++)
         fn(s, &s->segment[i]);
+    fn(s, &s->snapshot_dir);
+    for (uint32_t i = 0; i < s->o.snapshots; i++)
+        for (int v = 0; v <= SIM_VOLUMES; v++)
+            fn(s, &s->snapshot[i][v]);
 }
 
 void sim_power_cut(struct sim *s, unsigned site)
@@ -457,17 +475,18 @@ void sim_disk_setup(struct sim *s)
         make_file(s, &s->origin[v], C_ORIGIN, 0, v, vol);
         make_file(s, &s->replica[v], C_REPLICA, 1, v, vol);
     }
-    make_file(s, &s->md, C_MD, 0, 0, 2 * HK_SUPER_BYTES + 65536);
+    make_file(s, &s->md, C_MD, 0, 0, dmap_file_bytes(s));
     make_file(s, &s->super, C_SUPER, 1, 0, 2 * HK_SUPER_BYTES + 65536);
     make_file(s, &s->journal_dir, C_JOURNAL, 1, 0, 4096);
     make_file(s, &s->pmd, C_SUPER, 1, 0, 2 * HK_SUPER_BYTES + 65536);
-    for (int k = 0; k < SIM_SNAPSHOTS; k++) {
-        make_file(s, &s->cow[k][0], C_COW, 1, 0, (1 + SIM_VOLUMES) * 4096);
-        for (uint16_t v = 0; v < SIM_VOLUMES; v++)
-            make_file(s, &s->cow[k][1 + v], C_COW, 1, v, hk_round_up(vol, 4096));
-    }
     for (uint32_t i = 0; i < s->o.segment_count; i++)
         make_file(s, &s->segment[i], C_JOURNAL, 1, 0, s->o.segment_bytes);
+    make_file(s, &s->snapshot_dir, C_SNAPSHOT, 1, 0, 4096);
+    for (uint32_t i = 0; i < s->o.snapshots; i++) {
+        make_file(s, &s->snapshot[i][0], C_SNAPSHOT, 1, 0, (1 + SIM_VOLUMES) * HK_PAGE_BYTES);
+        for (uint16_t v = 0; v < SIM_VOLUMES; v++)
+            make_file(s, &s->snapshot[i][1 + v], C_SNAPSHOT, 1, v, hk_round_up(vol, HK_PAGE_BYTES));
+    }
 }
 
 /* Gives pooled versions back when a run ends in the middle of things. */

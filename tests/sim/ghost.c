@@ -134,6 +134,7 @@ void ghost_begin(struct sim *s)
     hk_group_status(s->rep.g, &(struct hk_now){1, 1}, &s->status);
     conn_died(s, 0, rng_below(&s->rng_fault, 2));
     g->session = s->status.session_id;
+    resync_hashes_gone(s, 0);
     g->ring_id = s->rep.ring_id;
     g->awake = g->runs = false;
     g->rep = s->rep;

@@ -14,7 +14,8 @@ static void relink(struct sim *s, uint8_t *header)
 
     memcpy(&r, header, sizeof(r));
     r.prev_bytes = (uint32_t)rng_below(&s->rng_fault, 64) * 64;
-    r.header_hash = naive_xxh64(&r, offsetof(struct hk_record, header_hash), s->ref.epoch_seed);
+    r.header_hash =
+        naive_xxh64(&r, offsetof(struct hk_record, header_hash), ref_epoch_at(s, r.lsn)->seed);
     if (memcmp(header, &r, sizeof(r)) == 0)
         return;
     memcpy(header, &r, sizeof(r));

@@ -70,7 +70,7 @@ bool naive_in_doubt(const uint8_t *slots)
 void naive_reset(struct sim *s)
 {
     s->nj.count = 0;
-    s->nj.durable = HK_LSN_FIRST;
+    s->nj.durable = s->nj.next = HK_LSN_FIRST;
     s->nj.seg = 0;
     s->nj.at = 0;
 }
@@ -83,12 +83,13 @@ static uint64_t seed_of(const struct hk_uuid *u)
     return v;
 }
 
-/* A whole segment header of the epoch that the log is in. */
+/* A whole segment header of the epoch that its LSN belongs to. */
 static bool segment_ok(const struct sim *s, const struct sim_file *f, uint64_t *ret_first)
 {
     const struct hk_segment_header *h = (const void *)f->good;
 
-    if (h->magic != HK_SEGMENT_MAGIC || memcmp(&h->epoch_id, &s->epoch_id, 16) != 0 ||
+    if (h->magic != HK_SEGMENT_MAGIC ||
+        memcmp(&h->epoch_id, &ref_epoch_at(s, h->first_lsn)->id, 16) != 0 ||
         memcmp(&h->group_id, &s->group_id, 16) != 0)
         return false;
     if (h->hash != XXH64(h, 4088, seed_of(&h->epoch_id)))
@@ -112,7 +113,7 @@ static bool batch_ok(struct sim *s, const struct sim_file *f, uint64_t at, uint6
     uint64_t pages;
 
     if (at + HK_BATCH_HEADER_BYTES > f->bytes || h->magic != HK_BATCH_MAGIC ||
-        h->first_lsn != first || memcmp(&h->epoch_id, &s->epoch_id, 16) != 0)
+        h->first_lsn != first || memcmp(&h->epoch_id, &ref_epoch_at(s, first)->id, 16) != 0)
         return false;
     if (h->hash != XXH64(h, 4088, seed_of(&h->epoch_id)) || h->bytes == 0 ||
         h->bytes > HK_BATCH_BYTES_MAX)
@@ -147,23 +148,47 @@ static uint32_t segment_from(const struct sim *s, uint64_t lsn)
     return UINT32_MAX;
 }
 
+/*
+ * Where the chain goes on behind `end`: there, or at the first LSN of an epoch whose parent ended
+ * there. Moves *at to it, and returns its segment; UINT32_MAX: in the same segment, if at all.
+ */
+static uint32_t follows(const struct sim *s, uint64_t end, uint64_t *at)
+{
+    uint32_t seg = segment_from(s, end);
+
+    for (uint32_t i = s->ref.epoch_count; i-- > 1 && s->ref.epoch[i].first_lsn >= end;) {
+        uint64_t first = s->ref.epoch[i].first_lsn;
+        uint32_t there;
+
+        if (ref_norm(s, first) > ref_norm(s, end))
+            continue;
+        there = segment_from(s, first);
+        if (there == UINT32_MAX)
+            continue;
+        *at = first;
+        return there;
+    }
+    *at = end;
+    return seg;
+}
+
 static bool advance(struct sim *s)
 {
     struct naive_journal *j = &s->nj;
-    uint32_t seg = segment_from(s, j->durable);
+    uint32_t seg = follows(s, j->durable, &j->next);
     uint64_t end = 0, next = 0;
 
     if (seg != UINT32_MAX) {
         j->seg = seg;
         j->at = HK_SEGMENT_HEADER_BYTES;
     }
-    if (!j->at || !batch_ok(s, &s->segment[j->seg], j->at, j->durable, &end, &next))
+    if (!j->at || !batch_ok(s, &s->segment[j->seg], j->at, j->next, &end, &next))
         return false;
     if (j->count == j->room) {
         j->room = j->room ? 2 * j->room : 1024;
         j->batch = realloc(j->batch, j->room * sizeof(*j->batch));
     }
-    j->batch[j->count++] = (struct naive_batch){j->durable, end, j->seg, j->at};
+    j->batch[j->count++] = (struct naive_batch){j->next, end, j->seg, j->at};
     j->durable = end;
     j->at = next;
     return true;
@@ -184,7 +209,7 @@ void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t off
         if (b->seg != seg || b->at < offset || b->at >= offset + bytes)
             break;
         j->count--;
-        j->durable = b->first;
+        j->durable = ref_norm(s, b->first);
         j->seg = b->seg;
         j->at = b->at;
     }
@@ -214,7 +239,7 @@ static void drop_leftovers(struct sim *s)
             !segment_ok(s, &s->segment[i], &first))
             continue;
         j->count = lo;
-        j->durable = first;
+        j->durable = ref_norm(s, first);
         j->seg = i;
         j->at = HK_SEGMENT_HEADER_BYTES;
     }
@@ -234,7 +259,7 @@ void naive_truncate(struct sim *s, uint64_t lsn)
 
     while (j->count && j->batch[j->count - 1].end > lsn) {
         j->count--;
-        j->durable = j->batch[j->count].first;
+        j->durable = ref_norm(s, j->batch[j->count].first);
         j->seg = j->batch[j->count].seg;
         j->at = j->batch[j->count].at;
     }
@@ -250,11 +275,11 @@ void naive_free(struct sim *s)
 /* End of the chain that a recovery from `applied` would find in the durable bytes. */
 static uint64_t chain_end(struct sim *s, uint64_t applied)
 {
-    uint64_t at = 4096, pos = 0, first, end, next;
+    uint64_t at = 4096, pos = 0, found = 0, first, end, next;
     uint32_t seg = UINT32_MAX;
 
     for (uint32_t i = 0; i < s->o.segment_count; i++) {
-        if (segment_ok(s, &s->segment[i], &first) && first <= applied &&
+        if (segment_ok(s, &s->segment[i], &first) && ref_norm(s, first) <= applied &&
             (seg == UINT32_MAX || first > pos)) {
             seg = i;
             pos = first;
@@ -263,13 +288,13 @@ static uint64_t chain_end(struct sim *s, uint64_t applied)
     if (seg == UINT32_MAX)
         return applied;
     while (batch_ok(s, &s->segment[seg], at, pos, &end, &next)) {
-        uint32_t follows = segment_from(s, end);
+        uint32_t there = follows(s, end, &pos);
 
-        pos = end;
-        at = follows == UINT32_MAX ? next : HK_SEGMENT_HEADER_BYTES;
-        seg = follows == UINT32_MAX ? seg : follows;
+        found = end;
+        at = there == UINT32_MAX ? next : HK_SEGMENT_HEADER_BYTES;
+        seg = there == UINT32_MAX ? seg : there;
     }
-    return pos > applied ? pos : applied;
+    return hk_max_u64(found, applied);
 }
 
 static void check_replicas(struct sim *s, uint64_t from, uint64_t to, const char *when)
@@ -278,7 +303,7 @@ static void check_replicas(struct sim *s, uint64_t from, uint64_t to, const char
         for (unsigned i = 0; i < s->o.sectors; i++) {
             int got = pattern_identify(s->replica[v].good + (size_t)i * SIM_SECTOR, v, i);
 
-            SIM_CHECK(s, "I10", got >= 0 && ref_value_between(s, v, i, (uint8_t)got, from, to),
+            SIM_CHECK(s, "I10", ref_value_between(s, v, i, (uint8_t)got, from, to),
                       "%s: replica + journal is no state of the log: volume %u sector %u durably "
                       "holds %d, which occurs nowhere in [%llu, %llu]",
                       when, v, i, got, ULL(from), ULL(to));
@@ -300,7 +325,7 @@ void naive_power_cut_now(struct sim *s, const char *when)
               when);
     if (super.flags & (HK_SF_PROMOTING | HK_SF_PROMOTED))
         return;
-    applied = super.applied ? super.applied : HK_LSN_FIRST;
+    applied = super.applied ? ref_norm(s, super.applied) : HK_LSN_FIRST;
     end = chain_end(s, applied);
     SIM_CHECK(s, "I11", end >= s->sby.said_durable,
               "%s: durable was reported up to %llu, a power cut would leave %llu (applied %llu)",

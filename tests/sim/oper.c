@@ -356,6 +356,10 @@ void oper_stop_faults(struct sim *s)
 {
     s->faults_on = false;
     damage_stops(s);
+    if (s->o.snapshot_bytes) { /* whoever is told that there is no room for the pin gives some */
+        s->o.snapshot_bytes = 0;
+        sby_kill(s);
+    }
     s->cap.proc.kill_in = s->rep.proc.kill_in = s->sby.proc.kill_in = 0;
     s->dir[0].down_until = s->dir[1].down_until = s->now;
     weather_heal(s);

@@ -78,6 +78,8 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_ROLLBACK_PRIMARY] = "rollback-primary",
     [F_ROLLBACK_MD] = "rollback-metadata",
     [F_ROLLBACK_ORIGIN] = "rollback-origins",
+    [F_EIO_SNAPSHOT] = "eio-snapshot",
+    [F_ROT_SNAPSHOT] = "rot-snapshot",
     [F_MEM_RING] = "memory-ring",
 };
 
@@ -249,6 +251,23 @@ static void draw_sizes(struct sim_opts *o, struct sim_rng *r)
     o->rate_max = rng_below(r, 3) ? 0 : rng_range(r, 1, 64) << 20;
 }
 
+/* The dirty map and the snapshot store: small regions, so that many stories happen in few events. */
+static void draw_map(struct sim_opts *o, uint64_t seed)
+{
+    const struct hk_capture_cfg probe = {.region_shift = HK_REGION_SHIFT_MIN,
+                                         .volume_count = 1,
+                                         .volume_bytes = {1u << HK_REGION_SHIFT_MIN}};
+    struct sim_rng r;
+
+    rng_seed(&r, seed, 11);
+    o->snapshots = (uint32_t)rng_range(&r, 1, SIM_SNAPSHOTS_MAX);
+    o->snapshot_bytes = rng_below(&r, 4) ? 0 : rng_range(&r, 1, 32) * HK_PAGE_BYTES;
+    if (rng_below(&r, 6) == 0 || hk_capture_dirty_bytes(&probe) == 0)
+        return;
+    o->region_shift = HK_REGION_SHIFT_MIN + (uint32_t)rng_below(&r, 2);
+    o->hot_max = rng_below(&r, 2) ? 0 : (uint32_t)rng_range(&r, 10, 32);
+}
+
 static void draw_work(struct sim_opts *o, struct sim_rng *r)
 {
     o->clients = (uint32_t)rng_range(r, 1, SIM_CLIENTS_MAX);
@@ -321,6 +340,7 @@ void sim_opts_draw(struct sim *s)
     o->mean_ns[F_MEM_RING] = every(&r, 6, NS_S / 2, 4 * NS_S);
     o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);
     draw_world(o, s->seed);
+    draw_map(o, s->seed);
 #ifdef SIM_FED
     o->run_ns /= 8; /* for a fuzzer many short runs are better than few long ones */
 #endif
@@ -346,6 +366,9 @@ void sim_opts_print(const struct sim *s, FILE *out)
             o->real_bytes ? "real bytes" : "structs", o->body_max, o->paths,
             (unsigned long long)(o->delay_ns / NS_US), (unsigned long long)(o->jitter_ns / NS_US),
             (unsigned long long)(o->byte_ps >> 20));
+    fprintf(out, "  regions of %u bytes, %u hot; %u snapshots, %llu bytes for them (0: any)\n",
+            o->region_shift ? 1u << o->region_shift : 0, o->hot_max, o->snapshots,
+            (unsigned long long)o->snapshot_bytes);
     fprintf(out, "  clocks: %+d ppm, %+d ppm\n", o->drift_ppm[0], o->drift_ppm[1]);
     fprintf(out, "  disks: %llu us / %llu us%s%s; the primary %s\n  faults:",
             (unsigned long long)(o->disk_ns[0] / NS_US),

@@ -339,7 +339,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
         p->ring_there = true;
         from = HK_START_NEW_RING;
     }
-    cap_cfg(s, &cfg, s->pmd.cur);
+    cap_cfg(s, &cfg, s->pmd.cur, &p->super);
     p->c = (void *)p->memory;
     rc = hk_capture_init(p->c, &cfg, p->ring, from, &p->super, &now);
     SIM_CHECK(s, "I13", rc == 0, "capture does not start at the promoted side: %d", rc);

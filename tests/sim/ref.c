@@ -22,17 +22,24 @@ void ref_reset(struct sim *s)
     s->ref.count = s->ref.pub_count = 0;
     s->ref.slot_base = s->ref.rec_base = s->ref.free_base = 0;
     s->ref.produced = s->ref.next_lsn = s->ref.first_lsn = HK_LSN_FIRST;
+    ref_epochs_reset(s);
 }
 
 static bool has_content(uint8_t type)
 {
-    return type == HK_REC_WRITE || type == HK_REC_ZEROES || type == HK_REC_DISCARD;
+    return type == HK_REC_WRITE || type == HK_REC_ZEROES || type == HK_REC_DISCARD ||
+           type == HK_REC_BLOCK;
 }
 
 uint8_t ref_op_value(const struct ref_rec *r, unsigned sector)
 {
     unsigned i = sector - (unsigned)(r->offset / SIM_SECTOR);
 
+    if (r->bytes) { /* 255: nothing that an application wrote */
+        const uint8_t *sector_bytes = r->bytes + (size_t)i * SIM_SECTOR;
+
+        return (uint8_t)pattern_identify(sector_bytes, r->volume, sector);
+    }
     if (r->type != HK_REC_WRITE)
         return 0;
     return r->mask >> (i & 63) & 1 ? r->v2 : r->v1;
@@ -107,7 +114,14 @@ static void from_op(struct sim *s, struct ref_rec *r, struct sim_op *op)
     r->volume = op->op.volume;
     r->offset = op->op.offset;
     r->length = op->op.length;
-    r->payload_len = op->op.type == HK_REC_WRITE ? op->op.length : 0;
+    r->payload_len = op->op.type == HK_REC_WRITE || op->op.type == HK_REC_BLOCK ? op->op.length : 0;
+    if (op->op.type == HK_REC_BLOCK) {
+        uint8_t *bytes = sim_alloc(s, op->op.length);
+
+        memcpy(bytes, op->data, op->op.length);
+        r->bytes = bytes;
+        r->local_done = true;
+    }
     r->v1 = op->v1;
     r->v2 = op->v2;
     r->mask = op->mask;
@@ -123,20 +137,25 @@ static void from_control(struct sim *s, struct ref_rec *r, const struct hk_recor
     SIM_CHECK(s, "I5", slot->lsn == r->lsn, "a control record at %llu is not published",
               ULL(r->lsn));
     SIM_CHECK(s, "I5",
-              slot->type == HK_REC_MARK || slot->type == HK_REC_MODE || slot->type == HK_REC_GAP,
+              slot->type == HK_REC_MARK || slot->type == HK_REC_MODE || slot->type == HK_REC_GAP ||
+                  slot->type == HK_REC_RESYNC_BEGIN || slot->type == HK_REC_RESYNC_END ||
+                  slot->type == HK_REC_BAD_RANGE,
               "slot at LSN %llu of type %u belongs to nobody", ULL(r->lsn), slot->type);
     SIM_CHECK(s, "I5", slot->payload_len <= sizeof(r->ctl), "control record too long");
     r->control = true;
     r->local_done = true;
     r->type = slot->type;
     r->payload_len = slot->payload_len;
+    r->volume = slot->volume;
+    r->offset = slot->offset;
+    r->length = slot->length;
     memcpy(r->ctl, payload, slot->payload_len);
 }
 
 static void check_header(struct sim *s, const struct ref_rec *r, const struct hk_record *h,
                          const uint8_t *payload)
 {
-    uint64_t seed = s->ref.epoch_seed;
+    uint64_t seed = ref_epoch_at(s, r->lsn)->seed;
 
     SIM_CHECK(s, "I5",
               h->lsn == r->lsn && h->type == r->type && h->length == r->length &&
@@ -191,8 +210,11 @@ void ref_scan(struct sim *s)
             add_versions(s, ref->count - 1);
         r->state = REF_RESERVED;
         ref->next_lsn = r->end;
-        if (!op)
+        ref->used_end = hk_max_u64(ref->used_end, r->end);
+        if (!op) {
             ref_published(s, ref->count - 1, slot, r->ctl);
+            ref_control(s, r);
+        }
         sim_trace(s, "reserve lsn %llu type %llu slot %llu", r->lsn, r->type, idx);
     }
 }
@@ -281,6 +303,18 @@ void ref_rewind(struct sim *s, uint64_t lsn)
     r->next_lsn = r->produced = lsn;
 }
 
+/* Their epoch ends at lsn: what was given behind it reaches nobody any more. */
+void ref_cut(struct sim *s, uint64_t lsn)
+{
+    for (uint32_t i = s->ref.count; i-- > 0 && s->ref.rec[i].lsn >= lsn;) {
+        if (s->ref.rec[i].dead)
+            continue;
+        if (has_content(s->ref.rec[i].type))
+            remove_versions(s, i);
+        s->ref.rec[i].dead = true;
+    }
+}
+
 const struct ref_rec *ref_find(const struct sim *s, uint64_t lsn)
 {
     uint32_t lo = 0, hi = s->ref.count;
@@ -302,7 +336,7 @@ bool ref_is_boundary(const struct sim *s, uint64_t lsn)
 {
     const struct ref_rec *r = ref_find(s, lsn);
 
-    return r ? r->lsn == lsn : lsn == s->ref.next_lsn;
+    return r ? r->lsn == lsn : lsn == s->ref.next_lsn || ref_norm(s, lsn) != lsn;
 }
 
 /* Number of versions with end ≤ lsn. */
@@ -349,9 +383,10 @@ static void check_payload_bytes(struct sim *s, const char *check, const struct r
     while (len) {
         unsigned sector = (unsigned)((r->offset + off) / SIM_SECTOR), in = off % SIM_SECTOR;
         uint64_t n = SIM_SECTOR - in < len ? SIM_SECTOR - in : len;
+        const uint8_t *want =
+            r->bytes ? r->bytes + off - in : pattern(r->volume, sector, ref_op_value(r, sector));
 
-        SIM_CHECK(s, check,
-                  memcmp(bytes, pattern(r->volume, sector, ref_op_value(r, sector)) + in, n) == 0,
+        SIM_CHECK(s, check, memcmp(bytes, want + in, n) == 0,
                   "payload bytes of LSN %llu (volume %u sector %u) are not what was written",
                   ULL(r->lsn), r->volume, sector);
         bytes += n;
@@ -418,7 +453,7 @@ void ref_check_image(struct sim *s, const char *check, const struct sim_file *vo
             if (vol0 == s->replica && s->ahead_end > lsn && got >= 0 &&
                 ref_value_between(s, v, i, (uint8_t)got, lsn, s->ahead_end))
                 continue;
-            SIM_CHECK(s, check, got == want,
+            SIM_CHECK(s, check, got == want || (got < 0 && want == 255),
                       "image%s differs from the log's prefix at LSN %llu: volume %u sector %u "
                       "holds %d, should hold %d",
                       durable ? " (durable)" : "", ULL(lsn), v, i, got, want);

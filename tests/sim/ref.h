@@ -17,6 +17,8 @@ struct ref_rec {
     uint16_t volume;
     uint8_t type, flags, v1, v2, state;
     bool local_done, acked, control;
+    bool dead;            /* given, and no part of the log: its epoch ended before it */
+    const uint8_t *bytes; /* BLOCK: what the origin held; else NULL */
     struct hk_record hdr; /* as published */
     uint8_t ctl[128];
 };
@@ -33,6 +35,16 @@ struct ref_sector {
     uint32_t base; /* first version a read may still return */
 };
 
+enum { REF_EPOCHS_MAX = 512, REF_INTERVALS_MAX = 1024 };
+struct ref_epoch { /* as the primary's durable metadata say */
+    struct hk_uuid id;
+    uint64_t seed, first_lsn, parent_end;
+    uint32_t ordinal, reason;
+};
+struct ref_interval { /* consistent positions [from, to]; to 0: still open */
+    uint64_t from, to;
+};
+
 struct ref {
     struct ref_rec *rec;
     uint32_t count, room, pub_count; /* records before pub_count are published or void */
@@ -40,10 +52,14 @@ struct ref {
     uint32_t rec_base;
     uint32_t free_base; /* records of this ring before it are done and released */
     uint64_t first_lsn, next_lsn;
-    uint64_t epoch_seed;
-    uint32_t epoch_ordinal;
+    uint64_t used_end; /* no LSN below it is ever given again */
+    uint32_t epoch_count, interval_count;
+    bool resync; /* between a resync-begin and its end */
+    struct ref_epoch epoch[REF_EPOCHS_MAX];
+    struct ref_interval interval[REF_INTERVALS_MAX];
     struct ref_sector sector[SIM_VOLUMES][SIM_SECTORS_MAX];
-    uint64_t produced; /* end of the published prefix */
+    uint64_t produced;                          /* end of the published prefix */
+    uint64_t bad[SIM_VOLUMES][SIM_SECTORS_MAX]; /* bad-range: where; 0: equal, or to be */
 };
 
 /* ---- naive.c: what the standby's disks truly hold ---- */
@@ -56,6 +72,7 @@ struct naive_journal {
     struct naive_batch *batch;
     uint32_t count, room;
     uint64_t durable; /* end of the contiguous whole batches in durable bytes */
+    uint64_t next;    /* where the next one begins: there, or behind the hole to the next epoch */
     uint32_t seg;
     uint64_t at; /* where the next batch header should stand; 0: look for a segment */
 };
@@ -69,6 +86,7 @@ void ref_restarted(struct sim *s);
 void ref_all_done(struct sim *s);
 void ref_new_ring(struct sim *s);
 void ref_rewind(struct sim *s, uint64_t lsn); /* what came after it was never so */
+void ref_cut(struct sim *s, uint64_t lsn);
 const struct ref_rec *ref_find(const struct sim *s, uint64_t lsn); /* covering lsn */
 uint8_t ref_value_at(const struct sim *s, unsigned vol, unsigned sector, uint64_t lsn);
 /* Does the value occur at some prefix end in [from, to]? */
@@ -80,5 +98,16 @@ void ref_check_log_bytes(struct sim *s, const char *check, uint64_t lsn, const u
 void ref_check_image(struct sim *s, const char *check, const struct sim_file *vol0, bool durable,
                      uint64_t lsn);
 uint8_t ref_op_value(const struct ref_rec *r, unsigned sector);
+
+/* epoch.c: the reference's epochs, and where the log is a state that a power cut could have left */
+void ref_epochs_reset(struct sim *s);
+void ref_epoch_look(struct sim *s); /* the metadata changed: has one begun? */
+const struct ref_epoch *ref_epoch_at(const struct sim *s, uint64_t lsn);
+uint64_t ref_norm(const struct sim *s, uint64_t lsn); /* a place in a hole is its parent's end */
+uint64_t ref_bytes(const struct sim *s, uint64_t from, uint64_t to); /* holes don't count */
+uint64_t ref_floor(const struct sim *s, uint64_t lsn); /* newest consistent one up to it; 0 none */
+bool ref_epoch_known(const struct sim *s, const struct hk_uuid *id);
+bool ref_is_consistent(const struct sim *s, uint64_t lsn);
+void ref_control(struct sim *s, const struct ref_rec *r);
 
 #endif

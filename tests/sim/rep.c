@@ -200,6 +200,15 @@ static void note_refused(struct sim *s, const struct hk_action *a)
         s->rep.copy_unknown = true;
 }
 
+/* For a resync: what only the capture side knows, or may do. */
+static void ask_capture(struct sim *s, const struct hk_action *a)
+{
+    struct ipc_msg m = {.lease = s->rep.lease};
+    uint32_t kind = resync_ask_of(a, &m);
+
+    to_capture(s, kind, &m);
+}
+
 static void act(struct sim *s, const struct hk_action *a)
 {
     struct ipc_msg m = {0};
@@ -230,10 +239,10 @@ static void act(struct sim *s, const struct hk_action *a)
         break;
     case HK_ACT_RETURN:
     case HK_ACT_STALE_ASK:
-    case HK_ACT_HASH:
     case HK_ACT_BLOCK:
     case HK_ACT_HEAL:
-    case HK_ACT_STALE_ALL: break;
+    case HK_ACT_STALE_ALL: ask_capture(s, a); break;
+    case HK_ACT_HASH: resync_hash(s, 0, a); break;
     case HK_ACT_NOTIFY:
         note_refused(s, a);
         if (a->notify.id == HK_NOTE_PATH_SUSPECT)
@@ -359,6 +368,8 @@ static void capture_event(struct sim *s, const struct ipc_msg *m, bool attached)
         e.capture.produced = HK_LSN(s->rep.read_lsn);
         e.capture.state = m->state;
         e.capture.super = m->super;
+        e.capture.stale_bytes = m->stale_bytes;
+        e.capture.closed = m->closed;
     }
     rep_event(s, &e);
 }
@@ -397,6 +408,21 @@ static void on_attached(struct sim *s, const struct ipc_msg *m)
     s->rep.attaching = false;
     s->rep.read_idx = m->tail;
     s->rep.read_lsn = m->tail_lsn.v;
+    s->rep.epoch = m->epoch;
+    read_ring(s);
+    capture_event(s, m, true);
+}
+
+/* Of an epoch that is over nothing is in the ring any more. */
+static void on_state(struct sim *s, const struct ipc_msg *m)
+{
+    if (!s->rep.attached)
+        return;
+    if (m->epoch != s->rep.epoch) {
+        s->rep.epoch = m->epoch;
+        s->rep.read_idx = m->tail;
+        s->rep.read_lsn = m->tail_lsn.v;
+    }
     read_ring(s);
     capture_event(s, m, true);
 }
@@ -419,12 +445,7 @@ void rep_ipc(struct sim *s, uint64_t gen, void *p)
     }
     switch (msg->kind) {
     case IPC_ATTACHED: on_attached(s, m); break;
-    case IPC_STATE:
-        if (s->rep.attached) {
-            read_ring(s);
-            capture_event(s, m, true);
-        }
-        break;
+    case IPC_STATE: on_state(s, m); break;
     case IPC_INSERTED:
         e.type = HK_EV_INSERTED;
         e.inserted.request = m->request;
@@ -442,6 +463,7 @@ void rep_ipc(struct sim *s, uint64_t gen, void *p)
         if (s->rep.proc.up)
             sim_at(s, s->now + 5 * NS_MS, &s->rep.proc, try_attach, 0, NULL);
         break;
+    default: resync_answer(s, msg->kind, m); break;
     }
     sim_free(s, msg);
 }
@@ -507,6 +529,7 @@ void rep_gone(struct sim *s, bool quietly)
     s->rep.proc.paused_until = 0;
     s->rep.attached = s->rep.attaching = false;
     fifo_clear(s, &s->c2r);
+    resync_hashes_gone(s, 0);
     conn_died(s, 0, quietly);
     sim_pages_forget(s->rep.memory, s->rep.memory_bytes);
     if (quietly)

@@ -9,7 +9,9 @@
 
 #include "tests/sim/world.h"
 
-enum { FILES_MAX = 3 + SIM_VOLUMES + SIM_SNAPSHOTS * (1 + SIM_VOLUMES) + SIM_SEGMENTS_MAX };
+enum {
+    FILES_MAX = 4 + SIM_VOLUMES + SIM_SEGMENTS_MAX + SIM_SNAPSHOTS_MAX * (1 + SIM_VOLUMES),
+};
 
 struct sim_snap {
     uint32_t count;
@@ -62,11 +64,12 @@ static void standby(struct sim *s)
     put_back(&s->journal_dir, n->bytes[i++]);
     for (int v = 0; v < SIM_VOLUMES; v++)
         put_back(&s->replica[v], n->bytes[i++]);
-    for (int k = 0; k < SIM_SNAPSHOTS; k++)
-        for (int v = 0; v <= SIM_VOLUMES; v++)
-            put_back(&s->cow[k][v], n->bytes[i++]);
     for (uint32_t k = 0; k < s->o.segment_count; k++)
         put_back(&s->segment[k], n->bytes[i++]);
+    put_back(&s->snapshot_dir, n->bytes[i++]);
+    for (uint32_t k = 0; k < s->o.snapshots; k++)
+        for (int v = 0; v <= SIM_VOLUMES; v++)
+            put_back(&s->snapshot[k][v], n->bytes[i++]);
     memcpy(j->batch, n->nj.batch, n->nj.count * sizeof(*j->batch));
     j->count = n->nj.count;
     j->durable = n->nj.durable;
@@ -92,9 +95,10 @@ static void primary(struct sim *s, enum sim_fault kind)
         put_back(&s->origin[v], n->bytes[v]);
     if (kind != F_ROLLBACK_ORIGIN) {
         put_back(&s->md, n->bytes[SIM_VOLUMES]);
+        dmap_look_again(s);
         s->vanished |= 1u << C_MD;
     }
-    s->origin_suspect = s->vol_void = true;
+    s->origin_suspect = s->vol_void = s->origin_void = true;
     sim_struck(s, kind);
     sim_trace(s, "back primary, fault %llu", kind, 0, 0);
     sim_at(s, s->now + 50 * NS_MS + rng_below(&s->rng_fault, NS_S), NULL, cap_start, 0, NULL);

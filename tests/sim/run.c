@@ -65,9 +65,9 @@ static void setup(struct sim *s)
     sim_disk_setup(s);
     ref_reset(s);
     naive_reset(s);
-    memcpy(&s->ref.epoch_seed, s->epoch_id.b, 8);
     link_reset(s);
     cap_setup(s);
+    resync_setup(s);
     rep_setup(s);
     sby_setup(s);
     app_setup(s);

@@ -19,12 +19,15 @@ static struct sim_file *file_of(struct sim *s, uint32_t file)
         return &s->pmd;
     if (file == HK_FILE_JOURNAL_DIR)
         return &s->journal_dir;
-    if (file >= HK_FILE_SNAPSHOT0 &&
-        file < HK_FILE_SNAPSHOT0 + SIM_SNAPSHOTS * HK_FILES_A_SNAPSHOT) {
-        uint32_t i = file - HK_FILE_SNAPSHOT0, part = i % HK_FILES_A_SNAPSHOT;
+    if (file == HK_FILE_SNAP_DIR)
+        return &s->snapshot_dir;
+    if (file >= HK_FILE_SNAPSHOT0 && file < HK_FILE_SEGMENT0) {
+        uint32_t slot = (file - HK_FILE_SNAPSHOT0) / HK_FILES_A_SNAPSHOT;
+        uint32_t part = (file - HK_FILE_SNAPSHOT0) % HK_FILES_A_SNAPSHOT;
 
-        if (part <= SIM_VOLUMES)
-            return &s->cow[i / HK_FILES_A_SNAPSHOT][part];
+        SIM_CHECK(s, "I16", slot < s->o.snapshots && part <= SIM_VOLUMES,
+                  "no file %u of snapshot slot %u", part, slot);
+        return &s->snapshot[slot][part];
     }
     if (file >= HK_FILE_SEGMENT0 && file < HK_FILE_SEGMENT0 + s->o.segment_count)
         return &s->segment[file - HK_FILE_SEGMENT0];
@@ -56,6 +59,9 @@ static void disk_submit(struct hk_disk *disk, struct hk_diskop *op)
 
 static void said(struct sim *s, uint64_t acked, uint64_t durable, uint64_t applied)
 {
+    acked = ref_norm(s, acked);
+    durable = ref_norm(s, durable);
+    applied = ref_norm(s, applied);
     SIM_CHECK(s, "I11", s->standby_suspect || durable <= s->nj.durable,
               "durable reported up to %llu, truly durable is %llu", ULL(durable),
               ULL(s->nj.durable));
@@ -97,15 +103,20 @@ static void act_send(struct sim *s, const struct hk_action *a)
 
 static void act_control(struct sim *s, const struct hk_ctl *m)
 {
-    if (m->type == HK_CTL_WELCOME) {
+    if (m->type == HK_CTL_WELCOME && m->welcome.session == 0) { /* the log can't go on from here */
+        sim_trace(s, "wgap standby asks for a new epoch: %llu, it stands at %llu", m->welcome.gap,
+                  m->welcome.durable, 0);
+        budget_met(s);
+    } else if (m->type == HK_CTL_WELCOME) {
         check_welcome(s);
         SIM_CHECK(s, "I13", !sby_knows_promoted(s), "a promoted side welcomes the old primary");
-        SIM_CHECK(s, "I11", m->welcome.durable >= s->sby.said_durable || s->standby_suspect,
+        SIM_CHECK(s, "I11",
+                  ref_norm(s, m->welcome.durable) >= s->sby.said_durable || s->standby_suspect,
                   "after a restart durable is %llu, %llu had been reported",
                   ULL(m->welcome.durable), ULL(s->sby.said_durable));
         SIM_CHECK(s, "I12",
-                  m->welcome.durable >= s->cap.durable_taken || s->standby_suspect ||
-                      s->sby.hello_lease != s->cap.lease,
+                  ref_norm(s, m->welcome.durable) >= ref_norm(s, s->cap.durable_taken) ||
+                      s->standby_suspect || s->sby.hello_lease != s->cap.lease,
                   "welcomes with durable %llu, the primary had been told %llu",
                   ULL(m->welcome.durable), ULL(s->cap.durable_taken));
         if (s->sby.hello_lease == s->cap.lease)
@@ -228,7 +239,7 @@ static void act(struct sim *s, const struct hk_action *a)
     case HK_ACT_HEAL:
     case HK_ACT_STALE_ALL:
     case HK_ACT_CHECK_COPY: sim_fail(s, "I16", "a standby has no capture side (%d)", a->type);
-    case HK_ACT_HASH: break;
+    case HK_ACT_HASH: resync_hash(s, 1, a); break;
     case HK_ACT_NOTIFY: notice(s, a); break;
     case HK_ACT_VERB_DONE: verb_done(s, a); break;
     case HK_ACT_FATAL: fatal(s, a); break;
@@ -353,7 +364,7 @@ static void fill_cfg(struct sim *s, struct hk_group_cfg *c)
     c->apply_bytes = s->o.apply_bytes;
     c->apply_lag_bytes_max = s->o.apply_lag_bytes;
     c->journal_retain_bytes = s->o.retain_bytes;
-    c->snapshot_slots = SIM_SNAPSHOTS;
+    c->snapshot_slots = s->o.snapshots;
     c->snapshot_bytes = s->o.snapshot_bytes;
 }
 
@@ -404,6 +415,7 @@ static void gone(struct sim *s, bool quietly)
     s->sby.proc.up = false;
     s->sby.proc.kill_in = 0;
     s->sby.proc.paused_until = 0;
+    resync_hashes_gone(s, 1);
     sim_io_abandon(s, &s->sby.proc);
     conn_died(s, 1, quietly);
     sim_pages_forget(s->sby.memory, s->sby.memory_bytes);

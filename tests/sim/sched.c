@@ -176,7 +176,7 @@ struct pages {
     size_t bytes, touched;
     bool used, any;
 };
-static struct pages pages[128];
+static struct pages pages[256];
 
 void *sim_alloc(struct sim *s, size_t bytes)
 {

@@ -31,12 +31,13 @@ enum {
     SIM_CLIENTS_MAX = 8,
     SIM_OP_BYTES_MAX = 32 << 10,
     SIM_SEGMENTS_MAX = 16,
-    SIM_SNAPSHOTS = 2,
     SIM_TRACE_KEEP = 400,
     SIM_FRAMES_KEPT = 64,  /* old frames an attacker (or a slow switch) may send again */
     SIM_SESSION_KEPT = 96, /* frames of one session, to be sent again as a whole */
     SIM_WALL_STEPS = 16,
     SIM_LATENT_MAX = 8,
+    SIM_BLOCKS_MAX = 16, /* block records asked for and not answered */
+    SIM_SNAPSHOTS_MAX = 3,
 };
 
 #define NS_US 1000ull
@@ -118,6 +119,8 @@ enum sim_fault {
     F_ROLLBACK_PRIMARY, /* metadata and origins */
     F_ROLLBACK_MD,
     F_ROLLBACK_ORIGIN,
+    F_EIO_SNAPSHOT,
+    F_ROT_SNAPSHOT,
     F_MEM_RING, /* a bit of a payload flips in the ring: every copy that is sent is bad */
     F_FAULTS
 };
@@ -128,11 +131,13 @@ struct sim_opts {
     enum hk_link_loss policy;
     uint64_t contact_ns, pace_ns, run_ns;
     uint32_t clients, think_us, values, zero_pct, read_pct, flush_pct, big_pct, align_pct;
-    uint32_t sectors; /* per volume */
+    uint32_t sectors;               /* per volume */
+    uint32_t region_shift, hot_max; /* of the dirty map; 0: there is none */
+    uint32_t snapshots;             /* slots of the snapshot store */
+    uint64_t snapshot_bytes;        /* room for before-images */
     uint32_t ring_slots;
     uint64_t ring_payload, ceiling_step;
     uint64_t segment_bytes, apply_bytes, apply_lag_bytes, retain_bytes, window_bytes, rate_max;
-    uint64_t snapshot_bytes; /* of before-images; 0: no bound */
     uint32_t segment_count, body_max, paths;
     bool real_bytes; /* frames go through encode, seal, open, decode */
     uint64_t delay_ns, jitter_ns, byte_ps, ipc_ns;
@@ -187,8 +192,7 @@ struct sim_clk {
 };
 
 /* ---- disk.c ---- */
-/* C_COW, the snapshots' files: power cuts and want of room only, no damage. */
-enum sim_class { C_ORIGIN, C_MD, C_SUPER, C_JOURNAL, C_REPLICA, C_CLASSES, C_COW };
+enum sim_class { C_ORIGIN, C_MD, C_SUPER, C_JOURNAL, C_REPLICA, C_SNAPSHOT, C_CLASSES };
 struct sim_ver;
 struct sim_file {
     enum sim_class kind;
@@ -288,6 +292,20 @@ struct sim_conn {
 };
 
 /* ---- cap.c, rep.c, sby.c ---- */
+struct sim_block { /* a block record that the replicator asked for */
+    struct sim_op op;
+    uint64_t request;
+    uint32_t conn;
+    bool busy;
+};
+
+struct sim_hash { /* a piece of an origin or a replica that is being read */
+    struct hk_hash_ask ask;
+    uint8_t key[HK_COMPARE_KEY_BYTES];
+    uint8_t *buffer;
+    bool busy;
+};
+
 struct sim_cap {
     struct sim_proc proc;
     struct hk_capture *c;
@@ -314,6 +332,11 @@ struct sim_cap {
     struct hk_capture_status status;
     struct hk_super *told_super; /* the last one that was told */
     struct hk_super super_read;
+    struct sim_block block[SIM_BLOCKS_MAX];
+    bool all_stale_asked, stop_flush;
+    struct hk_capture_cfg cfg;
+    uint8_t *dirty_memory;
+    size_t dirty_bytes;
 };
 
 struct sim_rep {
@@ -327,6 +350,8 @@ struct sim_rep {
     bool attached, attaching, want_room, copy_unknown; /* refused: the copies may differ */
     uint32_t asked_life;
     uint64_t read_idx, read_lsn, stop_op;
+    uint32_t epoch;         /* ordinal that it reads */
+    struct sim_hash *hash;  /* HK_COMPARE_ASKS_MAX */
     struct hk_uuid ring_id; /* of the last attachment in this life */
 };
 
@@ -342,6 +367,7 @@ struct sim_sby {
     struct sim_proc proc;
     struct hk_group *g;
     struct hk_disk disk;
+    struct sim_hash *hash; /* HK_COMPARE_ASKS_MAX */
     struct hk_action action;
     uint8_t *window, *memory;
     size_t memory_bytes;
@@ -378,6 +404,7 @@ struct sim_super_cache {
 };
 
 struct sim_snap;
+struct sim_dmap;
 struct sim_trace {
     uint64_t at;
     const char *fmt;
@@ -404,7 +431,7 @@ struct sim {
     uint32_t heap_count, heap_used;
     struct sim_file origin[SIM_VOLUMES], md;
     struct sim_file super, pmd, journal_dir, replica[SIM_VOLUMES], segment[SIM_SEGMENTS_MAX];
-    struct sim_file cow[SIM_SNAPSHOTS][1 + SIM_VOLUMES];
+    struct sim_file snapshot_dir, snapshot[SIM_SNAPSHOTS_MAX][1 + SIM_VOLUMES];
     uint64_t disk_seq;
 
     struct hk_uuid group_id, site_id[2], host_id[2], replica_id[2], epoch_id;
@@ -416,6 +443,7 @@ struct sim {
     struct sim_ghost ghost;
     struct sim_promoted *promoted;
     struct sim_image *image;
+    struct sim_dmap *dmap;
     struct vol_model *volumes; /* what the primary's disks may return */
     struct vol_read *reads;    /* one a client */
     bool vol_void;             /* the origins were put back to an older state */
@@ -430,12 +458,15 @@ struct sim {
     struct sim_lost *lost;
     uint32_t lost_count, lost_room;
     uint64_t passing_since_ns;
+    uint64_t passing_end;          /* … and is there when a consistent position behind it is */
     bool passing_acked;            /* an uncaptured write was acknowledged */
     bool primary_dead;             /* its ring was lost: nothing more will be replicated */
     bool primary_gone;             /* it does not come back */
     uint64_t primary_gone_real_ns; /* as the standby's wall clock showed it then */
     bool origin_suspect;           /* an origin error happened: checks of its content are off */
     bool origin_failed;            /* an origin operation returned an error */
+    bool origin_void;              /* what it holds was changed behind everybody's back */
+    bool origin_unread;            /* … of a read for a block */
     bool origin_ahead;             /* holds writes of a log that its metadata has forgotten */
     bool standby_suspect; /* budget: a fault voided what the standby's disks had promised */
     bool stood_still;     /* a component fail-stopped for good */
@@ -462,6 +493,7 @@ struct sim {
     struct sim_super_cache md_cache, sby_cache;
     struct hk_super pmd_super;
     struct hk_group_status status;
+    struct hk_hashes hashes;
 
     /* What is kept from run to run: memory and sums. sim_forget_run() clears all above. */
     struct sim_stats st;
@@ -525,6 +557,8 @@ enum sim_flush { FLUSH_HONEST, FLUSH_DOOMED /* what was volatile is gone */, FLU
 enum { SIM_ALL_PPM = 1000000 };
 void sim_disk_write(struct sim *s, struct sim_io *io, enum sim_put put, uint32_t part_ppm);
 void sim_disk_flush(struct sim_file *f, uint64_t seq, enum sim_flush how);
+/* Every content that the sector may have after a power cut; how many, at most max. */
+int sim_disk_may_hold(const struct sim_file *f, uint32_t sector, uint8_t *ret_values, int max);
 void sim_disk_fill(struct sim_io *io, uint64_t bytes); /* a read's buffers, so far */
 
 /* damage.c: what a disk does instead of what it was asked, and what it does unasked */
@@ -538,17 +572,6 @@ bool damage_any(const struct sim_file *f);
 void damage_accept(struct sim_file *f, uint64_t offset, uint64_t bytes);
 void damage_read(struct sim_file *f, uint64_t offset, uint64_t bytes);
 void damage_accept_read(struct sim_file *f);
-
-/* budget.c: which guarantees are void after what struck, and what must be noticed all the same */
-void budget_print(const struct sim *s, FILE *out);
-void budget_read(struct sim *s, const struct sim_io *io);
-bool budget_recovered(struct sim *s, uint64_t end);
-void budget_met(struct sim *s);
-void budget_lost(struct sim *s, uint64_t end);
-void budget_primary_began(struct sim *s, uint64_t at);
-void budget_forked_send(struct sim *s);
-bool budget_explains_standby(const struct sim *s);
-uint64_t budget_durable(const struct sim *s);
 
 /* pattern.c */
 void pattern_init(void);
@@ -621,7 +644,17 @@ enum {
     IPC_STATE,
     IPC_PEER,
     IPC_CHECK_COPY,
-    IPC_CLOSED
+    IPC_CLOSED,
+    IPC_RETURN,
+    IPC_RETURNED,
+    IPC_STALE_ASK,
+    IPC_STALE,
+    IPC_BLOCK,
+    IPC_BLOCKED,
+    IPC_HEAL,
+    IPC_HEALED,
+    IPC_STALE_ALL,
+    IPC_ALL_STALE
 };
 struct ipc_msg {
     uint32_t conn; /* the replicator's life: one connection each */
@@ -635,10 +668,17 @@ struct ipc_msg {
     struct hk_uuid replica_id, ring_id;
     uint8_t record_type;
     struct hk_mark mark;
+    bool closed;
+    uint16_t volume;
+    uint32_t epoch;
+    uint64_t offset, bytes, event, stale_bytes;
     const struct hk_super *super; /* with a state: as it was then; stays until the run ends */
 };
 void cap_setup(struct sim *s);
-void cap_cfg(const struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots);
+void cap_step(struct sim *s, struct sim_op *op, enum hk_step step);
+void cap_cfg(struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots,
+             const struct hk_super *super);
+void cap_flush_origins(struct sim *s);
 void cap_start(struct sim *s, uint64_t a, void *p);
 void cap_kill(struct sim *s);
 void cap_submit(struct sim *s, struct sim_op *op);
@@ -657,6 +697,7 @@ void app_go(struct sim *s, uint64_t index, void *p);
 void app_done(struct sim *s, struct sim_op *op, int result);
 void app_all_lost(struct sim *s);
 void app_power_lost(struct sim *s);
+void app_off_the_list(struct sim *s, struct sim_op *op);
 uint8_t op_value(const struct sim_op *op, unsigned sector);
 void op_fill(const struct sim_op *op, uint8_t *to);
 
@@ -671,6 +712,18 @@ void rep_frame(struct sim *s, struct sim_frame *f);
 void rep_event(struct sim *s, const struct hk_event *e);
 void rep_pump(struct sim *s, uint64_t a, void *p);
 void rep_take_frame(struct sim *s, struct sim_frame *f);
+
+/* resync.c: what the adaptors do for a resync */
+void resync_setup(struct sim *s);
+void resync_capture_gone(struct sim *s);
+void resync_ask(struct sim *s, uint32_t kind, const struct ipc_msg *m); /* at capture */
+void resync_pump(struct sim *s);                                        /* after each call */
+void resync_read(struct sim *s, struct sim_op *op);                     /* of the origin */
+void resync_block_done(struct sim *s, struct sim_op *op);
+uint32_t resync_ask_of(const struct hk_action *a, struct ipc_msg *m);
+void resync_answer(struct sim *s, uint32_t kind, const struct ipc_msg *m);
+void resync_hashes_gone(struct sim *s, unsigned site);
+void resync_hash(struct sim *s, unsigned site, const struct hk_action *a);
 
 /* ghost.c */
 void ghost_begin(struct sim *s);
@@ -694,32 +747,7 @@ void oper_stop_faults(struct sim *s);
 void oper_maybe_die(struct sim *s, struct sim_proc *p);
 void oper_started(struct sim *s, struct sim_proc *p);
 
-/* check.c */
-const struct hk_super *md_durable(struct sim *s);
-const struct hk_super *sby_durable(struct sim *s);
-void check_after_event(struct sim *s);
-void check_slot_free(struct sim *s, uint32_t rec);
-void check_payload_free(struct sim *s, const struct sim_op *op);
-void check_origin_submit(struct sim *s, const struct sim_op *op);
-void check_origin_written(struct sim *s, const struct sim_op *op, int result);
-void check_redo(struct sim *s, const struct hk_redo *r);
-void check_after_redo(struct sim *s);
-void check_clean_origin(struct sim *s);
-void check_capture_started(struct sim *s, enum hk_start start, const struct hk_super *super);
-void check_completed(struct sim *s, struct sim_op *op, int result);
-void check_report(struct sim *s, const struct ipc_msg *m);
-void check_hello(struct sim *s, uint64_t lease);
-void check_welcome(struct sim *s);
-void check_disk_op(struct sim *s, const struct hk_diskop *op);
-void check_replica_write(struct sim *s, const struct sim_io *io);
-void check_standby_starts(struct sim *s);
-void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name);
-void check_frozen_ends(struct sim *s);
-void check_frozen_image(struct sim *s, const char *when);
-void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class);
-void check_failover_said(struct sim *s, const uint64_t arg[4]);
-void check_status(struct sim *s);
-void check_end(struct sim *s);
+#include "tests/sim/judge.h"
 
 /* bugs.c */
 bool sim_bug_on(const char *name); /* false: no such bug in this program */
