@@ -75,8 +75,8 @@ uint32_t hk_capture_op_bytes_max(const struct hk_capture_cfg *cfg, uint64_t offs
 
     if (!cfg->region_shift)
         return (uint32_t)all;
-    return (uint32_t)hk_min_u64(all, ((uint64_t)span_max(cfg) << cfg->region_shift) -
-                                         (offset & mask));
+    return (uint32_t)hk_min_u64(all,
+                                ((uint64_t)span_max(cfg) << cfg->region_shift) - (offset & mask));
 }
 
 static void set_memory(struct hk_dirty *d, uint8_t *m, const struct layout *l)

@@ -422,7 +422,8 @@ void check_replica_write(struct sim *s, const struct sim_io *io)
 {
     const struct sim_file *f = io->file;
     unsigned first = (unsigned)(io->offset / SIM_SECTOR), n = (unsigned)(io->bytes / SIM_SECTOR);
-    uint64_t applied;
+    uint64_t applied, pin = sby_durable(s)->pin_lsn;
+    bool back = sby_durable(s)->flags & HK_SF_ROLLING_BACK;
 
     if (io->result || s->standby_suspect || s->sby.promoted)
         return;
@@ -432,6 +433,12 @@ void check_replica_write(struct sim *s, const struct sim_io *io)
 
         if (damage_at(f, (uint64_t)i * SIM_SECTOR, SIM_SECTOR))
             continue;
+        if (back) {
+            SIM_CHECK(s, "I10", (uint8_t)got == ref_value_at(s, f->volume, i, pin),
+                      "going back to the pin at %llu wrote %d to volume %u sector %u", ULL(pin),
+                      got, f->volume, i);
+            continue;
+        }
         SIM_CHECK(s, "I10",
                   ref_value_between(s, f->volume, i, (uint8_t)got, applied, s->nj.durable),
                   "apply wrote %d to volume %u sector %u, which no durable record above applied "

@@ -251,7 +251,7 @@ static void draw_sizes(struct sim_opts *o, struct sim_rng *r)
     o->rate_max = rng_below(r, 3) ? 0 : rng_range(r, 1, 64) << 20;
 }
 
-/* The dirty map and the snapshot store: small regions, so that many stories happen in few events. */
+/* The dirty map and the snapshot store; small regions, so that much happens in few events. */
 static void draw_map(struct sim_opts *o, uint64_t seed)
 {
     const struct hk_capture_cfg probe = {.region_shift = HK_REGION_SHIFT_MIN,
