@@ -95,7 +95,7 @@ static void super_fell_back(struct sim *s)
 static void accept_super(struct sim *s, const struct sim_io *io)
 {
     struct sim_file *f = io->file;
-    uint8_t *keep = s->scratch;
+    uint8_t *keep = sim_alloc(s, io->bytes);
     struct hk_super super;
     bool found;
 
@@ -110,9 +110,11 @@ static void accept_super(struct sim *s, const struct sim_io *io)
     if ((naive_super(f, true, &super) && found) || f == &s->pmd) {
         if (f == &s->super)
             super_fell_back(s);
+        sim_free(s, keep);
         return;
     }
     memcpy(f->good + io->offset, keep, io->bytes);
+    sim_free(s, keep);
     /* Or it left a whole one there, newer than this: that will be made durable before it counts. */
     if (found)
         return;

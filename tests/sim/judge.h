@@ -38,6 +38,8 @@ void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name);
 void check_frozen_ends(struct sim *s);
 void check_frozen_image(struct sim *s, const char *when);
 void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class);
+void check_class(struct sim *s, uint64_t position, uint32_t loss_class, uint64_t limit,
+                 const char *where);
 void check_failover_said(struct sim *s, const uint64_t arg[4]);
 void check_status(struct sim *s);
 void check_end(struct sim *s);
