@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl/ctl.h"
 #include "proto/dmap.h"
@@ -157,14 +158,28 @@ static uint64_t regions_of(const struct hk_super *s)
     return end;
 }
 
+/* Reads superblock and map, as they are now; false: what was read is not sound. */
+static bool look(struct view *v, struct hk_super *super)
+{
+    if (hk_super_pick(v->bytes, v->bytes + HK_SUPER_BYTES, super, NULL))
+        return false;
+    memset(v->count, 0, sizeof(v->count));
+    read_map(v);
+    merge(v);
+    return v->load->verdict < HK_DMAP_PARTLY &&
+           (v->count[STALE] == 0 || (super->flags & (HK_SF_STALE | HK_SF_FULL_COMPARE)));
+}
+
 int hk_dump_dmap(const struct hk_options *o, const char *path, const uint8_t *bytes, uint64_t size,
                  const struct hk_super *super, json_t *root)
 {
-    struct view v = {.super = super, .bytes = bytes};
+    static struct hk_super now;
+    struct view v = {.super = &now, .bytes = bytes};
     int r;
 
     if (super->role != HK_ROLE_PRIMARY || super->region_shift == 0)
         return HK_EXIT_DONE;
+    now = *super;
     v.regions = regions_of(super);
     v.pages = hk_dmap_map_pages(v.regions);
     if (size < hk_dmap_file_bytes(v.regions))
@@ -175,8 +190,9 @@ int hk_dump_dmap(const struct hk_options *o, const char *path, const uint8_t *by
     v.load = malloc(sizeof(*v.load));
     v.state = calloc(1, v.regions + 1);
     HK_ASSERT(v.load && v.state);
-    read_map(&v);
-    merge(&v);
+    /* A living primary writes it meanwhile: damage is what stays when one looks again. */
+    for (int tries = 0; !look(&v, &now) && tries < 5; tries++)
+        usleep(20000);
     json_object_set_new(root, "dirty_map", map_json(&v));
     if (!o->check)
         json_object_set_new(root, "ranges", ranges_json(&v));

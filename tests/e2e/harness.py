@@ -242,10 +242,10 @@ class Cluster:
         self.processes.append(p)
         return p
 
-    def create(self):
+    def create(self, assume_equal=True):
         for site in (self.tokyo, self.osaka):
             self.hikae(site, 'check-config')
-            self.hikae(site, 'create-md', '--assume-equal')
+            self.hikae(site, 'create-md', *(['--assume-equal'] if assume_equal else []))
         self.plugin = self._process(self.tokyo, 'nbdkit', 'nbdkit', '-f', '-U', self.nbd_socket,
                                     '-t', '24', tool('nbdkit-hikae-plugin.so'),
                                     f'group={self.group_conf}', f'site={self.tokyo.conf}')
@@ -262,8 +262,9 @@ class Cluster:
             s.connect(str(self.nbd_socket))
             return s.recv(8) == b'NBDMAGIC'
 
-    def start(self, wait=True):
-        self.create()
+    def start(self, wait=True, create=True):
+        if create:
+            self.create()
         hikaed = tool('hikaed')
         self.standby = self._process(self.osaka, 'osaka', hikaed, '-g', self.group_conf, '-s',
                                      self.osaka.conf)

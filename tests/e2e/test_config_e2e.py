@@ -171,6 +171,37 @@ def test_dump_metadata(stopped):
         assert 'HKE1049E' in dump(damaged(path, to, 0, bytes(32768)), 2)
 
 
+def test_dump_dirty_map(cluster_of):
+    """What a killed primary leaves: marks that were durable before their writes; damage is found,
+    and costs a compare of what it hit.
+    """
+    cluster = cluster_of(**SMALL).start()
+    write_some(cluster, 5)
+    cluster.plugin.kill()
+    path, to = cluster.tokyo.dir / 'core.md', cluster.work / 'damaged.md'
+    d = parsed(dump(path, 0))
+    m = d['dirty_map']
+    regions = sum(-(-size // m['region_bytes']) for _, size in cluster.volumes)
+    assert m['verdict'] == 'sound' and m['regions'] == regions and m['hot'] > 0, m
+    assert m['hot'] + m['clean'] == regions and m['stale'] == m['spooled'] == 0, m
+    assert {r['state'] for r in d['ranges']} == {'hot'}
+    assert all(r['offset'] % m['region_bytes'] == 0 for r in d['ranges'])
+    short = parsed(dump(path, 0, '--check'))
+    assert short['dirty_map'] == m and 'super' not in short and 'ranges' not in short
+    log, the_map = 32768, 32768 + (1 << 20)
+    newest = log + m['transaction'] % 256 * 4096
+    out = dump(damaged(path, to, newest + 1000, b'\xa5'), 2)
+    assert 'HKE7035E' in out and parsed(out)['dirty_map']['stale'] == regions
+    out = dump(damaged(path, to, newest, path.read_bytes()[log:log + 4096]), 2, '--check')
+    assert 'HKE7035E' in out and 'wrong place' in out
+    out = dump(damaged(path, to, the_map + 100, b'\xa5'), 2)
+    assert 'HKE7036E' in out and parsed(out)['dirty_map']['damaged_sectors'] == 1
+    assert 'HKE7035E' in dump(damaged(path, to, cut=the_map), 2)
+    # An old page of the ring, which nobody needs any more.
+    old = log + (m['transaction'] - 40) % 256 * 4096
+    assert parsed(dump(damaged(path, to, old + 9, b'\xa5'), 0))['dirty_map']['hot'] == m['hot']
+
+
 def test_dump_segment(stopped):
     path = sorted(p for p in (stopped.osaka.dir / 'journal').glob('*.seg')
                   if not p.name.startswith('free'))[0]
