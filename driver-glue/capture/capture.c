@@ -341,7 +341,7 @@ enum hk_step hk_capture_begin(struct hk_capture *c, struct hk_op *op, const stru
     enum hk_step step;
     int rc = op_check(c, op);
 
-    op->captured = op->pinned = false;
+    op->captured = op->pinned = op->owed = false;
     op->mark_wait = op->flush = 0;
     op->payload = NULL;
     op->lsn = op->end = HK_LSN(0);
@@ -467,6 +467,8 @@ static void release_held(struct hk_capture *c, const struct hk_now *now)
     for (op = c->held.first; op; op = next) {
         next = op->link.next;
         if (!hk_policy_may_complete(c, op)) {
+            if (!dead && op->owed)
+                continue;
             if (!dead)
                 break;
             /* Neither replicated nor known to be unreplicated: the one error Hikae may cause. */

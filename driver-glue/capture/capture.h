@@ -70,6 +70,7 @@ struct hk_op {
     /* private */
     uint8_t stage;
     bool captured;
+    bool owed;          /* of a closed epoch: held until the standby has the end of the resync */
     bool credited;      /* a block: its slot is set aside */
     bool pinned;        /* holds slots of the dirty map */
     uint64_t mark_wait; /* looked at again after so many writes of the dirty map */

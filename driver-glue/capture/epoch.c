@@ -29,6 +29,7 @@ void hk_epoch_close(struct hk_capture *c, const struct hk_now *now)
     if (c->closed)
         return;
     c->closed = true;
+    c->closed_ns = now->mono_ns;
     c->begin_first = c->pending_gap = c->pending_mode = c->pending_rejoin = false;
     c->resync_at = c->resync_end = 0;
     if (hk_policy_watermark(c) >= c->next_lsn)
@@ -124,8 +125,6 @@ int hk_capture_return(struct hk_capture *c, uint64_t lease, struct hk_lsn parent
      * be lost with a promotion, though it waited for the standby. */
     hk_policy_declare_alone(c, now);
     c->meta_dirty = true;
-    /* Nobody reads the old epoch any more: its slots wait for the origin alone. */
-    c->released = c->next_lsn;
     hk_capture_settle(c, now);
     return 0;
 }
@@ -134,7 +133,7 @@ int hk_capture_return(struct hk_capture *c, uint64_t lease, struct hk_lsn parent
 static void hold_until_healed(struct hk_capture *c)
 {
     for (struct hk_op *op = c->held.first; op; op = op->link.next)
-        op->end = HK_LSN(UINT64_MAX);
+        op->owed = true;
 }
 
 static void begin_stage(struct hk_capture *c)
@@ -164,21 +163,24 @@ static void begin_epoch(struct hk_capture *c, const struct hk_epoch *epoch,
     c->prev_bytes = 0;
     c->mode_end = c->serve_lsn = c->rejoin_target = 0;
     c->hold_stall_ns = c->drain_stall_ns = now->mono_ns;
-    c->closed = c->returning = c->passing = c->pass_held = c->behind_wanted = false;
+    c->over = c->closed = c->returning = c->passing = c->pass_held = c->behind_wanted = false;
     c->copy_lost = c->ring_lost = c->all_stale = false;
     c->pending_gap = true;
     hk_capture_write_producer(c, epoch);
 }
 
-static bool held_until_healed(const struct hk_capture *c)
+bool hk_epoch_owes(const struct hk_capture *c)
 {
-    return c->held.last && c->held.last->end.v == UINT64_MAX;
+    /* By their ends: those of older epochs stand in front. */
+    return c->held.first && c->held.first->owed;
 }
 
 /* The standby has resync-end: nothing differs any more, and it knows. */
 static void resync_over(struct hk_capture *c)
 {
     c->resync_end = 0;
+    for (struct hk_op *op = c->held.first; op; op = op->link.next)
+        op->owed = false;
     hk_meta_clear(c, HK_SF_STALE);
     if (!c->bad_ranges && c->origin_failed_here)
         hk_meta_clear(c, HK_SF_ORIGIN_FAILED);
@@ -192,8 +194,13 @@ void hk_epoch_step(struct hk_capture *c, const struct hk_now *now)
 {
     const struct hk_epoch *epoch = hk_history_last(&c->super.history);
 
-    if (c->returning && epoch->ordinal != c->epoch_ordinal && c->tail == c->head)
-        begin_epoch(c, epoch, now);
+    if (c->returning && epoch->ordinal != c->epoch_ordinal) {
+        /* Nobody reads the old epoch any more: its slots wait for the origin alone. */
+        c->over = true;
+        hk_capture_advance_tail(c);
+        if (c->tail == c->head)
+            begin_epoch(c, epoch, now);
+    }
     if (c->resync_end && c->durable >= c->resync_end && !hk_epoch_unequal(c))
         resync_over(c);
     if (!hk_dirty_on(c))
@@ -238,12 +245,6 @@ void hk_epoch_ended(struct hk_capture *c, const struct hk_reserved *r)
 {
     c->resync_at = 0;
     c->resync_end = r->end;
-    if (!held_until_healed(c))
-        return;
-    for (struct hk_op *op = c->held.first; op; op = op->link.next) {
-        if (op->end.v == UINT64_MAX)
-            op->end = HK_LSN(r->end);
-    }
 }
 
 /* ---- which regions ---- */

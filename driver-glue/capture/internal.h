@@ -145,10 +145,12 @@ struct hk_capture {
     /* Epochs and resync (epoch.c). */
     struct hk_uuid next_epoch; /* kept ready by the caller; nil: one is wanted */
     bool returning;            /* `want` has the next one; it begins when that is durable */
-    bool ring_lost;            /* only the standby knows how much of the log it has */
-    bool all_stale;            /* the standby may be anywhere */
-    uint64_t broken_lsn;       /* with copy_lost: the first record that can't be sent */
-    bool begin_first;          /* resync-begin precedes the first write of this life */
+    bool over; /* …, and it is durable: what is left of the old one is done with */
+    uint64_t closed_ns;
+    bool ring_lost;      /* only the standby knows how much of the log it has */
+    bool all_stale;      /* the standby may be anywhere */
+    uint64_t broken_lsn; /* with copy_lost: the first record that can't be sent */
+    bool begin_first;    /* resync-begin precedes the first write of this life */
     uint64_t resync_lsn, resync_at, resync_end; /* begin, end of begin (0: not open), end of end */
     uint64_t resync_pass;
     bool origin_failed_here; /* in this life, and not resynced since */
@@ -237,6 +239,8 @@ void hk_capture_write_producer(struct hk_capture *c, const struct hk_epoch *epoc
 /* epoch.c */
 bool hk_epoch_unequal(const struct hk_capture *c); /* some region may differ */
 bool hk_epoch_resync(const struct hk_capture *c);  /* …, or resync-end is not durable yet */
+/* Acknowledgements of a closed epoch are held until the resync has ended. */
+bool hk_epoch_owes(const struct hk_capture *c);
 void hk_epoch_close(struct hk_capture *c, const struct hk_now *now);
 void hk_epoch_step(struct hk_capture *c, const struct hk_now *now);
 bool hk_epoch_wants_begin(const struct hk_capture *c);

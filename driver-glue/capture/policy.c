@@ -26,7 +26,7 @@ bool hk_policy_may_complete(const struct hk_capture *c, const struct hk_op *op)
 {
     if (!op->captured || !hk_policy_waits(c) || c->passing || c->stage == HK_SYNC_DEGRADED)
         return true;
-    return hk_policy_watermark(c) >= op->end.v;
+    return !op->owed && hk_policy_watermark(c) >= op->end.v;
 }
 
 uint32_t hk_policy_passing_flags(const struct hk_capture *c)
@@ -131,6 +131,15 @@ void hk_policy_note_record(struct hk_capture *c, const struct hk_now *now)
         c->drain_stall_ns = now->mono_ns;
 }
 
+/*
+ * What a closed epoch owes waits for the end of a resync, and that may take long. From the moment
+ * it was closed the standby was not told "replicating" any more, so T counts from there.
+ */
+static bool owes_too_long(const struct hk_capture *c, uint64_t mono_ns)
+{
+    return hk_epoch_owes(c) && hk_elapsed_ns(mono_ns, c->closed_ns) >= hk_policy_patience_ns(c);
+}
+
 /* Something waits for the standby: records, or whoever finds the log closed. */
 static bool is_outstanding(const struct hk_capture *c)
 {
@@ -147,7 +156,9 @@ static void degrade_step(struct hk_capture *c, const struct hk_now *now)
     if (!hk_policy_waits(c) || !hk_policy_continues(c) || c->barred)
         return;
     if (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN) {
-        if (!outstanding || !(stalled || no_contact(c, now->mono_ns)))
+        bool late = outstanding && (stalled || no_contact(c, now->mono_ns));
+
+        if (!late && !owes_too_long(c, now->mono_ns))
             return;
         want_degraded(c, now);
         c->stage = HK_SYNC_DEGRADING;
@@ -412,6 +423,8 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
         if (hk_policy_waits(c) && outstanding &&
             (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN))
             at = hk_min_u64(at, c->hold_stall_ns + hk_policy_patience_ns(c));
+        if (hk_epoch_owes(c))
+            at = hk_min_u64(at, c->closed_ns + hk_policy_patience_ns(c));
         if (may_go_behind(c) && !c->behind_wanted)
             at = hk_min_u64(at, hk_min_u64(c->drain_stall_ns + c->contact_timeout_ns,
                                            c->room_since_ns + c->cfg.pace_bound_ns));

@@ -315,6 +315,8 @@ static bool is_released(const struct hk_capture *c, uint64_t index)
     const struct hk_ring_side *side = &c->sides[index & c->slot_mask];
     const struct hk_record *slot = &c->slots[index & c->slot_mask];
 
+    if (c->over)
+        return true;
     if (side->lsn >= c->released)
         return false;
     return side->lsn + hk_record_bytes(slot->payload_len) <= c->released;

@@ -614,6 +614,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     s->cap.proc.started_ns = s->now;
     s->cap.proc.timer_at = 0;
     s->cap.meta_busy = s->cap.serving = s->cap.sink = s->cap.stopping = false;
+    s->cap.flushing = false;
     s->cap.in_flight = 0;
     s->cap.ops.next = s->cap.ops.prev = &s->cap.ops;
     sim_trace(s, "capt starts, ring %llu (1 new, 2 old), flags %llx", start, super->flags, 0);
