@@ -131,13 +131,14 @@ class Cluster:
 
     def __init__(self, work, mode='sync', policy='block', backend='udp', impair=None,
                  contact_timeout_ms=1500, data_mib=48, wal_mib=16, journal_mib=1024,
-                 ring_payload_mib=64, wire=None):
+                 ring_payload_mib=64, wire=None, region_bytes=None):
         Cluster.counter += 1
         self.tag = f'{os.getpid() % 100000}x{Cluster.counter}'
         self.work = pathlib.Path(work)
         self.mode, self.policy, self.backend = mode, policy, backend
         self.impair, self.contact_timeout_ms = impair, contact_timeout_ms
         self.wire_options, self.wire_ns = wire, f'hke{self.tag}w'
+        self.region_bytes = region_bytes
         self.wire = None
         self.volumes = [('data', data_mib * MIB), ('wal', wal_mib * MIB)]
         self.journal_mib, self.ring_payload_mib = journal_mib, ring_payload_mib
@@ -201,7 +202,8 @@ class Cluster:
         self.group_conf.write_text(
             f'name = "core";\ngroup-id = "{uuid.uuid4()}";\nmode = "{self.mode}";\n'
             f'on-link-loss = "{self.policy}";\ncontact-timeout-ms = {self.contact_timeout_ms};\n'
-            f'lab-unencrypted = true;\nvolumes = ( {volumes} );\nsites = (\n{sites}\n);\n')
+            f'{self._region_line()}lab-unencrypted = true;\n'
+            f'volumes = ( {volumes} );\nsites = (\n{sites}\n);\n')
         self._site_conf(self.tokyo, 'primary')
         self._site_conf(self.osaka, 'standby')
         for site in (self.tokyo, self.osaka):
@@ -209,6 +211,9 @@ class Cluster:
                 with open(site.dir / f'{name}.img', 'wb') as f:
                     f.truncate(size)
         (self.osaka.dir / 'journal').mkdir()
+
+    def _region_line(self):
+        return '' if self.region_bytes is None else f'region-bytes = {self.region_bytes}L;\n'
 
     def _site_conf(self, site, role):
         def paths(key):

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Equal again by itself: the initial synchronisation, and the way back from behind.
+
+Goal: two sites whose volumes differ, by their past or because writes went uncaptured, become equal
+without anybody's help while the application writes. Method: random content in tokyo's images,
+other content in osaka's, metadata without --assume-equal; or a line that is silent until the ring
+is full. Afterwards the images are compared byte by byte, and the map must be clean.
+"""
+import random
+
+from harness import run, tool
+from test_verbs import SMALL, events, write_some
+
+
+def differ(cluster, rng):
+    """Tokyo full of random bytes; osaka has some of them, some others, and zeroes."""
+    for name, size in cluster.volumes:
+        with open(cluster.tokyo.dir / f'{name}.img', 'r+b') as a, \
+                open(cluster.osaka.dir / f'{name}.img', 'r+b') as b:
+            for _ in range(0, size, 1 << 20):
+                block = rng.randbytes(1 << 20)
+                a.write(block)
+                how = rng.randrange(3)
+                b.write(block if how == 0 else rng.randbytes(1 << 20) if how == 1
+                        else bytes(1 << 20))
+
+
+def assert_equal(cluster):
+    cluster.wait_caught_up()
+    for name, _ in cluster.volumes:
+        a = (cluster.tokyo.dir / f'{name}.img').read_bytes()
+        b = (cluster.osaka.dir / f'{name}.img').read_bytes()
+        at = next((i for i in range(0, len(a), 4096) if a[i:i + 4096] != b[i:i + 4096]), None)
+        assert at is None and len(a) == len(b), f'{name} differs at {at}'
+    d = run(tool('hikae'), 'dump', '--check', cluster.tokyo.dir / 'core.md').stdout
+    assert 'stale: 0 ' in d, d
+
+
+def test_initial_sync(cluster_of):
+    cluster = cluster_of(**SMALL)
+    differ(cluster, random.Random(7))
+    cluster.create(assume_equal=False)
+    cluster.start(wait=False, create=False)
+    write_some(cluster, 3)
+    cluster.wait_healthy(timeout=90)
+    write_some(cluster, 3)
+    assert_equal(cluster)
+    cluster.assert_nobody_died()
+
+
+def test_behind_and_back(cluster_of, stamper_of):
+    cluster = cluster_of(policy='continue', ring_payload_mib=16, region_bytes=65536,
+                         **SMALL).start()
+    stamper = stamper_of(cluster.uris(), rate=100)
+    stamper.wait_progress()
+    cluster.black_hole()
+    cluster.wait_status(cluster.tokyo, state='degraded', in_sync=False)
+    stamper.rate(0)
+    cluster.wait_status(cluster.tokyo, timeout=40, state='behind', lose_known=False)
+    out = run(tool('hikae'), 'dump', cluster.tokyo.dir / 'core.md').stdout
+    assert 'state: stale' in out, out
+    stamper.rate(50)
+    cluster.black_hole_end()
+    cluster.wait_healthy(timeout=90)
+    stamper.stop()
+    assert_equal(cluster)
+    epochs = [e for e in events(cluster, cluster.osaka) if e['id'] == 'HKE4030I']
+    assert 'gap-behind' in epochs[-1]['text'], epochs
+    cluster.assert_nobody_died()
