@@ -475,6 +475,11 @@ int hk_verb_dump(const struct hk_options *o)
         return hk_complain(HK_EXIT_FAILED, "HKE1050E %s can't be read: %s", d.path,
                            strerror(errno));
     d.size = (uint64_t)st.st_size;
+    if (S_ISBLK(st.st_mode)) {
+        off_t end = lseek(fd, 0, SEEK_END);
+
+        d.size = end > 0 ? (uint64_t)end : 0;
+    }
     map = d.size ? mmap(NULL, d.size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
     close(fd);
     if (map == MAP_FAILED)

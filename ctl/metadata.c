@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A new metadata file. The dirty map is written and flushed first, the superblock last: a file
- * whose making was cut off has no superblock, and is nobody's metadata.
+ * A new metadata file, or a device used as one. The dirty map is written and flushed first, the
+ * superblock last: what was cut off in its making has no superblock, and is nobody's metadata.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ctl/ctl.h"
@@ -62,14 +63,64 @@ static int put_map(int fd, const struct hk_super *s, uint8_t *page)
     return 0;
 }
 
+static bool is_device(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
+/* Both slots blank: an older superblock must not win over the new one, nor stand beside it. */
+static bool slots_blank(int fd)
+{
+    uint8_t page[HK_PAGE_BYTES];
+
+    for (uint64_t at = 0; at < 2 * HK_SUPER_BYTES; at += sizeof(page)) {
+        if (pread(fd, page, sizeof(page), (off_t)at) != (ssize_t)sizeof(page))
+            return false;
+        if (page[0] != 0 || memcmp(page, page + 1, sizeof(page) - 1) != 0)
+            return false;
+    }
+    return true;
+}
+
+bool hk_metadata_there(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool there;
+
+    if (fd < 0)
+        return errno != ENOENT;
+    there = !is_device(fd) || !slots_blank(fd);
+    close(fd);
+    return there;
+}
+
+/* Room for it all, and no superblock, durably. */
+static int make_room(int fd, uint64_t bytes)
+{
+    static const uint8_t zero[2 * HK_SUPER_BYTES];
+    off_t end;
+
+    if (!is_device(fd))
+        return ftruncate(fd, 0) || ftruncate(fd, (off_t)bytes) ||
+               posix_fallocate(fd, 0, (off_t)bytes) || fsync(fd);
+    end = lseek(fd, 0, SEEK_END);
+    if (end < 0 || (uint64_t)end < bytes) {
+        errno = ENOSPC;
+        return 1;
+    }
+    return put(fd, zero, sizeof(zero), 0) || fsync(fd);
+}
+
 int hk_metadata_write(const char *path, struct hk_super *super)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), r = 1;
     uint8_t *slot = calloc(1, HK_SUPER_BYTES);
-    uint64_t old = 2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES;
-    off_t size =
-        (off_t)hk_max_u64(old, super->region_shift ? hk_dmap_file_bytes(regions_of(super)) : 0);
+    uint64_t bytes = 2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES;
 
+    if (super->region_shift)
+        bytes = hk_max_u64(bytes, hk_dmap_file_bytes(regions_of(super)));
     if (fd < 0 || !slot) {
         r = hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", path, strerror(errno));
         goto out;
@@ -78,9 +129,7 @@ int hk_metadata_write(const char *path, struct hk_super *super)
         r = hk_complain(HK_EXIT_REFUSED, "HKE1042E %s is in use; stop what uses it first", path);
         goto out;
     }
-    /* Both slots are emptied first: an older superblock must not win over the new one. */
-    if (ftruncate(fd, 0) || ftruncate(fd, size) || posix_fallocate(fd, 0, size) || fsync(fd) ||
-        (super->region_shift && (put_map(fd, super, slot) || fsync(fd)))) {
+    if (make_room(fd, bytes) || (super->region_shift && (put_map(fd, super, slot) || fsync(fd)))) {
         r = hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", path, strerror(errno));
         goto out;
     }

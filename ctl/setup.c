@@ -52,9 +52,7 @@ static bool random_id(struct hk_uuid *u)
 /* Metadata that is there is somebody's history: it is only replaced with --force. */
 static int refuse_existing(const struct hk_options *o, const char *path)
 {
-    struct stat st;
-
-    if (stat(path, &st) || o->force)
+    if (o->force || !hk_metadata_there(path))
         return 0;
     return hk_complain(HK_EXIT_REFUSED,
                        "HKE1040E %s exists: it may hold the history of a living group; look with "
