@@ -6,6 +6,8 @@ without anybody's help while the application writes. Method: random content in t
 other content in osaka's, metadata without --assume-equal; or a line that is silent until the ring
 is full. Afterwards the images are compared byte by byte, and the map must be clean.
 """
+import json
+import os
 import random
 
 from harness import run, tool
@@ -67,3 +69,29 @@ def test_behind_and_back(cluster_of, stamper_of):
     epochs = [e for e in events(cluster, cluster.osaka) if e['id'] == 'HKE4030I']
     assert 'gap-behind' in epochs[-1]['text'], epochs
     cluster.assert_nobody_died()
+
+
+def dirty_map(cluster):
+    out = run(tool('hikae'), 'dump', '--check', '--json', cluster.tokyo.dir / 'core.md').stdout
+    return json.loads(out[out.index('{'):])['dirty_map']
+
+
+def test_primary_lost_its_ring(cluster_of, stamper_of):
+    """The machine went down: the ring is gone. What was marked is compared, and no more."""
+    cluster = cluster_of(policy='continue', region_bytes=65536, **SMALL).start()
+    stamper = stamper_of(cluster.uris(), rate=50)
+    stamper.wait_progress()
+    cluster.kill_site()
+    os.unlink(cluster.ring)
+    left = dirty_map(cluster)
+    assert left['verdict'].startswith('sound') and left['hot'] > 0 and left['stale'] == 0, left
+    cluster.start_plugin()
+    now = dirty_map(cluster)
+    # Nothing that was marked is forgotten; what was not stays clean.
+    assert now['stale'] + now['hot'] >= left['hot'] and now['clean'] > now['regions'] // 4, now
+    cluster.primary.start()
+    cluster.wait_healthy(timeout=90)
+    stamper.stop()
+    assert_equal(cluster)
+    epochs = [e for e in events(cluster, cluster.osaka) if e['id'] == 'HKE4030I']
+    assert 'gap-crash' in epochs[-1]['text'], epochs
