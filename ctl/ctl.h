@@ -32,12 +32,14 @@ enum hk_option_bits {
     HK_OPT_PAYLOAD = 1 << 12,
     HK_OPT_FORCE = 1 << 13,
     HK_OPT_CHECK = 1 << 14,
+    HK_OPT_RESYNC = 1 << 15, /* --pause, --resume, --limit */
 };
 
 struct hk_options {
     const char *group_file, *site_file, *socket;
     bool json, watch, plan, yes, follow, end, assume_equal, ja, keep, payload, force, manual, check;
-    const char *plan_id, *change, *volume, *to, *role;
+    bool pause, resume;
+    const char *plan_id, *change, *volume, *to, *role, *limit;
     uint64_t op_id, since;
     int argc;
     char **argv; /* the arguments that are no options */
@@ -99,6 +101,8 @@ int hk_verb_dump(const struct hk_options *o);
 int hk_verb_freeze(const struct hk_options *o);
 int hk_verb_images(const struct hk_options *o);
 int hk_verb_restore(const struct hk_options *o);
+int hk_verb_resync(const struct hk_options *o);
+json_t *hk_resync_json(const Hk__Pb__Status *s);
 int hk_verb_failover(const struct hk_options *o);
 
 #endif

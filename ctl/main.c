@@ -31,6 +31,8 @@ const struct hk_verb_entry hk_verb_table[] = {
     {"images", "[GROUP]", 0, 1, HK_OPT_JSON, "list the images that can be read", hk_verb_images},
     {"restore", "NAME", 1, 1, HK_OPT_JSON | HK_OPT_VOLUME_TO,
      "copy a volume of a frozen image to a file", hk_verb_restore},
+    {"resync", "[GROUP]", 0, 1, HK_OPT_JSON | HK_OPT_CHANGING | HK_OPT_RESYNC,
+     "show how far a resync is, pause it, let it go on, bound it", hk_verb_resync},
     {"failover", "[GROUP]", 0, 1, HK_OPT_JSON | HK_OPT_CHANGING | HK_OPT_YES,
      "promote the standby alone, because the primary is lost", hk_verb_failover},
     {NULL, NULL, 0, 0, 0, NULL, NULL},
@@ -85,6 +87,15 @@ static const struct option_entry option_table[] = {
      "FILE",
      "where to write it; must not exist"},
     {HK_OPT_END, {"end", no_argument, NULL, 'e'}, NULL, "release the image: the applier goes on"},
+    {HK_OPT_RESYNC,
+     {"pause", no_argument, NULL, 'z'},
+     NULL,
+     "the compare stands still; what was begun is finished"},
+    {HK_OPT_RESYNC, {"resume", no_argument, NULL, 'r'}, NULL, "it goes on"},
+    {HK_OPT_RESYNC,
+     {"limit", required_argument, NULL, 'l'},
+     "RATE",
+     "at most so many bytes a second (500k, 20M, 1G); 0: as the application allows"},
     {HK_OPT_ASSUME_EQUAL,
      {"assume-equal", no_argument, NULL, 'E'},
      NULL,
@@ -168,6 +179,9 @@ static int take_option(struct hk_options *o, int key)
     case 'm': o->manual = true; return 0;
     case 'b': o->payload = true; return 0;
     case 'k': o->check = true; return 0;
+    case 'z': o->pause = true; return 0;
+    case 'r': o->resume = true; return 0;
+    case 'l': o->limit = optarg; return 0;
     case 'n':
         return number(optarg, 10, &o->since)
                    ? 0

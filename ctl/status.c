@@ -285,16 +285,53 @@ static void print_frozen(const Hk__Pb__Status *s)
         printf(" %-9s the standby stands at a mark; see `hikae images` there\n", "FROZEN");
 }
 
+/* How far, and what a failover would mean meanwhile. */
+static void print_resync(const Hk__Pb__Status *s)
+{
+    const Hk__Pb__Resync *r = s->resync;
+    char left[24], total[24], rate[24], at[40], t[48], b[24], age[32];
+
+    if (s->pinned)
+        printf(" %-9s %s of %s (%s ago): a failover goes back there, %s to copy\n", "PINNED",
+               hk_lsn_text(s->pin_epoch, s->pin_lsn, at), hk_time_text(s->pin_time_ns, false, t),
+               age_text(s->pin_time_ns, s->now_ns, age), hk_bytes_text(s->pin_bytes, b));
+    else if (s->inconsistent)
+        printf(" %-9s no consistent state yet: a failover is refused\n", "PINNED");
+    if (!r || !s->dirty_bytes)
+        return;
+    printf(" %-9s %s of %s left%s", "RESYNC", hk_bytes_text(s->dirty_bytes, left),
+           hk_bytes_text(r->total_bytes, total),
+           !r->running ? ", waits for a session"
+           : r->paused ? ", PAUSED"
+                       : "");
+    if (r->rate_bytes_s)
+        printf("   %s/s", hk_bytes_text(r->rate_bytes_s, rate));
+    if (r->eta_ns)
+        printf("   about %" PRIu64 " s left\n", r->eta_ns / 1000000000u + 1);
+    else
+        printf("   time left not known\n");
+    printf(" %-9s %" PRIu64 " blocks differed, %s sent   %" PRIu64 " regions again", "",
+           r->unequal_blocks, hk_bytes_text(r->sent_bytes, b), r->repeated);
+    if (r->unreadable_bytes)
+        printf("   UNREADABLE %s", hk_bytes_text(r->unreadable_bytes, b));
+    printf("\n");
+}
+
 /* "-": not measured, or not built yet; what is not there is never shown as a good value. */
 static void print_volumes(const Hk__Pb__Status *s)
 {
-    char size[24];
+    char size[24], dirty[24] = "-";
     size_t i;
 
-    printf(" VOLUME    SIZE       DIRTY  ORIGIN p99  REPLICA p99  LAST VERIFY  STATE\n");
+    /* One figure for the group; 0 is 0 for each. */
+    if (s->map_known && (s->n_volume == 1 || s->dirty_bytes == 0))
+        hk_bytes_text(s->dirty_bytes, dirty);
+    else if (s->map_known)
+        snprintf(dirty, sizeof(dirty), "see RESYNC");
+    printf(" VOLUME    SIZE       DIRTY      ORIGIN p99  REPLICA p99  LAST VERIFY  STATE\n");
     for (i = 0; i < s->n_volume; i++)
-        printf(" %-9s %-10s %-6s %-11s %-12s %-12s %s\n", s->volume[i]->name,
-               hk_bytes_text(s->volume[i]->bytes, size), "-", "-", "-", "-", s->volume[i]->state);
+        printf(" %-9s %-10s %-10s %-11s %-12s %-12s %s\n", s->volume[i]->name,
+               hk_bytes_text(s->volume[i]->bytes, size), dirty, "-", "-", "-", s->volume[i]->state);
 }
 
 static void print_not_built(void)
@@ -317,6 +354,7 @@ static void print_screen(const Hk__Pb__Status *s)
     print_refused(s);
     print_memory(s);
     print_frozen(s);
+    print_resync(s);
     print_not_built();
     for (i = 0; i < s->n_flags; i++)
         printf("%s%s%s", i ? ", " : " FLAGS     ", s->flags[i], i + 1 == s->n_flags ? "\n" : "");
@@ -378,6 +416,9 @@ static void words_json(const Hk__Pb__Status *s, json_t *o)
                  {"contact", s->contact},
                  {"lose_known", s->lose_known},
                  {"promoted", s->promoted},
+                 {"inconsistent", s->inconsistent},
+                 {"pinned", s->pinned},
+                 {"dirty_known", s->map_known},
                  {"role_lost", s->role_lost},
                  {"capture_attached", s->capture_attached},
                  {"config_equal", s->config_equal},
@@ -417,6 +458,11 @@ static void numbers_json(const Hk__Pb__Status *s, json_t *o)
              {"contact_timeout_ns", s->contact_timeout_ns},
              {"ring_used", s->ring_used},
              {"ring_total", s->ring_total},
+             {"dirty_bytes", s->dirty_bytes},
+             {"pin_lsn", s->pin_lsn},
+             {"pin_epoch", s->pin_epoch},
+             {"pin_time_ns", s->pin_time_ns},
+             {"pin_bytes", s->pin_bytes},
              {"journal_used", s->journal_used},
              {"journal_total", s->journal_total},
              {"waiting", s->waiting},
@@ -465,6 +511,7 @@ static json_t *status_json(const Hk__Pb__Status *s)
 
     words_json(s, o);
     numbers_json(s, o);
+    json_object_set_new(o, "resync", hk_resync_json(s));
     for (i = 0; i < s->n_path; i++)
         json_array_append_new(a, path_json(s->path[i]));
     json_object_set_new(o, "paths", a);

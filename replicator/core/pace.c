@@ -29,7 +29,7 @@ void hk_pace_cap(struct hk_pace *p, uint64_t bytes_s)
 void hk_pace_forget(struct hk_pace *p)
 {
     p->probe_lsn = p->probe_ns = 0;
-    p->worst_ns = 0;
+    p->sum_ns = p->count = 0;
 }
 
 static uint64_t least(const struct hk_pace *p)
@@ -37,18 +37,21 @@ static uint64_t least(const struct hk_pace *p)
     return hk_min_u64(p->least_ns[0], p->least_ns[1]);
 }
 
-static void seen(struct hk_pace *p, uint64_t took_ns, bool whole)
+/* Above what it takes anyway: what a wide line varies by itself is no reason. */
+static uint64_t bound(const struct hk_pace *p)
 {
-    p->worst_ns = hk_max_u64(p->worst_ns, took_ns);
-    if (whole)
-        p->least_ns[0] = hk_min_u64(p->least_ns[0], took_ns);
+    return least(p) + hk_max_u64(HK_PACE_DELAY_NS, least(p) / 4);
 }
 
-static void change_rate(struct hk_pace *p)
+static void change_rate(struct hk_pace *p, uint64_t now_ns)
 {
-    bool late = least(p) != UINT64_MAX && p->worst_ns > least(p) + HK_PACE_DELAY_NS;
+    uint64_t mean_ns = p->count ? p->sum_ns / p->count : 0;
 
-    if (late) {
+    if (p->count)
+        p->least_ns[0] = hk_min_u64(p->least_ns[0], mean_ns);
+    if (p->probe_lsn)
+        mean_ns = hk_max_u64(mean_ns, now_ns - p->probe_ns);
+    if (least(p) != UINT64_MAX && mean_ns > bound(p)) {
         p->rate_bytes_s = hk_max_u64(p->rate_bytes_s - p->rate_bytes_s / 4, HK_PACE_RATE_MIN);
         p->slowed++;
     } else if (p->limited) {
@@ -65,21 +68,20 @@ static void turn_interval(struct hk_pace *p, uint64_t now_ns)
     }
     if (now_ns < p->interval_ns + HK_PACE_INTERVAL_NS)
         return;
-    change_rate(p);
+    change_rate(p, now_ns);
     p->interval_ns = now_ns;
     p->limited = false;
-    p->worst_ns = 0;
+    p->sum_ns = p->count = 0;
 }
 
 void hk_pace_observe(struct hk_pace *p, uint64_t produced, uint64_t durable, uint64_t now_ns)
 {
     if (p->probe_lsn && durable >= p->probe_lsn) {
-        seen(p, now_ns - p->probe_ns, true);
+        p->sum_ns += now_ns - p->probe_ns;
+        p->count++;
         p->probe_lsn = 0;
     }
-    if (p->probe_lsn)
-        seen(p, now_ns - p->probe_ns, false);
-    else if (produced > durable) {
+    if (p->probe_lsn == 0 && produced > durable) {
         p->probe_lsn = produced;
         p->probe_ns = now_ns;
     }

@@ -4,11 +4,12 @@
  * takes to become durable. Application first: the time that a resync adds to that is held to about
  * HK_PACE_DELAY_NS, because a sync write completes then.
  *
- * One record at a time is timed, from its publication to its durability. The least of the last one
- * to two windows is taken for what it takes anyway. More than the bound above it: the rate falls by
- * a quarter, at most once in an interval, as soon as it is seen (the record that is still under way
- * counts, too); else it rises by an eighth while the bucket is what held the resync back. A floor
- * keeps it going: a resync that starves leaves the standby at its pin.
+ * One record at a time is timed, from its publication to its durability (one that is still under
+ * way counts, too, once it takes long). The mean of an interval counts, since single records are
+ * late for reasons of their own; the least mean of the last one to two windows is what it takes
+ * anyway. More than the bound above that: the rate falls by a quarter. Else it rises by an eighth,
+ * while the bucket is what held the resync back. A floor keeps it going: a resync that starves
+ * leaves the standby at its pin.
  *
  * Integers only; time is an argument. Owned by the resync engine.
  */
@@ -18,9 +19,9 @@
 #include "proto/base.h"
 
 #define HK_PACE_DELAY_NS    5000000ull     /* what a resync may add to a completion */
-#define HK_PACE_INTERVAL_NS 50000000ull    /* between two changes of the rate */
+#define HK_PACE_INTERVAL_NS 100000000ull   /* between two changes of the rate */
 #define HK_PACE_WINDOW_NS   30000000000ull /* of the least delay seen */
-#define HK_PACE_RATE_MIN    (128ull << 10) /* bytes a second */
+#define HK_PACE_RATE_MIN    (512ull << 10) /* bytes a second */
 #define HK_PACE_RATE_START  (16ull << 20)
 #define HK_PACE_RATE_MAX    (16ull << 30)
 
@@ -34,7 +35,7 @@ struct hk_pace {
     uint64_t probe_lsn, probe_ns; /* the record being timed; 0: none */
     uint64_t least_ns[2];         /* of this window and the one before; UINT64_MAX: none seen */
     uint64_t window_ns;           /* when this one began */
-    uint64_t worst_ns;            /* in this interval */
+    uint64_t sum_ns, count;       /* of what was timed in this interval */
     uint64_t slowed;              /* times the rate fell */
 };
 

@@ -54,6 +54,33 @@ static void refusal_cause(struct hk_control *c, struct hk_status_text *s)
                                      peer_of(c), hk_refusal_text(r)));
 }
 
+static bool has_map(const struct hk_control *c)
+{
+    return c->status.group.super.region_shift != 0;
+}
+
+static void stale_cause(struct hk_control *c, struct hk_status_text *s)
+{
+    const struct hk_resync_status *r = &c->status.group.resync;
+    unsigned long long left = c->status.capture.state.stale_bytes >> 10;
+
+    if (left == 0 || !c->status.capture.attached)
+        return;
+    if (r->paused)
+        hk_report_list(s, hk_report_keep(s,
+                                         "HKE3108I resync is paused by an operator: %llu KiB "
+                                         "may differ",
+                                         left));
+    else if (r->running)
+        hk_report_list(
+            s, hk_report_keep(s, "HKE3101I resync is under way: %llu KiB may differ", left));
+    else
+        hk_report_list(s, hk_report_keep(s,
+                                         "HKE3103W resync waits for a session: %llu KiB may "
+                                         "differ",
+                                         left));
+}
+
 static void primary_causes(struct hk_control *c, struct hk_status_text *s)
 {
     const struct hk_group_status *g = &c->status.group;
@@ -67,8 +94,11 @@ static void primary_causes(struct hk_control *c, struct hk_status_text *s)
                                          c->local->capture.socket));
     if (flags & HK_SF_ORIGIN_FAILED)
         add(s, "HKE3040E an origin refused a write or flush; the application was told");
-    if (flags & HK_SF_FULL_COMPARE)
+    if ((flags & HK_SF_FULL_COMPARE) && !has_map(c))
         add(s, "HKE3030E writes are not captured any more; a full compare is required");
+    else if (v->attached && v->state.state == HK_STATE_BEHIND)
+        add(s, "HKE3030E behind: writes are not captured, their regions are noted");
+    stale_cause(c, s);
     if (older_here(c))
         hk_report_list(s, hk_report_keep(s,
                                          "HKE6009E %s was promoted and lives in a newer epoch: "
@@ -104,6 +134,11 @@ static void standby_causes(struct hk_control *c, struct hk_status_text *s)
         add(s, "HKE4023E a replica could not be written: NOT promotable");
     if (g->super.flags & HK_SF_FULL_COMPARE)
         add(s, "HKE2023E a full compare is required: the primary writes what is not here");
+    if (g->inconsistent && g->pinned)
+        add(s, "HKE3101I inside a resync: a failover goes back to the state that is pinned");
+    else if (g->inconsistent)
+        add(s, "HKE3101I the first synchronisation is under way: there is nothing to fail over to "
+               "yet");
     if (g->super.flags & HK_SF_IN_DOUBT)
         add(s, "HKE4025W a superblock was found damaged: newer facts may be gone, so a loss is "
                "stated as \"unknown\" and no better");
@@ -139,9 +174,15 @@ static void primary_next(struct hk_control *c, struct hk_status_text *s)
         add(s, block ? "nothing written here from now on reaches the group; writes wait, without "
                        "bound (on-link-loss = block)"
                      : "nothing written here from now on reaches the group");
-    else if (flags_of(c) & HK_SF_FULL_COMPARE)
+    else if ((flags_of(c) & HK_SF_FULL_COMPARE) && !has_map(c))
         add(s, "the standby stays consistent at what is durable; new writes are only here. "
                "The application is NOT stopped.");
+    else if (c->status.group.resync.running)
+        add(s, "both sites compare; what differs is sent; then in sync by itself. Until then a "
+               "failover means the standby's state before the resync.");
+    else if (c->status.capture.attached && (flags_of(c) & HK_SF_STALE))
+        add(s, "the standby keeps its last consistent state; when it is there again the regions "
+               "written meanwhile are compared. The application is NOT stopped.");
     else if (!c->status.capture.attached)
         add(s, "the volumes are served again as soon as the capture side is started; what was "
                "acknowledged is in its ring and at the standby");
@@ -149,8 +190,12 @@ static void primary_next(struct hk_control *c, struct hk_status_text *s)
         add(s, "writes wait for the standby, without bound (on-link-loss = block); what was "
                "acknowledged is not lost");
     else
-        add(s, "the ring takes writes until it is full, then BEHIND: they are not captured and a "
-               "full compare is required. The application is NOT stopped.");
+        add(s, has_map(c) ? "the ring takes writes until it is full, then BEHIND: they are not "
+                            "captured, their regions are compared later. The application is NOT "
+                            "stopped."
+                          : "the ring takes writes until it is full, then BEHIND: they are not "
+                            "captured and a full compare is required. The application is NOT "
+                            "stopped.");
 }
 
 static void standby_next(struct hk_control *c, struct hk_status_text *s)
@@ -189,7 +234,13 @@ static void primary_do(struct hk_control *c, struct hk_status_text *s)
             "2 save this site's volumes and metadata as they are, if something is missing there");
         return;
     }
-    if (flags_of(c) & HK_SF_FULL_COMPARE) {
+    if (c->status.group.resync.running) {
+        add(s, c->status.group.resync.paused
+                   ? "1 let it go on when the time is right: `hikae resync --resume`"
+                   : "1 nothing: it ends by itself; `hikae resync --limit` bounds its rate");
+        return;
+    }
+    if ((flags_of(c) & HK_SF_FULL_COMPARE) && !has_map(c)) {
         add(s, "1 keep the standby as it is until both sites are equal again");
         add(s, "2 stop the application, make the volumes equal, then `hikae create-md "
                "--assume-equal --force` at both sites");

@@ -46,6 +46,7 @@ struct hk_fence {
 struct hk_order {
     uint64_t op_id; /* 0: free */
     enum hk_verb_kind kind;
+    uint64_t rate_bytes_s; /* THROTTLE */
     bool yes;
     char verb[16], name[HK_NAME_BYTES], change[HK_NAME_BYTES];
 };
@@ -153,6 +154,7 @@ struct hk_status_text {
     size_t used;
     char *list[64];
     size_t list_used;
+    Hk__Pb__Resync resync;
     Hk__Pb__PathStatus path[HK_PATHS_MAX];
     Hk__Pb__PathStatus *path_ptr[HK_PATHS_MAX];
     uint64_t bad[HK_PATHS_MAX][HK_FRAME_FAULTS];

@@ -22,13 +22,13 @@ struct hk_node_primary {
     struct hk_source source;
     struct hk_super super; /* as the capture side told last */
     struct hk_lsn produced;
-    bool readable;      /* the client's descriptor became readable */
-    bool stop_wanted;   /* the capture side stops: detach once everything is durable */
-    bool state_awaited; /* attached, and not told yet how things stand */
-    bool closed;        /* no LSN is given in this epoch any more */
-    int origin
-        [HK_VOLUMES_MAX]; /* read-only, through the page cache as it is written; -1: not open */
-    uint64_t drained_ns;  /* when nothing more was found in the ring, monotonic */
+    bool readable;              /* the client's descriptor became readable */
+    bool stop_wanted;           /* the capture side stops: detach once everything is durable */
+    bool state_awaited;         /* attached, and not told yet how things stand */
+    bool closed;                /* no LSN is given in this epoch any more */
+    bool origin_said;           /* that one can't be read */
+    int origin[HK_VOLUMES_MAX]; /* read-only, by the page cache as it is written; -1: not open */
+    uint64_t drained_ns;        /* when nothing more was found in the ring, monotonic */
     struct hk_latency latency;
 };
 
@@ -462,6 +462,14 @@ int hk_node_primary_origin(struct hk_node *n, uint32_t volume)
         return -ENOENT;
     if (p->origin[volume] < 0)
         p->origin[volume] = open(n->local->capture.origin[volume], O_RDONLY | O_CLOEXEC);
+    if (p->origin[volume] < 0 && !p->origin_said) {
+        p->origin_said = true;
+        fprintf(stderr,
+                "hikaed: HKE3107W the origin of volume %s, %s, can't be read for the compare: %s; "
+                "every block of a stale region is sent\n",
+                n->conf->volume[volume].name, n->local->capture.origin[volume], strerror(errno));
+        return -EACCES;
+    }
     return p->origin[volume] < 0 ? -errno : p->origin[volume];
 }
 

@@ -265,12 +265,6 @@ static void pin_notes(struct hk_control *c, const struct hk_from_node *m)
                       "still until there is room in the snapshots directory",
                       strerror((int)-(int64_t)a[0]), (unsigned long long)a[1]);
         break;
-    case HK_NOTE_PIN_TIGHT:
-        hk_notice_add(c, "HKE4047W", m->epoch, m->lsn, 0, NULL,
-                      "%llu bytes are to be compared, and %llu bytes of before-images fit: if more "
-                      "than that differs, the standby will stand still until there is room",
-                      (unsigned long long)a[0], (unsigned long long)a[1]);
-        break;
     case HK_NOTE_PIN_ROOM:
         hk_notice_add(c, "HKE4043I", m->epoch, m->lsn, 0, NULL,
                       "before-images can be stored again: the standby goes on");
@@ -291,6 +285,69 @@ static void pin_notes(struct hk_control *c, const struct hk_from_node *m)
                       "the replica is back at LSN %#llx: %llu bytes in %llu ms",
                       (unsigned long long)a[0], (unsigned long long)a[1],
                       (unsigned long long)(a[2] / 1000000));
+        break;
+    default: break;
+    }
+}
+
+static const char *mib_text(uint64_t bytes, char ret[32])
+{
+    if (bytes >= 10ull << 20)
+        snprintf(ret, 32, "%llu MiB", (unsigned long long)(bytes >> 20));
+    else
+        snprintf(ret, 32, "%llu KiB", (unsigned long long)((bytes + 1023) >> 10));
+    return ret;
+}
+
+static void resync_progress(struct hk_control *c, const struct hk_from_node *m)
+{
+    const uint64_t *a = m->action.notify.arg;
+    char left[64] = "", b[32];
+
+    if (a[2])
+        snprintf(left, sizeof(left), ", about %llu s at the rate of the last half minute",
+                 (unsigned long long)(a[2] / 1000000000u + 1));
+    hk_notice_add(c, "HKE3102I", m->epoch, m->lsn, 0, NULL, "resync: %llu %% done, %s left%s",
+                  (unsigned long long)a[0], mib_text(a[1], b), left);
+}
+
+static void resync_notes(struct hk_control *c, const struct hk_from_node *m)
+{
+    const char *there = c->conf->site[c->local->peer_index].name;
+    const uint64_t *a = m->action.notify.arg;
+    char b[32], b2[32], bad[64] = "";
+
+    switch (m->action.notify.id) {
+    case HK_NOTE_RESYNC_STARTED:
+        hk_notice_add(c, "HKE3101I", m->epoch, m->lsn, 0, NULL,
+                      "resync has begun: %s may differ and are compared with %s; it keeps its last "
+                      "consistent state meanwhile",
+                      mib_text(a[0], b), there);
+        break;
+    case HK_NOTE_RESYNC_PROGRESS: resync_progress(c, m); break;
+    case HK_NOTE_RESYNC_INTERRUPTED:
+        hk_notice_add(c, "HKE3103W", m->epoch, m->lsn, 0, NULL,
+                      "resync was interrupted with %s left; it goes on with the next session",
+                      mib_text(a[0], b));
+        break;
+    case HK_NOTE_RESYNC_ENDED:
+        hk_notice_add(c, "HKE3104I", m->epoch, m->lsn, 0, NULL,
+                      "every region was compared, %s in %llu s; %s differed and were sent",
+                      mib_text(a[0], b), (unsigned long long)(a[2] / 1000000000u),
+                      mib_text(a[1], b2));
+        break;
+    case HK_NOTE_RESYNC_MISMATCH:
+        if (a[2])
+            snprintf(bad, sizeof(bad), "; %s of the origins can't be read", mib_text(a[2], b2));
+        hk_notice_add(c, "HKE3105W", m->epoch, m->lsn, 0, NULL,
+                      "resync found %llu blocks of 64 KiB that differ, of %s compared%s",
+                      (unsigned long long)a[0], mib_text(a[1], b), bad);
+        break;
+    case HK_NOTE_GAP_NEEDED:
+        hk_notice_add(c, "HKE3106W", m->epoch, a[1], 0, NULL,
+                      "%s can't go on from LSN %#llx (%s): everything is compared, in a new epoch "
+                      "of the log",
+                      there, (unsigned long long)a[1], hk_refusal_text((enum hk_refusal)a[0]));
         break;
     default: break;
     }
@@ -337,6 +394,7 @@ void hk_notice_event(struct hk_control *c, const struct hk_from_node *m)
     default:
         session_notes(c, m);
         store_notes(c, m);
+        resync_notes(c, m);
         pin_notes(c, m);
         return;
     }
@@ -381,9 +439,8 @@ void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *befor
         break;
     case HK_STATE_BEHIND:
         hk_notice_add(c, "HKE3030E", 0, lsn, 0, NULL,
-                      "writes are no longer captured; a full compare is required before this group "
-                      "can replicate again (resync is not there yet); the standby stays consistent "
-                      "at LSN %#llx",
+                      "behind: writes are no longer captured, their regions are noted and will be "
+                      "compared; the standby stays consistent at LSN %#llx",
                       (unsigned long long)lsn);
         break;
     case HK_STATE_ORIGIN_FAILED:

@@ -184,6 +184,8 @@ static void flag_list(struct hk_control *c, struct hk_status_text *s)
         hk_report_list(s, hk_report_keep(s, "in-doubt"));
     if (flags & HK_SF_ORIGIN_FAILED)
         hk_report_list(s, hk_report_keep(s, "origin-failed"));
+    if (g->inconsistent)
+        hk_report_list(s, hk_report_keep(s, g->pinned ? "pinned" : "no-consistent-state"));
     if (c->conf->lab_unencrypted)
         hk_report_list(s, hk_report_keep(s, "link-not-encrypted"));
     if (g->frozen)
@@ -232,6 +234,10 @@ static const char *volume_state(const struct hk_control *c)
         return "of an old epoch";
     if (g->super.flags & HK_SF_FULL_COMPARE)
         return "may differ";
+    if (g->role == HK_ROLE_PRIMARY && c->status.capture.state.stale_bytes)
+        return g->resync.running ? "being compared" : "may differ";
+    if (g->inconsistent)
+        return g->pinned ? "pinned" : "not consistent";
     if (!g->contact)
         return g->role == HK_ROLE_STANDBY ? "as of last contact" : "standby unknown";
     return g->mark.durable.v == g->mark.produced.v ? "equal" : "following";
@@ -319,13 +325,11 @@ static void fill_positions(struct hk_control *c, struct hk_status_text *s)
     s->m.lose_ns = g->lose_ns;
     s->m.lag_bytes = g->lag_bytes;
     s->m.lag_ns = g->lag_ns;
-    /* Inside a resync: what is still to be applied may end it, else the pin's bytes go back. */
-    s->m.take_over_bytes = g->apply_lag_bytes + g->rollback_bytes;
-    s->m.take_over_known = g->mark.applied.v > 0 &&
-                           (!g->inconsistent || (g->pinned && !g->pin_broken)) &&
-                           (g->apply_rate_bytes_s > 0 || s->m.take_over_bytes == 0);
+    s->m.take_over_bytes = g->apply_lag_bytes;
+    s->m.take_over_known =
+        g->mark.applied.v > 0 && (g->apply_rate_bytes_s > 0 || g->apply_lag_bytes == 0);
     if (g->apply_rate_bytes_s)
-        s->m.take_over_ns = s->m.take_over_bytes * 1000 / (g->apply_rate_bytes_s / 1000000 + 1);
+        s->m.take_over_ns = g->apply_lag_bytes * 1000 / (g->apply_rate_bytes_s / 1000000 + 1);
 }
 
 static void fill_times(struct hk_control *c, struct hk_status_text *s)
@@ -379,6 +383,41 @@ static void fill_buffers(struct hk_control *c, struct hk_status_text *s)
     s->m.peer_flags = g->super_flags_peer;
 }
 
+static void fill_resync(struct hk_control *c, struct hk_status_text *s)
+{
+    const struct hk_group_status *g = &c->status.group;
+    const struct hk_resync_status *r = &g->resync;
+    const struct hk_capture_view *v = &c->status.capture;
+
+    s->m.inconsistent = g->inconsistent;
+    s->m.pinned = g->pinned;
+    s->m.pin_lsn = g->pin_lsn.v;
+    s->m.pin_epoch = g->super.pin_ordinal;
+    s->m.pin_time_ns = g->pin_time_ns;
+    s->m.pin_bytes = g->rollback_bytes;
+    if (g->role != HK_ROLE_PRIMARY || !v->attached || g->super.region_shift == 0)
+        return;
+    s->m.map_known = true;
+    s->m.dirty_bytes = v->state.stale_bytes;
+    if (v->state.stale_bytes == 0 && !r->running && !r->paused && !r->throttle_bytes_s)
+        return;
+    hk__pb__resync__init(&s->resync);
+    s->m.resync = &s->resync;
+    s->resync.running = r->running;
+    s->resync.paused = r->paused;
+    s->resync.stale_bytes = v->state.stale_bytes;
+    s->resync.total_bytes = hk_max_u64(r->total_bytes, v->state.stale_bytes);
+    s->resync.compared_bytes = r->compared_bytes;
+    s->resync.unequal_blocks = r->unequal_blocks;
+    s->resync.sent_bytes = r->sent_bytes;
+    s->resync.unreadable_bytes = r->unreadable_bytes;
+    s->resync.repeated = r->repeated;
+    s->resync.rate_bytes_s = r->rate_bytes_s;
+    s->resync.limit_bytes_s = r->limit_bytes_s;
+    s->resync.throttle_bytes_s = r->throttle_bytes_s;
+    s->resync.eta_ns = r->eta_ns;
+}
+
 void hk_report_status(struct hk_control *c, struct hk_status_text *s)
 {
     memset(s, 0, sizeof(*s));
@@ -389,6 +428,7 @@ void hk_report_status(struct hk_control *c, struct hk_status_text *s)
     fill_positions(c, s);
     fill_times(c, s);
     fill_buffers(c, s);
+    fill_resync(c, s);
     flag_list(c, s);
     path_list(c, s);
     volume_list(c, s);

@@ -335,6 +335,7 @@ void hk_order_post(struct hk_control *c, struct hk_order *o, enum hk_verb_fence 
     verb.op_id = o->op_id;
     snprintf(verb.name, sizeof(verb.name), "%s", o->name);
     verb.fence = fence;
+    verb.rate_bytes_s = o->rate_bytes_s;
     hk_clock_now(&now);
     verb.fence_time_ns = now.real_ns;
     if (getrandom(&verb.new_epoch, sizeof(verb.new_epoch), 0) != (ssize_t)sizeof(verb.new_epoch))
@@ -377,6 +378,40 @@ static void verb_freeze_end(struct hk_control *c, struct hk_client *client)
     if (image_stands(c, client) &&
         !hk_verb_plan(c, client, "the frozen image ends; the standby's applier goes on"))
         order(c, client, HK_VERB_FREEZE_END);
+}
+
+/* name: pause | resume | limit. Held by the node until it is changed. */
+static void verb_resync(struct hk_control *c, struct hk_client *client)
+{
+    const Hk__Pb__Request *r = client->request;
+    struct hk_order *o;
+
+    if (c->status.group.role != HK_ROLE_PRIMARY) {
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED,
+                    "HKE3109W resync is run at the primary: give the command at %s",
+                    c->conf->site[c->local->peer_index].name);
+        return;
+    }
+    if (hk_verb_plan(c, client,
+                     "the compare of a resync is paused, goes on, or is bounded; what "
+                     "the application writes is replicated as ever"))
+        return;
+    o = hk_order_begin(c, client,
+                       r->limited                  ? HK_VERB_THROTTLE
+                       : !strcmp(r->name, "pause") ? HK_VERB_PAUSE
+                                                   : HK_VERB_RESUME);
+    if (!o)
+        return;
+    o->rate_bytes_s = r->limit;
+    if (r->limited && r->limit)
+        hk_notice_add(c, "HKE3108I", 0, 0, o->op_id, o->change,
+                      "resync: at most %" PRIu64 " bytes a second from now on", r->limit);
+    else
+        hk_notice_add(c, "HKE3108I", 0, 0, o->op_id, o->change, "resync: %s",
+                      r->limited                 ? "as fast as the application allows"
+                      : o->kind == HK_VERB_PAUSE ? "paused by an operator"
+                                                 : "goes on");
+    hk_order_post(c, o, HK_FENCE_NONE);
 }
 
 static void rpo_rows(const struct hk_rpo_row *rows, size_t n, Hk__Pb__RpoRow *pb,
@@ -435,9 +470,11 @@ static const struct {
     const char *verb;
     void (*handle)(struct hk_control *c, struct hk_client *client);
 } verbs[] = {
-    {"status", verb_status},         {"events", verb_events},           {"images", verb_images},
-    {"image-open", verb_image_open}, {"image-check", verb_image_check}, {"freeze", verb_freeze},
-    {"freeze-end", verb_freeze_end}, {"failover", hk_verb_failover},    {"history", verb_history},
+    {"status", verb_status},           {"events", verb_events},
+    {"images", verb_images},           {"image-open", verb_image_open},
+    {"image-check", verb_image_check}, {"freeze", verb_freeze},
+    {"resync", verb_resync},           {"freeze-end", verb_freeze_end},
+    {"failover", hk_verb_failover},    {"history", verb_history},
 };
 
 void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
@@ -496,10 +533,7 @@ static const struct {
     {HK_VERB_FAILOVER, -EBUSY, "HKE6006W", "a failover is under way already"},
     {HK_VERB_FAILOVER, -EIO, "HKE6008E", "a replica could not be written, see HKE4023E"},
     {HK_VERB_FAILOVER, -ENODATA, "HKE6008E",
-     "it never was a consistent copy: it met no primary, or the first synchronisation has not "
-     "ended"},
-    {HK_VERB_FAILOVER, -EUCLEAN, "HKE6008E",
-     "a resync has not ended, and the pin it could go back to is damaged, see HKE4044E"},
+     "it never met a primary: there is nothing to take over"},
     {HK_VERB_FAILOVER, -ENOSPC, "HKE6008E", "the group's history is full of epochs"},
 };
 

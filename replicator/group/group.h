@@ -222,16 +222,15 @@ enum hk_notice_id {
     HK_NOTE_RESYNC_STARTED,    /* primary: arg0 stale bytes */
     HK_NOTE_RESYNC_PROGRESS,   /* primary: arg0 percent, arg1 bytes left, arg2 ns left, 0 unknown */
     HK_NOTE_RESYNC_INTERRUPTED, /* primary: arg0 bytes left */
-    HK_NOTE_RESYNC_ENDED,    /* primary: arg0 bytes compared, arg1 sent, arg2 ns, arg3 unreadable */
-    HK_NOTE_RESYNC_MISMATCH, /* primary: arg0 unequal blocks so far, arg1 compared */
-    HK_NOTE_PINNED,          /* standby: arg0 position, arg1 epoch ordinal */
-    HK_NOTE_PIN_FREED,       /* standby: the resync has ended; arg0 bytes given back */
-    HK_NOTE_PIN_SPACE,       /* standby: no room, the applier stands; arg0 -errno, arg1 used */
-    HK_NOTE_PIN_TIGHT,       /* standby: arg0 bytes are stale, arg1 bytes of room are left */
-    HK_NOTE_PIN_ROOM,        /* standby: it goes on; arg0 used */
-    HK_NOTE_PIN_BROKEN,      /* standby: the pin can't be read; arg0 position */
-    HK_NOTE_ROLLBACK,        /* standby: a promotion goes back; arg0 position, arg1 bytes */
-    HK_NOTE_ROLLED_BACK,     /* arg0 position, arg1 bytes, arg2 ns taken */
+    HK_NOTE_RESYNC_ENDED,       /* primary: arg0 bytes compared, arg1 sent, arg2 ns */
+    HK_NOTE_RESYNC_MISMATCH,    /* primary: arg0 unequal blocks, arg1 compared, arg2 unreadable */
+    HK_NOTE_PINNED,             /* standby: arg0 position, arg1 epoch ordinal */
+    HK_NOTE_PIN_FREED,          /* standby: the resync has ended; arg0 bytes given back */
+    HK_NOTE_PIN_SPACE,          /* standby: no room, the applier stands; arg0 -errno, arg1 used */
+    HK_NOTE_PIN_ROOM,           /* standby: it goes on; arg0 used */
+    HK_NOTE_PIN_BROKEN,         /* standby: the pin can't be read; arg0 position */
+    HK_NOTE_ROLLBACK,           /* standby: a promotion goes back; arg0 position, arg1 bytes */
+    HK_NOTE_ROLLED_BACK,        /* arg0 position, arg1 bytes, arg2 ns taken */
     HK_NOTICES
 };
 

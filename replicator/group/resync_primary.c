@@ -131,7 +131,8 @@ static void say_progress(struct hk_group *g)
     p->resync_tenth = tenth;
     hk_group_notify(g, HK_NOTE_RESYNC_PROGRESS, tenth * 10, st.stale_bytes, st.eta_ns, NULL);
     if (st.unequal_blocks > p->resync_unequal)
-        hk_group_notify(g, HK_NOTE_RESYNC_MISMATCH, st.unequal_blocks, st.compared_bytes, 0, NULL);
+        hk_group_notify(g, HK_NOTE_RESYNC_MISMATCH, st.unequal_blocks, st.compared_bytes,
+                        st.unreadable_bytes, NULL);
     p->resync_unequal = st.unequal_blocks;
 }
 
@@ -154,6 +155,9 @@ static void resync_is_over(struct hk_group *g)
     struct hk_resync_status st;
 
     hk_resync_status(&p->resync, g->now.mono_ns, &st);
+    if (st.unequal_blocks > p->resync_unequal)
+        hk_group_notify(g, HK_NOTE_RESYNC_MISMATCH, st.unequal_blocks, st.compared_bytes,
+                        st.unreadable_bytes, NULL);
     hk_group_notify(g, HK_NOTE_RESYNC_ENDED, st.compared_bytes, st.sent_bytes,
                     g->now.mono_ns - hk_min_u64(st.begun_ns, g->now.mono_ns), NULL);
     hk_resync_over(&p->resync);

@@ -60,8 +60,9 @@ static bool primary_in_sync(const struct hk_group *g, const struct hk_now *now)
 
     /* What was there when the session began includes the newest mode record and all before it. */
     return p->attached && state_now(g) == HK_STATE_REPLICATING && p->super.mode == HK_MODE_SYNC &&
-           clean(p->super.flags) && hk_primary_contact(g, now) &&
-           p->durable >= p->session_produced && !(p->sender.standby_flags & HK_ACK_NOT_PROMOTABLE);
+           clean(p->super.flags) && p->stale_bytes == 0 && !p->closed &&
+           hk_primary_contact(g, now) && p->durable >= p->session_produced &&
+           !(p->sender.standby_flags & HK_ACK_NOT_PROMOTABLE);
 }
 
 static uint64_t produced_now(const struct hk_group *g)
@@ -107,7 +108,9 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
     st->role_lost = p->role_lost;
     st->lose_known = p->attached && state != HK_STATE_BEHIND &&
                      (!p->role_lost || HK_BUG(role_kept)) && !p->copy_unknown &&
-                     !(p->super.flags & (HK_SF_FULL_COMPARE | HK_SF_STALE | HK_SF_ORIGIN_FAILED));
+                     p->stale_bytes == 0 && !p->closed &&
+                     !(p->super.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED | HK_SF_STALE));
+    hk_resync_status(&p->resync, now->mono_ns, &st->resync);
     st->lag_bytes =
         hk_lag_bytes(&p->super.history, HK_BUG(lag_from_acked) ? p->acked : p->durable, produced);
     st->lag_ns = hk_lag_age_ns(&p->oldest, now->mono_ns, now->real_ns);
@@ -129,10 +132,9 @@ bool hk_status_standby_in_sync(const struct hk_group *g, const struct hk_now *no
 
     return s->stage == HK_STAGE_READY && s->promotion == HK_PROMOTION_NONE && s->session != 0 &&
            super->mode == HK_MODE_SYNC && s->mode_count == 0 &&
-           s->applied >= s->mode_unsure_until && s->applied >= s->turn_lsn &&
-           s->told_state == HK_STATE_REPLICATING && s->reported >= s->proof_lsn &&
-           clean(super->flags | hk_standby_super(g)->flags) && s->t0.mono_ns != 0 &&
-           now->mono_ns < s->t0.mono_ns + super->contact_timeout_ns;
+           s->applied >= s->mode_unsure_until && s->told_state == HK_STATE_REPLICATING &&
+           s->reported >= s->proof_lsn && clean(super->flags | hk_standby_super(g)->flags) &&
+           s->t0.mono_ns != 0 && now->mono_ns < s->t0.mono_ns + super->contact_timeout_ns;
 }
 
 static enum hk_group_state standby_state(const struct hk_group *g)

@@ -131,7 +131,7 @@ class Cluster:
 
     def __init__(self, work, mode='sync', policy='block', backend='udp', impair=None,
                  contact_timeout_ms=1500, data_mib=48, wal_mib=16, journal_mib=1024,
-                 ring_payload_mib=64, wire=None, region_bytes=None):
+                 ring_payload_mib=64, wire=None, region_bytes=None, assume_equal=True):
         Cluster.counter += 1
         self.tag = f'{os.getpid() % 100000}x{Cluster.counter}'
         self.work = pathlib.Path(work)
@@ -142,6 +142,7 @@ class Cluster:
         self.wire = None
         self.volumes = [('data', data_mib * MIB), ('wal', wal_mib * MIB)]
         self.journal_mib, self.ring_payload_mib = journal_mib, ring_payload_mib
+        self.assume_equal = assume_equal
         self.ring = f'/dev/shm/hikae-e2e-{self.tag}.ring'
         self.tokyo = Site('tokyo', f'hke{self.tag}a', '10.78.0.1', self.work)
         self.osaka = Site('osaka', f'hke{self.tag}b', '10.78.0.2', self.work)
@@ -247,7 +248,8 @@ class Cluster:
         self.processes.append(p)
         return p
 
-    def create(self, assume_equal=True):
+    def create(self, assume_equal=None):
+        assume_equal = self.assume_equal if assume_equal is None else assume_equal
         for site in (self.tokyo, self.osaka):
             self.hikae(site, 'check-config')
             self.hikae(site, 'create-md', *(['--assume-equal'] if assume_equal else []))

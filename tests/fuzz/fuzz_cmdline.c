@@ -70,6 +70,7 @@ STUB(dump, "dump")
 STUB(freeze, "freeze")
 STUB(images, "images")
 STUB(restore, "restore")
+STUB(resync, "resync")
 STUB(failover, "failover")
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
