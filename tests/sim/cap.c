@@ -597,6 +597,8 @@ static void metadata_read(struct sim *s, struct sim_io *io)
         return;
     }
     rc = hk_super_pick(s->cap.slots, s->cap.slots + HK_SUPER_BYTES, super, NULL);
+    if (!s->no_super[0])
+        ref_epoch_look(s);
     if (s->no_super[0])
         s->primary_gone = true;
     SIM_CHECK(s, "I12", rc == 0 || s->primary_gone,

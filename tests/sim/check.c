@@ -628,6 +628,10 @@ void check_end(struct sim *s)
                   s->stood_still || s->standby_suspect || s->sby.failover_refused ||
                       s->sby.not_promotable,
                   "a failover was asked for and never ended");
+    if (s->dmap) {
+        heal_check_end(s);
+        return;
+    }
     check_hole(s);
     if (s->sby.promoted || s->sby.promoting || s->primary_dead || s->stood_still ||
         s->standby_suspect || s->sby.not_promotable || s->origin_suspect || s->loss_found)

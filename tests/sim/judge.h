@@ -44,6 +44,9 @@ void check_failover_said(struct sim *s, const uint64_t arg[4]);
 void check_status(struct sim *s);
 void check_end(struct sim *s);
 
+/* heal.c */
+void heal_check_end(struct sim *s);
+
 /* dmap.c: the dirty map on the primary's metadata disk, read by a parser of its own (I1, I2) */
 void dmap_create(struct sim *s, const struct hk_super *super);
 uint64_t dmap_file_bytes(const struct sim *s);

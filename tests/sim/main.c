@@ -59,13 +59,14 @@ static void print_stats(const struct sim_stats *st, double seconds)
         (unsigned long long)st->seeds, (unsigned long long)st->events, (double)st->events / seconds,
         (double)st->sim_ns / 1e9, (unsigned long long)st->ops, (unsigned long long)st->acked,
         (unsigned long long)st->reads, (unsigned long long)st->frames);
-    printf(
-        "crashes %llu, freezes %llu, promotions %llu, converged %llu, behind %llu; checks: power "
-        "cuts %llu, images %llu, claims %llu\n",
-        (unsigned long long)st->crashes, (unsigned long long)st->freezes,
-        (unsigned long long)st->promotions, (unsigned long long)st->converged,
-        (unsigned long long)st->behind, (unsigned long long)st->deep_checks,
-        (unsigned long long)st->image_checks, (unsigned long long)st->status_checks);
+    printf("crashes %llu, freezes %llu, promotions %llu, converged %llu (%llu of them by a "
+           "resync), behind %llu; checks: power "
+           "cuts %llu, images %llu, claims %llu\n",
+           (unsigned long long)st->crashes, (unsigned long long)st->freezes,
+           (unsigned long long)st->promotions, (unsigned long long)st->converged,
+           (unsigned long long)st->healed, (unsigned long long)st->behind,
+           (unsigned long long)st->deep_checks, (unsigned long long)st->image_checks,
+           (unsigned long long)st->status_checks);
     printf("faults:");
     for (int i = 0; i < F_FAULTS; i++) {
         printf(" %s %llu", sim_fault_name[i], (unsigned long long)st->fault[i]);

@@ -413,7 +413,7 @@ struct sim_trace {
 
 struct sim_stats {
     uint64_t seeds, events, ops, reads, frames, crashes, deep_checks, image_checks, freezes,
-        promotions, sim_ns, fault[F_FAULTS], acked, status_checks, converged, behind;
+        promotions, sim_ns, fault[F_FAULTS], acked, status_checks, converged, behind, healed;
 };
 
 struct sim_due;
