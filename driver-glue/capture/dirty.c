@@ -297,7 +297,6 @@ static void flush_failed(struct hk_capture *c, uint16_t volume)
 
     if (HK_BUG(flush_redeems))
         return;
-    c->producer->lied |= 1ull << volume;
     for (uint32_t i = 0; i < HK_DMAP_SLOTS; i++) {
         if (d->hot[i].list != HK_HOT_FREE && d->hot[i].volume == volume && d->hot[i].end)
             hk_dirty_stale_region(c, d->hot[i].region);
@@ -326,8 +325,6 @@ void hk_dirty_done(struct hk_capture *c, struct hk_op *op, int result)
         note_flushed(c, op->volume);
         return;
     }
-    if (result < 0)
-        c->producer->lied |= 1ull << op->volume;
     for (uint32_t r = s.from; r < s.to; r++) {
         if (!op->captured) {
             HK_ASSERT(d->region[r].uncaptured > 0);
@@ -348,7 +345,6 @@ void hk_dirty_redo_failed(struct hk_capture *c, const struct hk_record *r)
 {
     if (!c->dirty.on)
         return;
-    c->producer->lied |= 1ull << r->volume;
     if (r->type == HK_REC_FLUSH)
         flush_failed(c, r->volume);
     else
@@ -514,8 +510,11 @@ void hk_dirty_stale_region(struct hk_capture *c, uint32_t r)
         d->stale_bytes += hk_dirty_region_bytes(c, r);
         hk_meta_set(c, HK_SF_STALE);
     }
-    if (!hk_bit(d->kept, r))
-        hk_dirty_page_dirty(d, r / HK_DMAP_PAGE_REGIONS);
+    if (hk_bit(d->kept, r))
+        return;
+    /* A successor that finds the ring must not take it for active only. */
+    c->producer->lied |= 1ull << hk_dirty_volume_of(d, r);
+    hk_dirty_page_dirty(d, r / HK_DMAP_PAGE_REGIONS);
 }
 
 void hk_dirty_stale_range(struct hk_capture *c, uint16_t volume, uint64_t offset, uint64_t bytes)

@@ -16,9 +16,9 @@
  *           that there is one). An uncaptured write needs the stale bits of its regions durable in
  *           the map before it goes to the origin.
  *
- * Bits of a region's life that a crash must not lose: with the ring gone every hot region is stale.
- * With the ring there hot regions are active up to its end; that an origin lied (error, failed
- * flush) before the map knew it, the producer's page remembers (`lied`, one bit a volume).
+ * What a crash must not lose: with the ring gone every hot region is stale. With the ring there hot
+ * regions are active up to its end; that some are stale and the map does not know it yet, the
+ * producer's page remembers (`lied`, one bit a volume: then every hot region of it is).
  *
  * Writes of the log, of the map and of the superblock go out one at a time, so what was decided
  * first is durable first. A log transaction that failed is repeated with the same bytes.

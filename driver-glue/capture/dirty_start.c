@@ -171,7 +171,7 @@ static void read_map(struct hk_capture *c)
 
 /* Marks of an earlier life; false: they contradict one another. */
 /* model: resync.pml, HOT_IS_STALE */
-static bool read_marks(struct hk_capture *c, bool ring_lost)
+static bool read_marks(struct hk_capture *c, bool ring_lost, uint64_t lied)
 {
     struct hk_dirty *d = &c->dirty;
 
@@ -193,8 +193,7 @@ static bool read_marks(struct hk_capture *c, bool ring_lost)
             h->need = 1;
         }
         hk_hot_move(d, i, ring_lost ? HK_HOT_IDLE : HK_HOT_ACTIVE);
-        if (ring_lost || hk_dmap_entry_mark(entry) == HK_DMAP_MARK_STALE ||
-            c->producer->lied >> h->volume & 1)
+        if (ring_lost || hk_dmap_entry_mark(entry) == HK_DMAP_MARK_STALE || lied >> h->volume & 1)
             hk_dirty_stale_region(c, r);
     }
     return true;
@@ -225,6 +224,7 @@ static void begin_anew(struct hk_capture *c)
 int hk_dirty_init(struct hk_capture *c, bool ring_lost)
 {
     struct hk_dirty *d = &c->dirty;
+    uint64_t lied = c->producer->lied;
     bool lost;
     int rc;
 
@@ -243,7 +243,7 @@ int hk_dirty_init(struct hk_capture *c, bool ring_lost)
     d->map_sequence = hk_max_u64(d->load->map_seen, d->load->map_sequence);
     d->map_named = d->damaged_count ? d->load->map_sequence : d->map_sequence;
     d->relied = d->load->relied;
-    if (lost || !read_marks(c, ring_lost))
+    if (lost || !read_marks(c, ring_lost, lied))
         begin_anew(c);
     c->want.durable_known = hk_max_u64(c->want.durable_known, d->relied);
     c->super.durable_known = hk_max_u64(c->super.durable_known, d->relied);

@@ -62,7 +62,7 @@ struct hk_ring_producer {
     uint32_t prev_bytes; /* of the record before the next one, when there is no slot to ask */
     uint32_t closed;     /* 1: the log was broken off; a successor must not go on in this epoch */
     uint64_t lease;      /* newest attach lease given out over this ring, 0: none */
-    /* A bit a volume: its origin failed or did not flush, and the dirty map may not say so yet. */
+    /* A bit a volume: some of its regions are stale, and the dirty map does not say so yet. */
     uint64_t lied;
 };
 

@@ -79,20 +79,39 @@ static void say_done(struct hk_control *c, struct hk_client *client)
     hk_control_reply(c, client, &reply, -1);
 }
 
+/* Where it goes back to, if the resync that is under way does not end in what is here. */
+static void pin_text(const struct hk_group_status *g, char *ret, size_t bytes)
+{
+    *ret = '\0';
+    if (!g->inconsistent)
+        return;
+    if (!g->pinned || g->pin_broken)
+        snprintf(ret, bytes,
+                 "; A RESYNC HAS NOT ENDED, AND THERE IS NO STATE TO GO BACK TO: it will "
+                 "be refused");
+    else
+        snprintf(
+            ret, bytes,
+            "; a resync has not ended: unless its end is here already, it goes back to the pin "
+            "at LSN %#" PRIx64 ", and %" PRIu64 " bytes are copied",
+            g->pin_lsn.v, g->rollback_bytes);
+}
+
 static void plan_effects(const struct hk_control *c, char *ret, size_t bytes)
 {
     const struct hk_group_status *g = &c->status.group;
-    char loss[160];
+    char loss[160], pin[240];
 
+    pin_text(g, pin, sizeof(pin));
     loss_text(hk_report_class(c), g->contact_real_ns, g->super.contact_timeout_ns, loss);
     snprintf(ret, bytes,
              "standby %s becomes primary at LSN %#" PRIx64 "; loss: %s%s; %" PRIu64
-             " bytes are still to be applied; older epochs are refused from then on%s%s%s%s",
+             " bytes are still to be applied%s; older epochs are refused from then on%s%s%s%s",
              c->local->site, g->mark.durable.v, loss,
              hk_report_class(c) == HK_LOSS_ZERO_IF_FENCED
                  ? " - if the fence command succeeds in time"
                  : "",
-             g->apply_lag_bytes,
+             g->apply_lag_bytes, pin,
              g->super.flags & HK_SF_IN_DOUBT
                  ? "; a superblock was found damaged and no primary met since (HKE4025W), so the "
                    "loss can't be stated better"

@@ -265,6 +265,12 @@ static void pin_notes(struct hk_control *c, const struct hk_from_node *m)
                       "still until there is room in the snapshots directory",
                       strerror((int)-(int64_t)a[0]), (unsigned long long)a[1]);
         break;
+    case HK_NOTE_PIN_TIGHT:
+        hk_notice_add(c, "HKE4047W", m->epoch, m->lsn, 0, NULL,
+                      "%llu bytes are to be compared, and %llu bytes of before-images fit: if more "
+                      "than that differs, the standby will stand still until there is room",
+                      (unsigned long long)a[0], (unsigned long long)a[1]);
+        break;
     case HK_NOTE_PIN_ROOM:
         hk_notice_add(c, "HKE4043I", m->epoch, m->lsn, 0, NULL,
                       "before-images can be stored again: the standby goes on");

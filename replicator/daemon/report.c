@@ -325,11 +325,13 @@ static void fill_positions(struct hk_control *c, struct hk_status_text *s)
     s->m.lose_ns = g->lose_ns;
     s->m.lag_bytes = g->lag_bytes;
     s->m.lag_ns = g->lag_ns;
-    s->m.take_over_bytes = g->apply_lag_bytes;
-    s->m.take_over_known =
-        g->mark.applied.v > 0 && (g->apply_rate_bytes_s > 0 || g->apply_lag_bytes == 0);
+    /* Inside a resync: what is still to be applied may end it, else the pin's bytes go back. */
+    s->m.take_over_bytes = g->apply_lag_bytes + g->rollback_bytes;
+    s->m.take_over_known = g->mark.applied.v > 0 &&
+                           (!g->inconsistent || (g->pinned && !g->pin_broken)) &&
+                           (g->apply_rate_bytes_s > 0 || s->m.take_over_bytes == 0);
     if (g->apply_rate_bytes_s)
-        s->m.take_over_ns = g->apply_lag_bytes * 1000 / (g->apply_rate_bytes_s / 1000000 + 1);
+        s->m.take_over_ns = s->m.take_over_bytes * 1000 / (g->apply_rate_bytes_s / 1000000 + 1);
 }
 
 static void fill_times(struct hk_control *c, struct hk_status_text *s)

@@ -533,7 +533,10 @@ static const struct {
     {HK_VERB_FAILOVER, -EBUSY, "HKE6006W", "a failover is under way already"},
     {HK_VERB_FAILOVER, -EIO, "HKE6008E", "a replica could not be written, see HKE4023E"},
     {HK_VERB_FAILOVER, -ENODATA, "HKE6008E",
-     "it never met a primary: there is nothing to take over"},
+     "it never was a consistent copy: it met no primary, or the first synchronisation has not "
+     "ended"},
+    {HK_VERB_FAILOVER, -EUCLEAN, "HKE6008E",
+     "a resync has not ended, and the pin it could go back to is damaged, see HKE4044E"},
     {HK_VERB_FAILOVER, -ENOSPC, "HKE6008E", "the group's history is full of epochs"},
 };
 

@@ -62,11 +62,18 @@ void hk_freeze_ask(struct hk_group *g, uint64_t op_id, const char *name, bool by
     p->freeze.stage = HK_ASK_INSERT;
 }
 
+/* A mark inside a resync would name no state that may be shown: it waits for the end, or gives up.
+ */
+static bool must_wait(const struct hk_group *g)
+{
+    return (g->primary->state == HK_STATE_RESYNC || g->primary->state == HK_STATE_BEHIND);
+}
+
 bool hk_freeze_next(struct hk_group *g, struct hk_action *ret)
 {
     struct hk_freeze_ask *f = &g->primary->freeze;
 
-    if (f->stage != HK_ASK_INSERT || g->now.mono_ns < f->retry_ns)
+    if (f->stage != HK_ASK_INSERT || g->now.mono_ns < f->retry_ns || must_wait(g))
         return false;
     f->stage = HK_ASK_INSERTING;
     f->request = ++g->primary->requests;
@@ -133,7 +140,7 @@ uint64_t hk_freeze_deadline_ns(const struct hk_group *g)
 {
     const struct hk_freeze_ask *f = &g->primary->freeze;
 
-    return f->stage == HK_ASK_INSERT && !g->primary->attached
+    return f->stage == HK_ASK_INSERT && (!g->primary->attached || must_wait(g))
                ? f->begun_ns + HK_GROUP_FREEZE_PATIENCE_NS
                : ask_deadline_ns(f);
 }

@@ -227,6 +227,7 @@ enum hk_notice_id {
     HK_NOTE_PINNED,             /* standby: arg0 position, arg1 epoch ordinal */
     HK_NOTE_PIN_FREED,          /* standby: the resync has ended; arg0 bytes given back */
     HK_NOTE_PIN_SPACE,          /* standby: no room, the applier stands; arg0 -errno, arg1 used */
+    HK_NOTE_PIN_TIGHT,          /* standby: arg0 bytes are stale, arg1 bytes of room are left */
     HK_NOTE_PIN_ROOM,           /* standby: it goes on; arg0 used */
     HK_NOTE_PIN_BROKEN,         /* standby: the pin can't be read; arg0 position */
     HK_NOTE_ROLLBACK,           /* standby: a promotion goes back; arg0 position, arg1 bytes */

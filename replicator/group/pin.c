@@ -201,6 +201,18 @@ void hk_pin_resync_ends(struct hk_group *g, const struct hk_record *r)
     hk_standby_open_interval(super, hk_record_end(r).v, r->epoch);
 }
 
+/* Is there room for what is stale? Said when it begins, while there is time to make some. */
+void hk_pin_preflight(struct hk_group *g, const void *payload)
+{
+    struct hk_standby *s = g->standby;
+    uint64_t room = hk_snapshots_room(&s->snapshots);
+    struct hk_resync_begin b;
+
+    __builtin_memcpy(&b, payload, sizeof(b));
+    if ((hk_standby_super(g)->flags & HK_SF_PINNED) && b.stale_bytes > room)
+        hk_group_notify(g, HK_NOTE_PIN_TIGHT, b.stale_bytes, room, 0, NULL);
+}
+
 /* That is durable: the pin is nobody's any more. */
 void hk_pin_let_go(struct hk_group *g)
 {

@@ -344,6 +344,7 @@ void hk_pin_failed(struct hk_group *g, int error);
 void hk_pin_take(struct hk_group *g);
 void hk_pin_resync_begins(struct hk_group *g, const struct hk_record *r);
 void hk_pin_resync_ends(struct hk_group *g, const struct hk_record *r);
+void hk_pin_preflight(struct hk_group *g, const void *payload);
 void hk_pin_let_go(struct hk_group *g);
 bool hk_pin_step(struct hk_group *g);
 bool hk_pin_stands(const struct hk_group *g);

@@ -92,6 +92,7 @@ static int begin(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
     int slot = hk_snapshots_pin(&s->snapshots), r;
+    uint64_t bytes = hk_snapshots_rollback_bytes(&s->snapshots);
 
     if (slot < 0)
         return -EUCLEAN;
@@ -102,8 +103,7 @@ static int begin(struct hk_group *g)
         return r;
     s->rollback_begun = true;
     s->rollback_ns = g->now.mono_ns;
-    hk_group_notify(g, HK_NOTE_ROLLBACK, s->rollback_lsn,
-                    hk_snapshots_rollback_bytes(&s->snapshots), 0, NULL);
+    hk_group_notify(g, HK_NOTE_ROLLBACK, s->rollback_lsn, bytes, 0, NULL);
     return -EINPROGRESS;
 }
 

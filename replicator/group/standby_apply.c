@@ -153,7 +153,10 @@ static void take_barrier(struct hk_group *g)
         hk_standby_mode_seen(g, end, &mode);
         break;
     case HK_REC_GAP: epoch_opens(g, r); break;
-    case HK_REC_RESYNC_BEGIN: hk_pin_resync_begins(g, r); break;
+    case HK_REC_RESYNC_BEGIN:
+        hk_pin_resync_begins(g, r);
+        hk_pin_preflight(g, s->apply.barrier_payload);
+        break;
     case HK_REC_RESYNC_END: hk_pin_resync_ends(g, r); break;
     case HK_REC_JOIN:
     case HK_REC_LEAVE:

@@ -132,9 +132,10 @@ bool hk_status_standby_in_sync(const struct hk_group *g, const struct hk_now *no
 
     return s->stage == HK_STAGE_READY && s->promotion == HK_PROMOTION_NONE && s->session != 0 &&
            super->mode == HK_MODE_SYNC && s->mode_count == 0 &&
-           s->applied >= s->mode_unsure_until && s->told_state == HK_STATE_REPLICATING &&
-           s->reported >= s->proof_lsn && clean(super->flags | hk_standby_super(g)->flags) &&
-           s->t0.mono_ns != 0 && now->mono_ns < s->t0.mono_ns + super->contact_timeout_ns;
+           s->applied >= s->mode_unsure_until && s->applied >= s->turn_lsn &&
+           s->told_state == HK_STATE_REPLICATING && s->reported >= s->proof_lsn &&
+           clean(super->flags | hk_standby_super(g)->flags) && s->t0.mono_ns != 0 &&
+           now->mono_ns < s->t0.mono_ns + super->contact_timeout_ns;
 }
 
 static enum hk_group_state standby_state(const struct hk_group *g)

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "proto/dmap.h"
 #include "tests/sim/sim.h"
 
 static uint8_t *at_sector(uint8_t *base, uint32_t sector)
@@ -414,7 +415,7 @@ static uint64_t elsewhere(struct sim *s, const struct sim_io *io)
     uint64_t unit = f->kind == C_REPLICA || f->kind == C_ORIGIN ? SIM_SECTOR : 4096;
     uint64_t span = f->bytes;
 
-    if (f->kind == C_MD || f->kind == C_SUPER)
+    if ((f->kind == C_MD || f->kind == C_SUPER) && io->offset < HK_DMAP_LOG_AT)
         return io->offset ^ HK_SUPER_BYTES;
     if (f->kind == C_JOURNAL && rng_below(&s->rng_disk, 2))
         span = hk_min_u64(span, io->offset + io->bytes + 65536);

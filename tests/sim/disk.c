@@ -210,6 +210,19 @@ void sim_disk_write(struct sim *s, struct sim_io *io, enum sim_put put, uint32_t
         sim_struck(s, s->o.tear4k ? F_TORN_4096 : F_TORN_WRITE);
 }
 
+/* Past the cache of the node: what a failed flush took with it is not there. */
+void sim_disk_direct(const struct sim_io *io)
+{
+    uint8_t *to = io->iov[0].base;
+
+    for (uint64_t at = 0; at < io->bytes; at += SIM_SECTOR) {
+        uint64_t sector = (io->offset + at) / SIM_SECTOR;
+        const uint8_t *data = io->file->dur + sector * SIM_SECTOR;
+
+        memcpy(to + at, io->file->head[sector] ? io->file->head[sector]->data : data, SIM_SECTOR);
+    }
+}
+
 int sim_disk_may_hold(const struct sim_file *f, uint32_t sector, uint8_t *ret_values, int max)
 {
     const struct sim_ver *v = f->head[sector];

@@ -293,6 +293,16 @@ void dmap_check(struct sim *s)
     check_clean(s, NULL);
 }
 
+bool dmap_all_stale(struct sim *s)
+{
+    const struct sim_dmap *d = look(s);
+
+    for (uint32_t r = 0; r < dmap_regions(s); r++)
+        if (!d->stale[r])
+            return false;
+    return true;
+}
+
 bool dmap_any_stale(struct sim *s)
 {
     const struct sim_dmap *d = look(s);

@@ -121,18 +121,37 @@ static const struct hk_epoch *newest(struct sim *s)
 static void check_epoch(struct sim *s, const struct hk_epoch *e)
 {
     const struct ref_epoch *last = &s->ref.epoch[s->ref.epoch_count - 1];
+    uint64_t used;
 
     SIM_CHECK(s, "I12", s->ref.epoch_count < REF_EPOCHS_MAX, "too many epochs for this run");
     SIM_CHECK(s, "I12", memcmp(&e->parent, &last->id, 16) == 0 && e->ordinal == last->ordinal + 1,
               "epoch %u does not follow epoch %u", e->ordinal, last->ordinal);
-    SIM_CHECK(s, "I12", e->first_lsn >= s->ref.used_end,
+    /* What a primary that was set back has forgotten, and nobody else has, may come again. */
+    used =
+        s->vanished & 1u << C_MD ? hk_min_u64(s->ref.used_end, budget_durable(s)) : s->ref.used_end;
+    SIM_CHECK(s, "I12", e->first_lsn >= used,
               "epoch %u begins at LSN %llu, but LSNs were given up to %llu", e->ordinal,
-              ULL(e->first_lsn), ULL(s->ref.used_end));
+              ULL(e->first_lsn), ULL(used));
     SIM_CHECK(s, "I12", e->parent_end <= e->first_lsn && e->parent_end >= last->first_lsn,
               "epoch %u: its parent, from %llu on, is said to end at %llu", e->ordinal,
               ULL(last->first_lsn), ULL(e->parent_end));
     SIM_CHECK(s, "I12", e->parent_end > s->ref.used_end || ref_is_boundary(s, e->parent_end),
               "epoch %u: its parent ends inside a record, at %llu", e->ordinal, ULL(e->parent_end));
+}
+
+/*
+ * A primary that was set back, and gave LSNs a second content since, is told where the standby
+ * stands: everything is stale before its new epoch begins. What it had given is in no reference.
+ */
+static void forked_returns(struct sim *s, const struct hk_epoch *e)
+{
+    if (e->reason < HK_EPOCH_GAP_BEHIND || e->first_lsn <= s->fork_lsn)
+        return;
+    SIM_CHECK(s, "I12", !s->dmap || dmap_all_stale(s),
+              "the primary had been rolled back to %llu, its new epoch %u begins, and not "
+              "everything is stale",
+              ULL(s->fork_lsn), e->ordinal);
+    s->over = true;
 }
 
 /* The metadata have been written: does an epoch begin? Nothing is given in the old one any more. */
@@ -141,6 +160,8 @@ void ref_epoch_look(struct sim *s)
     const struct hk_epoch *e = newest(s);
     struct ref *r = &s->ref;
 
+    if (s->forked)
+        forked_returns(s, e);
     if (s->forked || e->ordinal <= r->epoch[r->epoch_count - 1].ordinal)
         return;
     check_epoch(s, e);

@@ -57,5 +57,6 @@ void dmap_look_again(struct sim *s);
 void dmap_check_submit(struct sim *s, const struct sim_op *op);
 void dmap_check(struct sim *s);
 bool dmap_any_stale(struct sim *s);
+bool dmap_all_stale(struct sim *s);
 
 #endif

@@ -336,7 +336,10 @@ bool ref_is_boundary(const struct sim *s, uint64_t lsn)
 {
     const struct ref_rec *r = ref_find(s, lsn);
 
-    return r ? r->lsn == lsn : lsn == s->ref.next_lsn || ref_norm(s, lsn) != lsn;
+    if (r)
+        return r->lsn == lsn;
+    r = lsn > HK_LSN_FIRST ? ref_find(s, lsn - 1) : NULL;
+    return (r && r->end == lsn) || lsn == s->ref.next_lsn || ref_norm(s, lsn) != lsn;
 }
 
 /* Number of versions with end ≤ lsn. */

@@ -60,6 +60,8 @@ static void origin_read(struct sim *s, struct sim_io *io)
     op->in_origin = false;
     if (io->result)
         s->origin_unread = true;
+    else
+        sim_disk_direct(io);
     cap_step(s, op, hk_capture_read_done(s->cap.c, &op->op, io->result, &now));
     if (s->cap.proc.up)
         cap_pump(s);
@@ -287,8 +289,10 @@ static void hashed(struct sim *s, struct sim_io *io)
     memset(answer_to, 0, sizeof(*answer_to));
     answer_to->request = h->ask.request;
     answer_to->error = io->result;
-    if (io->result == 0)
+    if (io->result == 0) {
+        sim_disk_direct(io);
         hash_of(h, answer_to);
+    }
     h->busy = false;
     sim_trace(s, "hash volume %llu offset %llu, site %llu", h->ask.volume, h->ask.offset,
               io->proc->site);

@@ -557,6 +557,7 @@ enum sim_flush { FLUSH_HONEST, FLUSH_DOOMED /* what was volatile is gone */, FLU
 enum { SIM_ALL_PPM = 1000000 };
 void sim_disk_write(struct sim *s, struct sim_io *io, enum sim_put put, uint32_t part_ppm);
 void sim_disk_flush(struct sim_file *f, uint64_t seq, enum sim_flush how);
+void sim_disk_direct(const struct sim_io *io); /* of a read with one buffer */
 /* Every content that the sector may have after a power cut; how many, at most max. */
 int sim_disk_may_hold(const struct sim_file *f, uint32_t sector, uint8_t *ret_values, int max);
 void sim_disk_fill(struct sim_io *io, uint64_t bytes); /* a read's buffers, so far */

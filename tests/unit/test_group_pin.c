@@ -263,6 +263,8 @@ static void want_of_room_stops_the_applier(void **state)
     rig_status(r, true, &st);
     assert_int_equal(st.pin_stands, -ENOSPC);
     assert_int_equal((int64_t)rig_find_note(r, true, HK_NOTE_PIN_SPACE)->arg[0], -ENOSPC);
+    assert_int_equal(rig_find_note(r, true, HK_NOTE_PIN_TIGHT)->arg[0], 65536);
+    assert_int_equal(rig_find_note(r, true, HK_NOTE_PIN_TIGHT)->arg[1], 8 * 4096);
     stood = st.mark.applied.v;
     assert_true(stood < r->log.next);
     /* Nothing that is not kept was overwritten. */
@@ -294,6 +296,37 @@ static void no_freeze_inside(void **state)
     rig_status(r, true, &st);
     assert_false(st.frozen);
     assert_null(rig_find_note(r, true, HK_NOTE_FROZEN));
+    rig_free(r);
+}
+
+/* A freeze asked for meanwhile waits for the end of the resync, and gives up in the end. */
+static void a_freeze_waits(void **state)
+{
+    struct hk_verb v = {.kind = HK_VERB_FREEZE, .op_id = 3, .name = "image"};
+    struct rig *r = begin(8);
+    uint64_t pin;
+
+    (void)state;
+    rig_capture(r, HK_STATE_RESYNC);
+    pin = resync_begins(r, 1);
+    blocks(r, 2);
+    rig_verb(r, false, &v);
+    rig_run(r, 2000 * RIG_MS);
+    assert_false(r->done);
+    assert_int_equal(r->insert.insert.request, 0);
+    resync_ends(r, 1, pin);
+    rig_capture(r, HK_STATE_REPLICATING);
+    assert_true(rig_until(r, is_done, 5000 * RIG_MS));
+    assert_int_equal(r->verb_done.verb_done.error, 0);
+    assert_non_null(rig_find_note(r, true, HK_NOTE_FROZEN));
+    rig_free(r);
+
+    r = begin(9);
+    rig_capture(r, HK_STATE_BEHIND);
+    rig_verb(r, false, &v);
+    rig_run(r, 61000 * RIG_MS);
+    assert_true(r->done);
+    assert_int_equal(r->verb_done.verb_done.error, -ETIMEDOUT);
     rig_free(r);
 }
 
@@ -338,6 +371,7 @@ int main(void)
         cmocka_unit_test(rollback_cut_off_at_every_step),
         cmocka_unit_test(want_of_room_stops_the_applier),
         cmocka_unit_test(no_freeze_inside),
+        cmocka_unit_test(a_freeze_waits),
         cmocka_unit_test(a_damaged_pin),
     };
 
