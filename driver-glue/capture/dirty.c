@@ -530,7 +530,7 @@ void hk_dirty_stale_hot(struct hk_capture *c)
     struct hk_dirty *d = &c->dirty;
 
     for (uint32_t i = 0; d->on && i < HK_DMAP_SLOTS; i++) {
-        if (d->hot[i].list != HK_HOT_FREE)
+        if (d->hot[i].region != HK_DIRTY_NONE) /* none: its emptying is on its way */
             hk_dirty_stale_region(c, d->hot[i].region);
     }
 }
