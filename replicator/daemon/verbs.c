@@ -537,6 +537,8 @@ static const struct {
      "ended"},
     {HK_VERB_FAILOVER, -EUCLEAN, "HKE6008E",
      "a resync has not ended, and the pin it could go back to is damaged, see HKE4044E"},
+    {HK_VERB_FAILOVER, -EOPNOTSUPP, "HKE6008E",
+     "the log ends inside a resync, and metadata of version 1 can hold no pin"},
     {HK_VERB_FAILOVER, -ENOSPC, "HKE6008E", "the group's history is full of epochs"},
 };
 

@@ -82,6 +82,9 @@ bool hk_pin_wanted(const struct hk_group *g, const struct hk_record *r, const vo
     } else if (r->type != HK_REC_RESYNC_BEGIN) {
         return false;
     }
+    /* Version 1 can't say it (SPEC.md §12.3): the applier stands there, and says so. */
+    if (!hk_super_is_current(super))
+        return true;
     if ((super->flags & HK_SF_RESYNC) && !HK_BUG(repin_while_inconsistent))
         return false;
     return super->interval_count > 0;
@@ -118,7 +121,8 @@ static void try_to_make(struct hk_group *g)
 
     if (s->pin_making || g->now.mono_ns < s->pin_retry_ns)
         return;
-    r = hk_snapshots_make(&s->snapshots, &s->pin_ask);
+    r = hk_super_is_current(hk_standby_super(g)) ? hk_snapshots_make(&s->snapshots, &s->pin_ask)
+                                                 : -EOPNOTSUPP;
     if (r == -EBUSY)
         return; /* a deletion is under way: its end is an event */
     if (r == 0)
@@ -137,7 +141,8 @@ void hk_pin_begin(struct hk_group *g, const struct hk_record *r)
         .id = super->snapshot_next ? super->snapshot_next : 1,
         .time_ns = g->now.real_ns,
     };
-    consistent_before(g, r, &s->pin_ask.lsn, &s->pin_ask.epoch_ordinal);
+    if (super->interval_count > 0)
+        consistent_before(g, r, &s->pin_ask.lsn, &s->pin_ask.epoch_ordinal);
     s->pin_retry_ns = 0;
     s->pin_error = 0;
     s->barrier = HK_BARRIER_PINNING;
@@ -164,7 +169,6 @@ void hk_pin_take(struct hk_group *g)
     struct hk_standby *s = g->standby;
     struct hk_super *super = hk_standby_super(g);
 
-    super->version = HK_SUPER_VERSION; /* version 1 can't say it */
     super->flags |= HK_SF_PINNED;
     super->pin_lsn = s->pin_ask.lsn;
     super->pin_ordinal = s->pin_ask.epoch_ordinal;
@@ -185,7 +189,6 @@ void hk_pin_resync_begins(struct hk_group *g, const struct hk_record *r)
         consistent_before(g, r, &lsn, &ordinal);
         hk_standby_close_interval(super, lsn);
     }
-    super->version = HK_SUPER_VERSION;
     super->flags |= HK_SF_RESYNC;
     /* All that it asked for is stale at the primary by now, or this record had not come. */
     super->flags &= ~(uint32_t)HK_SF_FULL_COMPARE;

@@ -67,6 +67,8 @@ int hk_rollback_decide(struct hk_group *g)
         if (hk_snapshots_pin(&s->snapshots) < 0)
             return -EUCLEAN;
     }
+    if (!hk_super_is_current(super))
+        return -EOPNOTSUPP;
     if (!hk_history_at(&super->history, s->rollback_ordinal))
         return -EUCLEAN;
     s->going_back = true;
@@ -84,7 +86,6 @@ void hk_rollback_fork(struct hk_group *g)
     HK_ASSERT(hk_history_at(h, g->standby->rollback_ordinal) && keep <= h->count);
     __builtin_memset(&h->epoch[keep], 0, (h->count - keep) * sizeof(h->epoch[0]));
     h->count = keep;
-    super->version = HK_SUPER_VERSION;
     super->flags |= HK_SF_ROLLING_BACK;
 }
 

@@ -299,6 +299,42 @@ static void no_freeze_inside(void **state)
     rig_free(r);
 }
 
+/* Metadata of version 1 can't say any of it: the applier stands, and nothing else is said. */
+static void version_1_stands(void **state)
+{
+    static uint8_t slot[HK_SUPER_BYTES] __attribute__((aligned(64)));
+    struct rig *r = rig_new(10);
+    struct hk_group_status st;
+    uint64_t pin;
+
+    (void)state;
+    rig_durable_super(r, HK_FILE_SUPER, &super);
+    super.version = HK_SUPER_VERSION_OLD;
+    hk_super_encode(&super, slot);
+    memdisk_poke(&r->disk, HK_FILE_SUPER, 0, slot, sizeof(slot));
+    r->super.mode = HK_MODE_ASYNC;
+    r->super.on_link_loss = HK_LINK_LOSS_CONTINUE;
+    rig_start_standby(r);
+    rig_start_primary(r);
+    rig_write(r, 20);
+    assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
+    pin = resync_begins(r, 1);
+    blocks(r, 2);
+    assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+    rig_run(r, 3000 * RIG_MS);
+    rig_status(r, true, &st);
+    assert_int_equal(st.pin_stands, -EOPNOTSUPP);
+    assert_int_equal(st.mark.applied.v, pin);
+    assert_int_equal((int64_t)rig_find_note(r, true, HK_NOTE_PIN_SPACE)->arg[0], -EOPNOTSUPP);
+    rig_durable_super(r, HK_FILE_SUPER, &super);
+    assert_int_equal(super.version, HK_SUPER_VERSION_OLD);
+    ask(r);
+    rig_settle(r);
+    assert_int_equal(r->verb_done.verb_done.error, -EOPNOTSUPP);
+    rig_check_replica(r, pin, true);
+    rig_free(r);
+}
+
 /* A freeze asked for meanwhile waits for the end of the resync, and gives up in the end. */
 static void a_freeze_waits(void **state)
 {
@@ -371,6 +407,7 @@ int main(void)
         cmocka_unit_test(rollback_cut_off_at_every_step),
         cmocka_unit_test(want_of_room_stops_the_applier),
         cmocka_unit_test(no_freeze_inside),
+        cmocka_unit_test(version_1_stands),
         cmocka_unit_test(a_freeze_waits),
         cmocka_unit_test(a_damaged_pin),
     };
