@@ -2,7 +2,9 @@
 /*
  * The ring is the only copy of what the standby lacks, and memory can go bad. When the standby has
  * refused one record twice the replicator asks for a look; nothing it says is believed, the hashes
- * of publication decide. A record whose copy is damaged can never be sent: the log has a hole.
+ * of publication decide. A record whose copy is damaged can never be sent: the log has a hole. What
+ * was released without being durable at the standby is in the replicator's spool; when that can't
+ * give it back nobody can: then its word counts, since all it costs is a compare.
  */
 #include "driver-glue/capture/dirty.h"
 #include "driver-glue/capture/internal.h"
@@ -37,6 +39,11 @@ static bool copy_ok(const struct hk_capture *c, uint64_t index)
     return hk_record_payload_ok(&r, c->payload + side->payload_pos % c->payload_bytes);
 }
 
+static bool is_spooled(const struct hk_capture *c, uint64_t lsn)
+{
+    return !c->returning && lsn >= c->durable && lsn < c->released && lsn % HK_RECORD_ALIGN == 0;
+}
+
 int hk_capture_check_copy(struct hk_capture *c, uint64_t lease, struct hk_lsn lsn,
                           const struct hk_now *now)
 {
@@ -45,10 +52,12 @@ int hk_capture_check_copy(struct hk_capture *c, uint64_t lease, struct hk_lsn ls
     if (!c->attached || lease != c->lease)
         return -ESTALE;
     hk_capture_advance_published(c);
-    if (!find(c, lsn.v, &slot))
-        return -ERANGE;
-    if (copy_ok(c, slot))
-        return 0;
+    if (!is_spooled(c, lsn.v)) {
+        if (!find(c, lsn.v, &slot))
+            return -ERANGE;
+        if (copy_ok(c, slot))
+            return 0;
+    }
     c->copies_lost += !c->copy_lost;
     c->broken_lsn = c->copy_lost ? hk_min_u64(c->broken_lsn, lsn.v) : lsn.v;
     c->copy_lost = true;

@@ -67,6 +67,22 @@ void hk_sender_produced(struct hk_sender *s, uint64_t produced)
     s->produced = hk_max_u64(s->produced, produced);
 }
 
+void hk_sender_held(struct hk_sender *s, uint64_t ring_from, uint64_t spool_from, uint64_t spool_to)
+{
+    HK_ASSERT(spool_from <= spool_to);
+    s->ring_from = ring_from;
+    s->spool_from = spool_from;
+    s->spool_to = spool_to;
+}
+
+/* Of log from lsn on: how much can be taken in one piece. */
+static uint64_t held_from(const struct hk_sender *s, uint64_t lsn)
+{
+    if (lsn >= s->ring_from)
+        return UINT64_MAX - lsn;
+    return lsn >= s->spool_from && lsn < s->spool_to ? s->spool_to - lsn : 0;
+}
+
 /* Lost packets become ranges to send again, as far as the standby does not have them already. */
 static void queue_lost(struct hk_sender *s, struct hk_sender_path *p)
 {
@@ -211,13 +227,17 @@ static bool next_ping(struct hk_sender *s, struct hk_sender_path *p, uint64_t no
 /* How many bytes a data frame sent now would carry; 0: none is wanted. */
 static uint32_t wanted(const struct hk_sender *s, const struct hk_sender_path *p)
 {
-    uint64_t end = hk_min_u64(s->produced, s->window);
+    uint64_t first = s->next, end = hk_min_u64(s->produced, s->window);
 
     if (s->held)
         return 0;
-    if (s->lost.count > 0)
-        return (uint32_t)hk_min_u64(p->body_max, s->lost.r[0].end - s->lost.r[0].first);
-    return s->next < end ? (uint32_t)hk_min_u64(p->body_max, end - s->next) : 0;
+    if (s->lost.count > 0) {
+        first = s->lost.r[0].first;
+        end = s->lost.r[0].end;
+    }
+    if (first >= end)
+        return 0;
+    return (uint32_t)hk_min_u64(p->body_max, hk_min_u64(end - first, held_from(s, first)));
 }
 
 /* model: sync.pml, SENT; session.pml, DATA_SENT */

@@ -8,6 +8,8 @@
  * - Watermarks only move forward; nothing at or above `next` is ever believed to have arrived.
  * - Nothing below `acked` is sent again; everything in [acked, next) is under way, lost and queued,
  *   or received. So a lost frame costs time, never data.
+ * - Only what is held is sent: the ring from ring_from on, and a window of the spool. A frame lies
+ *   in one of them. Whatever was sent from the window stays there until it is acknowledged.
  * - An ack counts as contact only when it is newer than every ack before it on its path.
  *
  * Owned by the primary's group; one thread. Time is an argument.
@@ -48,10 +50,12 @@ struct hk_sender {
     bool held; /* log can't be gathered for now: only pings leave */
     uint32_t session;
     uint64_t produced, next, acked, durable, applied, window;
-    uint16_t standby_flags; /* enum hk_ack_flags */
-    uint64_t contact_ns;    /* receipt of the newest ack, 0: none in this session */
-    uint64_t acks_refused;  /* acks that said what can't be */
-    uint32_t turn;          /* path to ask first */
+    uint64_t ring_from;            /* the ring holds all from here to produced */
+    uint64_t spool_from, spool_to; /* … and the spool's window this, for what lies below */
+    uint16_t standby_flags;        /* enum hk_ack_flags */
+    uint64_t contact_ns;           /* receipt of the newest ack, 0: none in this session */
+    uint64_t acks_refused;         /* acks that said what can't be */
+    uint32_t turn;                 /* path to ask first */
     struct hk_ranges lost;
     struct hk_sender_path path[HK_PATHS_MAX];
 };
@@ -65,6 +69,9 @@ void hk_sender_start(struct hk_sender *s, uint32_t session, uint64_t acked, uint
                      uint64_t applied, uint64_t window, uint64_t now_ns);
 void hk_sender_stop(struct hk_sender *s);
 void hk_sender_produced(struct hk_sender *s, uint64_t produced);
+/* Where log can be taken from now; kept over sessions. As long as it is not said: all is held. */
+void hk_sender_held(struct hk_sender *s, uint64_t ring_from, uint64_t spool_from,
+                    uint64_t spool_to);
 void hk_sender_link(struct hk_sender *s, uint8_t path, bool up, uint32_t body_max, uint64_t now_ns);
 
 /*

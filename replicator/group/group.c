@@ -30,7 +30,9 @@ static bool cfg_ok(const struct hk_group_cfg *c)
         if (c->frame_body_max[i] < 64 || c->frame_body_max[i] > HK_FRAME_BODY_MAX)
             return false;
     }
-    return c->role == HK_ROLE_PRIMARY ? c->source != NULL : c->disk && c->window;
+    if (c->role == HK_ROLE_PRIMARY)
+        return c->source && (c->segment_count == 0 || (c->disk && c->window));
+    return c->disk && c->window;
 }
 
 int hk_group_init(const struct hk_group_cfg *cfg, struct hk_arena *arena, const struct hk_now *now,

@@ -15,9 +15,11 @@
 #include "proto/record.h"
 #include "proto/state.h"
 #include "proto/super.h"
+#include "replicator/core/ladder.h"
 #include "replicator/core/resync.h"
 #include "replicator/group/control.h"
 #include "replicator/store/disk.h"
+#include "replicator/store/spool.h"
 
 /* Of the ring's producer page. contact_ns was read before state: it was taken in that state's past.
  */
@@ -42,6 +44,9 @@ struct hk_source {
     /* What the capture side says at this very moment; false: it can't be read. NULL: the last
      * CAPTURE event is what counts, and an ack counts as seen when it was received. */
     bool (*look)(struct hk_source *, struct hk_source_view *ret);
+    /* How much of its slots or payload holds what is not released, per mille; ret_bytes: log that
+     * fits in for sure. NULL: never full. */
+    uint32_t (*fill)(struct hk_source *, uint64_t *ret_bytes);
 };
 
 struct hk_group_cfg {
@@ -58,7 +63,8 @@ struct hk_group_cfg {
     uint64_t seed;                         /* for session ids; from the caller's random source */
     /* primary */
     struct hk_source *source;
-    /* standby */
+    /* standby: its disk, window and journal; primary: the spool's, segment_count 0: there is none
+     * (store/spool.h says what its window must be) */
     struct hk_disk *disk;
     uint8_t *window;       /* window_bytes, 4096-aligned; power of two */
     uint64_t window_bytes; /* ≥ 4 × HK_RECORD_BYTES_MAX */
@@ -232,6 +238,12 @@ enum hk_notice_id {
     HK_NOTE_PIN_BROKEN,         /* standby: the pin can't be read; arg0 position */
     HK_NOTE_ROLLBACK,           /* standby: a promotion goes back; arg0 position, arg1 bytes */
     HK_NOTE_ROLLED_BACK,        /* arg0 position, arg1 bytes, arg2 ns taken */
+    HK_NOTE_SPOOL_RECOVERED,    /* primary: arg0 first, arg1 end, arg2 bytes lost beyond it */
+    HK_NOTE_SPOOL_FAILED,       /* primary: arg0 -errno, arg1 1: what is in it can still be read */
+    HK_NOTE_SPOOLING,           /* primary: arg0 bytes the standby lacks, arg1 used, arg2 total */
+    HK_NOTE_SPOOLING_OVER,      /* … the ring alone is enough again */
+    HK_NOTE_SPOOL_FULL,         /* primary: arg0 used, arg1 total */
+    HK_NOTE_SPOOL_DAMAGED,      /* primary: arg0 LSN of a record that can't be read back */
     HK_NOTICES
 };
 
@@ -306,6 +318,13 @@ struct hk_action {
 
 struct hk_group;
 
+/*
+ * Primary: the log bytes of a SEND, from wherever they are held. As hk_source.gather; the pieces
+ * are valid until the next event.
+ */
+int hk_group_gather(struct hk_group *g, struct hk_lsn lsn, uint32_t bytes, struct hk_iovec *iov,
+                    int max);
+
 size_t hk_group_bytes(const struct hk_group_cfg *cfg); /* arena bytes needed, struct included */
 
 /*
@@ -379,6 +398,12 @@ struct hk_group_status {
     bool promoted;
     enum hk_loss_class loss_class; /* what failover could state now, or stated */
     struct hk_resync_status resync;
+    /* primary: the ladder */
+    enum hk_ladder_step ladder;
+    enum hk_spool_state spool;
+    uint64_t spool_used, spool_total, spool_lsn_bytes; /* lsn_bytes: log that only it holds */
+    uint32_t ring_permille;
+    enum hk_stall_stage stalled; /* has work, and did not move for T */
 };
 void hk_group_status(const struct hk_group *g, const struct hk_now *now,
                      struct hk_group_status *ret);

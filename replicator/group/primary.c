@@ -6,7 +6,7 @@
  * carries log at once. After T without an ack the control connection is given up, too, since a half
  * open one can't tell; the daemon connects again at its own pace and a new session follows.
  *
- * released = durable: there is no spool yet, so the ring keeps everything the standby's disk lacks.
+ * released: durable at the standby, or in the spool (spool_primary.c); the ring keeps the rest.
  */
 #include "replicator/group/private.h"
 
@@ -29,13 +29,14 @@ size_t hk_primary_memory(const struct hk_group_cfg *cfg)
 {
     struct hk_sender_cfg c = sender_cfg(cfg);
 
-    return sizeof(struct hk_primary) + 64 + hk_sender_memory(&c);
+    return sizeof(struct hk_primary) + 64 + hk_sender_memory(&c) + hk_primary_spool_memory(cfg);
 }
 
 int hk_primary_init(struct hk_group *g, struct hk_arena *arena)
 {
     struct hk_sender_cfg c = sender_cfg(&g->cfg);
     struct hk_primary *p = hk_arena_take(arena, sizeof(*p), 64);
+    int err;
 
     if (!p)
         return -ENOMEM;
@@ -43,7 +44,8 @@ int hk_primary_init(struct hk_group *g, struct hk_arena *arena)
     p->state = HK_STATE_DETACHED;
     g->primary = p;
     hk_resync_init(&p->resync, g->now.mono_ns);
-    return hk_sender_init(&p->sender, &c, arena, g->now.mono_ns);
+    err = hk_primary_spool_init(g, arena);
+    return err ? err : hk_sender_init(&p->sender, &c, arena, g->now.mono_ns);
 }
 
 /* ---- session ---- */
@@ -104,7 +106,7 @@ void hk_primary_turn_away(struct hk_group *g, enum hk_refusal why, const uint64_
 }
 
 /* model: session.pml, HELLO_SENT */
-static void greet(struct hk_group *g)
+void hk_primary_greet(struct hk_group *g)
 {
     struct hk_primary *p = g->primary;
     struct hk_hello *h = &p->hello;
@@ -112,6 +114,8 @@ static void greet(struct hk_group *g)
 
     if (!p->control_up || !p->attached || !p->have_super || p->super.history.count == 0)
         return;
+    if (!hk_primary_spool_started(g))
+        return; /* again when it is known what can be sent */
     *h = (struct hk_hello){
         .version_min = HK_CTL_VERSION_MIN,
         .version_max = HK_CTL_VERSION_MAX,
@@ -122,7 +126,7 @@ static void greet(struct hk_group *g)
         .peer_replica_id = p->super.peer_replica_id,
         .config_hash = g->cfg.config_hash,
         .lease = p->lease,
-        .released = p->released,
+        .released = hk_primary_sendable_from(p),
         .acked = p->acked,
         .durable = p->durable,
         .produced = p->produced,
@@ -166,6 +170,7 @@ static void begin_session(struct hk_group *g, const struct hk_welcome *w)
     p->session_lease = p->lease;
     p->session_epoch = p->hello.epoch.id;
     p->contact_lost = false;
+    p->spool_cut_asked = false;
     p->told_all_stale = false;
     p->role_lost = HK_REFUSE_NONE;
     p->copy_unknown = false;
@@ -206,7 +211,7 @@ static void take_welcome(struct hk_group *g, const struct hk_welcome *w)
         !hk_uuid_equal(&p->hello.epoch.id, &hk_history_last(&p->super.history)->id)) {
         /* The capture side changed meanwhile: what was said is no longer true. */
         end_session(g, HK_REFUSE_LEASE);
-        greet(g);
+        hk_primary_greet(g);
         return;
     }
     if (w->gap) {
@@ -314,7 +319,7 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
         p->released = e->capture.released.v;
         p->acked = e->capture.acked.v;
         p->durable = e->capture.durable.v;
-        p->produced = e->capture.produced.v;
+        p->produced = p->ring_end = e->capture.produced.v;
         __builtin_memset(&p->reported, 0, sizeof(p->reported));
         p->report_wanted = false;
         p->bind_wanted = false;
@@ -326,13 +331,15 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
             hk_primary_new_epoch(g);
         p->epoch_id = hk_history_last(&p->super.history)->id;
         end_session(g, other_lease ? HK_REFUSE_LEASE : HK_REFUSE_EPOCH);
+        hk_primary_spool_started(g);
         p->sender.produced = p->produced;
-        greet(g);
+        hk_primary_greet(g);
     }
     p->released = hk_max_u64(p->released, e->capture.released.v);
     p->acked = hk_max_u64(p->acked, e->capture.acked.v);
     p->durable = hk_max_u64(p->durable, e->capture.durable.v);
     p->produced = hk_max_u64(p->produced, e->capture.produced.v);
+    p->ring_end = hk_max_u64(p->ring_end, e->capture.produced.v);
     hk_sender_produced(&p->sender, p->produced);
 }
 
@@ -439,8 +446,19 @@ static void watch_oldest(struct hk_group *g)
     if (p->durable >= p->produced)
         hk_lag_age_set(&p->oldest, 0, g->now.mono_ns);
     else if (p->oldest.time_ns == 0 || p->oldest_of != p->durable)
-        hk_lag_age_set(&p->oldest, source->time_at(source, HK_LSN(p->durable)), g->now.mono_ns);
+        hk_lag_age_set(&p->oldest, hk_primary_time_at(g, p->durable), g->now.mono_ns);
     p->oldest_of = p->durable;
+}
+
+static void disk_done(struct hk_group *g, struct hk_diskop *op)
+{
+    struct hk_primary *p = g->primary;
+    bool ready = hk_spool_ready(&p->spool);
+
+    HK_ASSERT(op->owner == HK_OWNER_SPOOL);
+    hk_spool_disk_done(&p->spool, op);
+    if (!ready && hk_spool_ready(&p->spool) && !p->sender.running && !p->greeting)
+        hk_primary_greet(g);
 }
 
 void hk_primary_event(struct hk_group *g, const struct hk_event *e)
@@ -450,6 +468,7 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     switch (e->type) {
     case HK_EV_PRODUCED:
         p->produced = hk_max_u64(p->produced, e->produced.produced.v);
+        p->ring_end = hk_max_u64(p->ring_end, e->produced.produced.v);
         hk_sender_produced(&p->sender, p->produced);
         break;
     case HK_EV_CAPTURE: capture_changed(g, e); break;
@@ -457,7 +476,7 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_CONTROL_UP:
         p->control_up = true;
         p->greeting = false;
-        greet(g);
+        hk_primary_greet(g);
         break;
     case HK_EV_CONTROL_IN: take_control(g, e->control); break;
     case HK_EV_CONTROL_DOWN:
@@ -497,12 +516,14 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_HEALED:
     case HK_EV_ALL_STALE:
     case HK_EV_RETURNED: hk_primary_resync_event(g, e); break;
+    case HK_EV_DISK_DONE: disk_done(g, e->disk); break;
     case HK_EV_BAD_FRAME:
-    case HK_EV_DISK_DONE:
     case HK_EV_TIMER: break;
     }
     hk_sender_tick(&p->sender, g->now.mono_ns);
     watch_contact(g);
+    hk_primary_spool_step(g);
+    hk_primary_stall_step(g);
     hk_primary_resync_step(g);
     hk_freeze_step(g);
     watch_oldest(g);
@@ -548,6 +569,7 @@ static bool next_report(struct hk_group *g, struct hk_action *ret)
         return false;
     p->report_wanted = false;
     p->released = hk_max_u64(p->released, p->durable);
+    p->released = hk_max_u64(p->released, hk_primary_spool_release(p));
     p->reported.released = p->released;
     p->reported.acked = p->acked;
     p->reported.durable = p->durable;
@@ -576,7 +598,7 @@ static struct hk_source_view look(struct hk_group *g)
 
     if (p->attached && g->cfg.source->look && g->cfg.source->look(g->cfg.source, &view))
         take_echo(p, view.contact_ns, view.state);
-    view.next.v = hk_max_u64(view.next.v, p->produced);
+    view.next.v = hk_max_u64(view.next.v, hk_max_u64(p->produced, hk_primary_spool_tail(p)));
     return view;
 }
 
@@ -588,7 +610,7 @@ static uint64_t oldest_time_ns(const struct hk_group *g)
 
     if (p->durable < p->produced && age_ns < g->now.real_ns)
         return g->now.real_ns - age_ns;
-    return g->cfg.source->time_at(g->cfg.source, HK_LSN(p->durable));
+    return hk_primary_time_at(g, p->durable);
 }
 
 /* model: contact.pml, PING_SENT */
@@ -614,6 +636,8 @@ static bool next_frame(struct hk_group *g, struct hk_action *ret)
 {
     struct hk_primary *p = g->primary;
 
+    hk_sender_held(&p->sender, p->sender.ring_from == UINT64_MAX ? UINT64_MAX : p->released,
+                   p->sender.spool_from, p->sender.spool_to);
     p->sender.held = p->source_gone || (p->cut_lsn && p->cut_lsn == p->sender.acked);
     if (!hk_sender_next(&p->sender, g->now.mono_ns, &ret->send.header))
         return false;

@@ -7,6 +7,7 @@
 #define HK_GROUP_PRIVATE_H
 
 #include "replicator/core/contact.h"
+#include "replicator/core/ladder.h"
 #include "replicator/core/lag.h"
 #include "replicator/core/receiver.h"
 #include "replicator/core/sender.h"
@@ -15,6 +16,7 @@
 #include "replicator/store/apply.h"
 #include "replicator/store/journal.h"
 #include "replicator/store/snapshot.h"
+#include "replicator/store/spool.h"
 #include "replicator/store/super_store.h"
 
 enum {
@@ -34,6 +36,7 @@ enum {
 #define HK_GROUP_FREEZE_PATIENCE_NS 60000000000ull
 #define HK_GROUP_INSERT_RETRY_NS    20000000ull
 #define HK_GROUP_RETURN_RETRY_NS    250000000ull
+#define HK_GROUP_STALL_LOOK_NS      250000000ull
 
 /* A freeze asked for at the primary, or relayed by the standby. */
 struct hk_freeze_ask {
@@ -63,7 +66,16 @@ struct hk_primary {
     struct hk_uuid epoch_id; /* … its last epoch */
     uint32_t state;          /* enum hk_group_state, capture's */
     uint64_t produced, released, acked, durable;
-    bool source_gone; /* the ring can't be read until capture is attached again */
+    bool source_gone;  /* the ring can't be read until capture is attached again */
+    uint64_t ring_end; /* of what the ring holds, as told */
+    struct hk_spool spool;
+    struct hk_ladder ladder;
+    uint32_t fill_permille;
+    enum hk_spool_state spool_said; /* to people */
+    bool spooling_said, spool_full_said;
+    bool spool_cut_asked; /* in this session */
+    struct hk_stall stall;
+    uint64_t stall_look_ns;
 
     bool control_up;
     bool greeting; /* HELLO is out */
@@ -286,6 +298,18 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e);
 bool hk_primary_next(struct hk_group *g, bool can_send, struct hk_action *ret);
 uint64_t hk_primary_deadline_ns(const struct hk_group *g);
 bool hk_primary_contact(const struct hk_group *g, const struct hk_now *now);
+void hk_primary_greet(struct hk_group *g);
+/* spool_primary.c */
+size_t hk_primary_spool_memory(const struct hk_group_cfg *cfg);
+int hk_primary_spool_init(struct hk_group *g, struct hk_arena *arena);
+uint64_t hk_primary_sendable_from(const struct hk_primary *p);
+uint64_t hk_primary_spool_tail(const struct hk_primary *p);
+uint64_t hk_primary_time_at(const struct hk_group *g, uint64_t lsn);
+uint64_t hk_primary_spool_release(const struct hk_primary *p);
+/* The history is known. False: what can be sent is not, before recovery has ended. */
+bool hk_primary_spool_started(struct hk_group *g);
+void hk_primary_spool_step(struct hk_group *g);
+void hk_primary_stall_step(struct hk_group *g);
 /* resync_primary.c */
 void hk_primary_gap(struct hk_group *g, enum hk_refusal why, uint64_t standby_lsn);
 void hk_primary_new_epoch(struct hk_group *g);

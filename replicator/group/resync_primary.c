@@ -44,6 +44,8 @@ static bool is_drained(const struct hk_group *g)
         return false;
     if (p->cut_lsn && p->cut_lsn == s->next)
         return true; /* what comes next here is damaged: nobody will ever send it */
+    if (s->next < hk_primary_spool_tail(p))
+        return false;
     if (s->next < p->produced || (source->produced && source->produced(source).v > s->next))
         return false;
     return !(source->look && source->look(source, &view)) || view.next.v <= s->next;

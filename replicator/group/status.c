@@ -123,6 +123,15 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
     st->apply_lag_bytes =
         hk_lag_bytes(&p->super.history, hk_min_u64(p->sender.applied, p->durable), p->durable);
     st->frozen = p->sender.running && (p->sender.standby_flags & HK_ACK_FROZEN);
+    st->ladder = p->ladder.step;
+    st->spool = p->spool.state;
+    st->spool_used = hk_spool_used(&p->spool);
+    st->spool_total = hk_spool_total(&p->spool);
+    st->spool_lsn_bytes = p->released > p->durable ? p->released - p->durable : 0;
+    st->ring_permille = p->fill_permille;
+    st->stalled = hk_stall_which(&p->stall, g->cfg.contact_timeout_ns, now->mono_ns);
+    if (st->state == HK_STATE_REPLICATING && st->ladder == HK_LADDER_SPOOL)
+        st->state = HK_STATE_SPOOLING;
 }
 
 bool hk_status_standby_in_sync(const struct hk_group *g, const struct hk_now *now)

@@ -32,8 +32,10 @@ static bool look(struct hk_source *source, struct hk_source_view *ret)
 {
     struct rig *r = HK_CONTAINER_OF(source, struct rig, source);
 
-    *ret = (struct hk_source_view){
-        .contact_ns = r->taken_contact, .state = r->capture_state, .next = HK_LSN(r->log.next)};
+    *ret =
+        (struct hk_source_view){.contact_ns = r->taken_contact,
+                                .state = r->capture_state,
+                                .next = HK_LSN(r->ring_lost ? r->reported_durable : r->log.next)};
     return true;
 }
 
@@ -45,8 +47,20 @@ static int gather(struct hk_source *source, struct hk_lsn lsn, uint32_t bytes, s
     assert_true(max > 0);
     if (lsn.v < r->log.first || lsn.v + bytes > r->produced)
         return -ERANGE;
+    if (r->spool && (r->ring_lost || lsn.v < r->reported_released))
+        return -ERANGE;
     iov[0] = (struct hk_iovec){r->log.bytes + (lsn.v - r->log.first), bytes};
     return 1;
+}
+
+static uint32_t fill(struct hk_source *source, uint64_t *ret_bytes)
+{
+    struct rig *r = HK_CONTAINER_OF(source, struct rig, source);
+
+    *ret_bytes = r->ring_bytes;
+    if (r->ring_lost)
+        return 0;
+    return (uint32_t)((r->produced - r->reported_released) * 1000 / r->ring_bytes);
 }
 
 /* ---- making ---- */
@@ -83,7 +97,14 @@ struct rig *rig_new(uint64_t seed)
     r->window = aligned_alloc(4096, RIG_WINDOW_BYTES);
     queue_init(&r->to_standby);
     queue_init(&r->to_primary);
-    r->source = (struct hk_source){gather, time_at, NULL, look};
+    memdisk_init(&r->spool_disk, seed + 1);
+    memdisk_add(&r->spool_disk, HK_FILE_SPOOL_DIR, MEMDISK_SECTOR);
+    for (uint32_t i = 0; i < RIG_SPOOL_SEGMENTS; i++)
+        memdisk_add(&r->spool_disk, HK_FILE_SPOOL_SEGMENT0 + i, RIG_SEGMENT_BYTES);
+    r->spool_window = aligned_alloc(4096, RIG_SPOOL_WINDOW_BYTES);
+    r->ring_bytes = 2 << 20;
+    r->reported_released = r->log.first;
+    r->source = (struct hk_source){gather, time_at, NULL, look, fill};
     r->takes_reports = true;
     r->insert_now = true;
     r->apply_lag_bytes_max = 64 << 20;
@@ -95,6 +116,8 @@ struct rig *rig_new(uint64_t seed)
 void rig_free(struct rig *r)
 {
     memdisk_free(&r->disk);
+    memdisk_free(&r->spool_disk);
+    free(r->spool_window);
     logmaker_free(&r->log);
     free(r->to_standby.frame);
     free(r->to_primary.frame);
@@ -173,6 +196,14 @@ void rig_start_primary(struct rig *r)
 
     cfg_common(r, &c, HK_ROLE_PRIMARY);
     c.source = &r->source;
+    if (r->spool) {
+        c.disk = &r->spool_disk.disk;
+        c.window = r->spool_window;
+        c.window_bytes = RIG_SPOOL_WINDOW_BYTES;
+        c.segment_bytes = RIG_SEGMENT_BYTES;
+        c.segment_count = RIG_SPOOL_SEGMENTS;
+        memset(r->spool_window, 0xee, RIG_SPOOL_WINDOW_BYTES);
+    }
     r->p = start(r, &c, &r->memory[0]);
     r->lease++;
     r->produced = r->log.next;
@@ -220,6 +251,7 @@ static void control_breaks(struct rig *r)
 void rig_kill_primary(struct rig *r)
 {
     r->p = NULL;
+    memdisk_kill(&r->spool_disk);
     control_breaks(r);
 }
 
@@ -242,9 +274,11 @@ void rig_capture(struct rig *r, uint32_t state)
     r->capture_state = state;
     e.capture.attached = state != HK_STATE_DETACHED;
     e.capture.lease = r->lease;
-    e.capture.released = e.capture.durable = HK_LSN(r->reported_durable);
+    e.capture.durable = HK_LSN(r->reported_durable);
+    e.capture.released = HK_LSN(r->ring_lost ? r->reported_durable : r->reported_released);
+    e.capture.closed = r->ring_lost;
     e.capture.acked = HK_LSN(r->reported_acked);
-    e.capture.produced = HK_LSN(r->produced);
+    e.capture.produced = HK_LSN(r->ring_lost ? r->reported_durable : r->produced);
     e.capture.state = state;
     e.capture.super = &r->super;
     event(r, false, &e);
@@ -292,8 +326,16 @@ static void send(struct rig *r, const struct hk_action *a, struct rig_queue *q)
     f->at = r->now.mono_ns + RIG_MS;
     f->header = *h;
     if (h->type == HK_FRAME_DATA) {
+        struct hk_iovec iov[2];
+        int n = hk_group_gather(r->p, HK_LSN(h->lsn), h->span, iov, 2);
+        uint32_t at = 0;
+
         assert_true(h->lsn + h->span <= r->produced && h->body_len == h->span);
-        memcpy(f->body, logmaker_at(&r->log, h->lsn), h->span);
+        assert_true(n > 0); /* the pure side never asks for what is not there */
+        for (int i = 0; i < n; at += (uint32_t)iov[i++].bytes)
+            memcpy(f->body + at, iov[i].base, iov[i].bytes);
+        assert_int_equal(at, h->span);
+        assert_memory_equal(f->body, logmaker_at(&r->log, h->lsn), h->span);
         if (r->flip_lsn >= h->lsn && r->flip_lsn < h->lsn + h->span)
             f->body[r->flip_lsn - h->lsn] ^= 1;
     } else {
@@ -365,6 +407,8 @@ static void report(struct rig *r, const struct hk_action *a)
     assert_true(a->report.durable.v <= a->report.acked.v);
     assert_true(a->report.durable.v >= r->reported_durable);
     r->reported_durable = a->report.durable.v;
+    assert_true(a->report.released.v >= r->reported_released || r->ring_lost);
+    r->reported_released = hk_max_u64(r->reported_released, a->report.released.v);
     r->reported_acked = hk_max_u64(r->reported_acked, a->report.acked.v);
     r->reported_contact = a->report.contact_ns;
     r->reported_flags = a->report.standby_flags;
@@ -418,7 +462,7 @@ static bool act(struct rig *r, bool at_standby)
         r->checked_lsn = a.check_lsn.v;
         r->control_off = true; /* the daemon does not connect again at once */
         break;
-    case HK_ACT_RETURN:
+    case HK_ACT_RETURN: r->returned = a.parent_end.v; break;
     case HK_ACT_STALE_ASK:
     case HK_ACT_HASH:
     case HK_ACT_BLOCK:
@@ -434,6 +478,16 @@ static bool act(struct rig *r, bool at_standby)
         r->fatal = a.fatal.error;
         break;
     }
+    return true;
+}
+
+static bool spool_step(struct rig *r)
+{
+    struct hk_event e = {.type = HK_EV_DISK_DONE};
+
+    if (!r->p || !(e.disk = memdisk_step(&r->spool_disk)))
+        return false;
+    event(r, false, &e);
     return true;
 }
 
@@ -485,6 +539,7 @@ void rig_settle(struct rig *r)
         any |= deliver_control(r, true);
         any |= deliver_control(r, false);
         any |= disk_step(r);
+        any |= spool_step(r);
         if (any)
             continue;
         if (!timers(r) && !connect_control(r))

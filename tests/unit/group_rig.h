@@ -20,6 +20,8 @@ enum {
     RIG_SEGMENTS = 6,
     RIG_SEGMENT_BYTES = 4 << 20,
     RIG_WINDOW_BYTES = 8 << 20,
+    RIG_SPOOL_SEGMENTS = 5,
+    RIG_SPOOL_WINDOW_BYTES = 2 * HK_SPOOL_WINDOW_BYTES,
     RIG_FRAMES = 8192,
     RIG_CONTROLS = 32,
     RIG_SNAPSHOTS = 2,
@@ -54,6 +56,13 @@ struct rig {
     uint64_t rnd, seed;
     struct logmaker log;
     struct memdisk disk;
+    /* The primary's spool, and a ring that holds ring_bytes from what was released on. */
+    bool spool;
+    struct memdisk spool_disk;
+    uint8_t *spool_window;
+    uint64_t ring_bytes, reported_released;
+    bool ring_lost;    /* with all that was in it: the capture side gives no LSN any more */
+    uint64_t returned; /* RETURN, the last one; 0: none */
     uint8_t *window;
     void *memory[2];
     struct hk_group *p, *s; /* NULL: down */

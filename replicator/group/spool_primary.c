@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The primary's spool and ladder: when log goes to the spool, what may be released from the ring
+ * because it is durable there, and what the sender finds where.
+ *
+ * Log is released once it is durable at the standby, or in the spool while the ring is more than
+ * half full: until then it is sent from memory. What is below `released` comes from the spool's
+ * window, what is above from the ring. With a lost ring the spool is all there is: it is sent to
+ * its end, in a session of the epoch that the ring had, before the way back is asked for.
+ *
+ * A record that the spool can't give back is a damaged copy (copy.c): the log is cut there, the
+ * capture side makes stale what was on its way, and RETURN names the standby's position.
+ */
+#include "replicator/group/private.h"
+
+#include <errno.h>
+
+static int gather_ring(void *arg, uint64_t lsn, uint32_t bytes, struct hk_iovec *iov, int max)
+{
+    struct hk_source *source = arg;
+
+    return source->gather(source, HK_LSN(lsn), bytes, iov, max);
+}
+
+static struct hk_spool_cfg spool_cfg(const struct hk_group_cfg *cfg)
+{
+    return (struct hk_spool_cfg){.disk = cfg->disk,
+                                 .group_id = cfg->group_id,
+                                 .window = cfg->window,
+                                 .window_bytes = cfg->window_bytes,
+                                 .segment_bytes = cfg->segment_bytes,
+                                 .segment_count = cfg->segment_count,
+                                 .gather = gather_ring,
+                                 .gather_arg = cfg->source};
+}
+
+size_t hk_primary_spool_memory(const struct hk_group_cfg *cfg)
+{
+    struct hk_spool_cfg c = spool_cfg(cfg);
+
+    return hk_spool_memory(&c);
+}
+
+int hk_primary_spool_init(struct hk_group *g, struct hk_arena *arena)
+{
+    struct hk_spool_cfg c = spool_cfg(&g->cfg);
+
+    return hk_spool_init(&g->primary->spool, &c, arena);
+}
+
+/* ---- what is where ---- */
+
+/* The ring has lost what the spool still has. */
+static bool ring_is_short(const struct hk_primary *p)
+{
+    return p->ring_end < hk_spool_end(&p->spool);
+}
+
+static uint64_t ring_from(const struct hk_primary *p)
+{
+    return ring_is_short(p) ? UINT64_MAX : p->released;
+}
+
+uint64_t hk_primary_sendable_from(const struct hk_primary *p)
+{
+    uint64_t first = hk_spool_first(&p->spool);
+
+    if (first == 0 || ring_is_short(p) || hk_spool_end(&p->spool) < p->released)
+        return p->released;
+    return hk_min_u64(first, p->released);
+}
+
+/* Where the spool ends, when there is more in it than the ring knows of; else 0. */
+uint64_t hk_primary_spool_tail(const struct hk_primary *p)
+{
+    if (!p->closed || !p->sender.running || !ring_is_short(p) ||
+        p->sender.acked < hk_spool_first(&p->spool))
+        return 0;
+    return hk_spool_end(&p->spool);
+}
+
+int hk_group_gather(struct hk_group *g, struct hk_lsn lsn, uint32_t bytes, struct hk_iovec *iov,
+                    int max)
+{
+    const struct hk_primary *p = g->primary;
+
+    if (lsn.v < ring_from(p))
+        return hk_spool_gather(&p->spool, lsn.v, bytes, iov, max);
+    return g->cfg.source->gather(g->cfg.source, lsn, bytes, iov, max);
+}
+
+/* Never later than the truth: what is not known is very long ago. */
+uint64_t hk_primary_time_at(const struct hk_group *g, uint64_t lsn)
+{
+    const struct hk_primary *p = g->primary;
+    uint64_t time_ns;
+
+    if (lsn >= p->released)
+        return g->cfg.source->time_at(g->cfg.source, HK_LSN(lsn));
+    time_ns = hk_spool_time_at(&p->spool, lsn);
+    return time_ns ? time_ns : 1;
+}
+
+/* ---- at each event ---- */
+
+static uint64_t standby_durable(const struct hk_primary *p)
+{
+    return p->sender.running ? hk_max_u64(p->durable, p->sender.durable) : p->durable;
+}
+
+static void climb(struct hk_group *g)
+{
+    struct hk_primary *p = g->primary;
+    struct hk_ladder_input in = {
+        .spool = hk_spool_writable(&p->spool),
+        .away = !p->sender.running || p->contact_lost,
+        .produced = p->produced,
+        .durable = p->durable,
+        .paced = p->state == HK_STATE_PACING || p->state == HK_STATE_BLOCKED,
+        .behind = p->state == HK_STATE_BEHIND,
+        .mono_ns = g->now.mono_ns,
+    };
+
+    if (g->cfg.source->fill && p->attached && !p->source_gone)
+        in.fill_permille = g->cfg.source->fill(g->cfg.source, &in.ring_bytes);
+    p->fill_permille = in.fill_permille;
+    hk_ladder_update(&p->ladder, &in);
+}
+
+static void say_state(struct hk_group *g)
+{
+    struct hk_primary *p = g->primary;
+    const struct hk_spool *sp = &p->spool;
+
+    if (sp->state != p->spool_said) {
+        if (sp->state == HK_SPOOL_RUNNING)
+            hk_group_notify(g, HK_NOTE_SPOOL_RECOVERED, hk_spool_first(sp), hk_spool_end(sp),
+                            sp->journal.result.lost_bytes, NULL);
+        if (sp->state == HK_SPOOL_READ_ONLY || sp->state == HK_SPOOL_FAILED)
+            hk_group_notify(g, HK_NOTE_SPOOL_FAILED, (uint64_t)(int64_t)sp->error,
+                            sp->state == HK_SPOOL_READ_ONLY, 0, NULL);
+    }
+    p->spool_said = sp->state;
+    if (p->ladder.spooling != p->spooling_said)
+        hk_group_notify(g, p->ladder.spooling ? HK_NOTE_SPOOLING : HK_NOTE_SPOOLING_OVER,
+                        p->produced - hk_min_u64(p->durable, p->produced), hk_spool_used(sp),
+                        hk_spool_total(sp), NULL);
+    p->spooling_said = p->ladder.spooling;
+    if (sp->full && !p->spool_full_said)
+        hk_group_notify(g, HK_NOTE_SPOOL_FULL, hk_spool_used(sp), hk_spool_total(sp), 0, NULL);
+    p->spool_full_said = sp->full;
+}
+
+/* Its own copy is all there was, and it is damaged. */
+static void cut_at_damage(struct hk_group *g)
+{
+    struct hk_primary *p = g->primary;
+    uint64_t bad = p->spool.bad_lsn;
+
+    if (!p->sender.running || bad == 0 || bad < p->sender.acked || bad >= ring_from(p))
+        return;
+    p->cut_lsn = bad;
+    if (p->spool_cut_asked)
+        return;
+    p->spool_cut_asked = true;
+    p->own_copy_bad++;
+    p->check_lsn = bad;
+    p->check_wanted = true;
+    hk_group_notify(g, HK_NOTE_SPOOL_DAMAGED, bad, p->released, 0, NULL);
+}
+
+/* How far the ring may be given back. */
+uint64_t hk_primary_spool_release(const struct hk_primary *p)
+{
+    const struct hk_spool *sp = &p->spool;
+    uint64_t end = hk_spool_end(sp), first = hk_spool_first(sp);
+
+    if (end == 0 || first > p->durable || p->closed || ring_is_short(p) ||
+        p->fill_permille < HK_LADDER_ON_PERMILLE)
+        return 0;
+    return sp->bad_lsn ? hk_min_u64(end, sp->bad_lsn) : end;
+}
+
+bool hk_primary_spool_started(struct hk_group *g)
+{
+    struct hk_primary *p = g->primary;
+
+    hk_spool_start(&p->spool, &p->super.history, &p->super.replica_id);
+    return hk_spool_ready(&p->spool);
+}
+
+void hk_primary_spool_step(struct hk_group *g)
+{
+    struct hk_primary *p = g->primary;
+    struct hk_spool *sp = &p->spool;
+
+    if (sp->state == HK_SPOOL_NONE || !hk_spool_ready(sp)) {
+        climb(g);
+        return;
+    }
+    /* LSNs that this epoch has not given out yet: files from a later state of this site. */
+    if (p->attached && !p->closed && !p->source_gone && ring_is_short(p))
+        hk_spool_forget(sp);
+    hk_spool_durable(sp, standby_durable(p));
+    climb(g);
+    if (p->attached && !p->source_gone && p->ladder.spooling && !ring_is_short(p))
+        hk_spool_write(sp, p->durable, p->released, p->ring_end);
+    if (p->sender.running) {
+        hk_spool_prefetch(sp, p->sender.acked, ring_from(p));
+        hk_sender_produced(&p->sender, hk_primary_spool_tail(p));
+    }
+    hk_sender_held(&p->sender, ring_from(p), sp->read_first, sp->read_end);
+    cut_at_damage(g);
+    if (hk_primary_spool_release(p) > p->released)
+        p->report_wanted = true;
+    say_state(g);
+}
+
+/* ---- which stage stands still ---- */
+
+void hk_primary_stall_step(struct hk_group *g)
+{
+    struct hk_primary *p = g->primary;
+    struct hk_source *source = g->cfg.source;
+    struct hk_source_view view = {.next = HK_LSN(p->produced)};
+    struct hk_stall_input in = {
+        .attached = p->attached,
+        .session = p->sender.running,
+        .produced = p->produced,
+        .acked = p->acked,
+        .durable = p->sender.running ? p->sender.durable : p->durable,
+        .applied = p->sender.running ? p->sender.applied : 0,
+        .ring_waits = p->state == HK_STATE_PACING || p->state == HK_STATE_BLOCKED,
+        .ring_done = p->produced,
+        .ring_released = p->released >= p->ring_end,
+    };
+
+    if (g->now.mono_ns < p->stall_look_ns)
+        return;
+    p->stall_look_ns = g->now.mono_ns + HK_GROUP_STALL_LOOK_NS;
+    if (p->attached && source->look)
+        source->look(source, &view);
+    in.reserved = view.next.v;
+    hk_stall_update(&p->stall, &in, g->now.mono_ns);
+}
