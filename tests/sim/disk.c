@@ -225,12 +225,12 @@ void sim_disk_direct(const struct sim_io *io)
 
 int sim_disk_may_hold(const struct sim_file *f, uint32_t sector, uint8_t *ret_values, int max)
 {
-    const struct sim_ver *v = f->head[sector];
     const uint8_t *data = f->good + (size_t)sector * SIM_SECTOR;
     int n = 0;
 
     ret_values[n++] = (uint8_t)pattern_identify(data, f->volume, sector);
-    for (; v && n < max; v = v->older)
+    /* What it has promised is what an honest disk holds; older versions don't come back. */
+    for (const struct sim_ver *v = f->head[sector]; v && n < max && !v->promised; v = v->older)
         ret_values[n++] = (uint8_t)pattern_identify(v->data, f->volume, sector);
     return n;
 }
@@ -285,6 +285,8 @@ static void complete(struct sim *s, uint64_t a, void *p)
     damage_perform(s, io);
     if (io->file == &s->md && is_write(io->kind))
         dmap_written(s, io->offset, io->bytes);
+    if (io->file == &s->md && io->kind == HK_DISK_FLUSH)
+        dmap_look_again(s);
     if (io->file->kind == C_JOURNAL && io->kind != HK_DISK_READ)
         naive_segment_written(s, io->file, io->offset, io->bytes);
     if (io->file->kind == C_REPLICA && is_write(io->kind))
