@@ -169,6 +169,8 @@ void ref_epoch_look(struct sim *s)
               e->parent_end);
     take_epoch(s, e);
     ref_cut(s, e->parent_end);
+    if (s->vanished & 1u << C_MD) /* nobody remembers what it had given */
+        s->local_done_end = hk_min_u64(s->local_done_end, e->first_lsn);
     s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, e->parent_end);
     close_interval(s, ref_norm(s, e->parent_end));
     r->resync = false;
