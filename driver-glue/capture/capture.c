@@ -220,6 +220,9 @@ int hk_capture_init(struct hk_capture *c, const struct hk_capture_cfg *cfg, void
     rc = hk_dirty_init(c, start != HK_START_OLD_RING);
     if (rc)
         return rc;
+    /* Clears may rest on more than the superblock knew: a standby without it is found out. */
+    if (c->ring_lost && c->super.durable_known > c->durable)
+        c->next_lsn = c->produced = c->released = c->acked = c->durable = c->super.durable_known;
     if ((c->want.flags & HK_SF_FULL_COMPARE) || (start == HK_START_OLD_RING && c->producer->closed))
         c->closed = true;
     hk_capture_write_producer(c, epoch);

@@ -622,6 +622,7 @@ static void test_how_far_one_op_may_reach(void **state)
     rig_meta(&r);
     rig_expect_next(&r, &op, HK_COPY);
     assert_int_equal(rig_status(&r).regions_hot, 64);
+    r.cfg.hot_regions_max = 0;
     r.cfg.region_shift = HK_REGION_SHIFT_MIN;
     assert_true(hk_capture_op_bytes_max(&r.cfg, 4095) >= HK_PAYLOAD_BYTES_MAX);
     r.cfg.region_shift = HK_REGION_SHIFT_MAX;
