@@ -106,6 +106,7 @@ static void act_control(struct sim *s, const struct hk_ctl *m)
     if (m->type == HK_CTL_WELCOME && m->welcome.session == 0) { /* the log can't go on from here */
         sim_trace(s, "wgap standby asks for a new epoch: %llu, it stands at %llu", m->welcome.gap,
                   m->welcome.durable, 0);
+        said(s, m->welcome.acked, m->welcome.durable, m->welcome.applied);
         budget_met(s);
     } else if (m->type == HK_CTL_WELCOME) {
         check_welcome(s);
