@@ -3,8 +3,8 @@
 
 Goal: a line that is cut for longer than the ring holds, and a standby killed while it comes back,
 end with two equal copies and a group that is in sync again, by a compare of what was written
-meanwhile; the application sees no error; the standby was consistent throughout. Method: the real daemons under
-load; images compared byte by byte at the end, and by the client's own record.
+meanwhile; the application sees no error; the standby was consistent throughout. Method: the real
+daemons under load; images compared byte by byte at the end, and by the client's own record.
 """
 import time
 
