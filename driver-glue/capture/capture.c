@@ -151,8 +151,10 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
         }
         return;
     }
-    if ((c->super.flags & HK_SF_DEGRADED) && hk_policy_waits(c) &&
-        c->on_link_loss == HK_LINK_LOSS_CONTINUE)
+    /* With a resync the flag was set before its first record, not T after the last contact: what
+     * waited in the life before waits on. */
+    if ((c->super.flags & HK_SF_DEGRADED) && hk_policy_waits(c) && hk_policy_continues(c) &&
+        !(hk_dirty_on(c) && hk_epoch_resync(c)))
         c->stage = HK_SYNC_DEGRADED;
     c->pending_gap = opens && !hk_uuid_is_nil(&epoch->parent);
     if (opens)

@@ -588,6 +588,32 @@ static void standby_elsewhere(void **state)
     assert_int_equal(rig_status(&r).stale_bytes, 2 * RIG_VOLUME_BYTES);
 }
 
+/*
+ * `degraded` is durable before a resync's first record, and so before T: a producer that is killed
+ * and comes back in a resync goes on waiting for the standby, which may still count on it.
+ */
+static void killed_in_a_resync(void **state)
+{
+    struct hk_op op = rig_write(0, 5 * REGION, 4096), late = rig_write(0, 0, 4096);
+
+    (void)state;
+    live(HK_LINK_LOSS_CONTINUE);
+    assert_true(submit(&op));
+    rig_written(&r, &op, -EIO);
+    settle();
+    rig_expect_next(&r, &op, HK_DONE);
+    assert_int_equal(newest(0).type, HK_REC_RESYNC_BEGIN);
+    assert_true(r.super.flags & HK_SF_DEGRADED);
+    up(HK_START_OLD_RING);
+    assert_int_equal(rig_status(&r).state, HK_STATE_ORIGIN_FAILED);
+    assert_true(submit(&late));
+    assert_int_equal(rig_written(&r, &late, 0), HK_WAIT);
+    rig_pass(&r, RIG_T);
+    rig_expect_next(&r, NULL, 0);
+    rig_pass(&r, RIG_PATIENCE - RIG_T);
+    rig_expect_next(&r, &late, HK_DONE);
+}
+
 /* An origin that fails makes a region stale; no gap, a resync all the same. */
 static void origin_error(void **state)
 {
@@ -758,6 +784,7 @@ int main(void)
         cmocka_unit_test_teardown(damaged_copy, teardown),
         cmocka_unit_test_teardown(damaged_and_slow, teardown),
         cmocka_unit_test_teardown(standby_elsewhere, teardown),
+        cmocka_unit_test_teardown(killed_in_a_resync, teardown),
         cmocka_unit_test_teardown(origin_error, teardown),
         cmocka_unit_test_teardown(block_takes_the_range, teardown),
         cmocka_unit_test_teardown(blocks_are_few_and_sure, teardown),
