@@ -183,6 +183,15 @@ static enum hk_refusal judge_adoption(const struct hk_session_standby *me, const
 }
 
 /*
+ * Its ring was lost and it has given no LSN since: it wants to know where this side stands. A log
+ * that was closed for another reason is there, and has an end.
+ */
+static bool only_asks(const struct hk_hello *h)
+{
+    return h->closed && h->produced <= h->ring_first_lsn;
+}
+
+/*
  * Another ring than at the last welcome begins where a clean stop ended, and there all was durable
  * here. Having more means that the primary's metadata is from before what we have (SPEC.md §10.4).
  */
@@ -191,7 +200,7 @@ static enum hk_refusal judge_ring(const struct hk_session_standby *me, const str
 {
     if (hk_uuid_is_nil(&me->super->ring_id) || hk_uuid_equal(&me->super->ring_id, &h->ring_id))
         return HK_REFUSE_NONE;
-    if (h->closed) /* it says itself that its ring may be gone */
+    if (only_asks(h))
         return HK_REFUSE_NONE;
     if (acked <= h->ring_first_lsn || HK_BUG(rolled_primary_accepted))
         return HK_REFUSE_NONE;
@@ -245,7 +254,7 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     if (why)
         return why;
     why = judge_positions(acked, durable, h->durable, h->released,
-                          h->closed ? h->ceiling : h->produced, h->ceiling, v->detail);
+                          only_asks(h) ? h->ceiling : h->produced, h->ceiling, v->detail);
     v->full_compare = why == HK_REFUSE_LOST_DURABLE && !HK_BUG(loss_not_noted);
     return why;
 }
