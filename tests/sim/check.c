@@ -223,6 +223,8 @@ void check_capture_started(struct sim *s, enum hk_start start, const struct hk_s
     hk_capture_status(s->cap.c, st);
     if (start == HK_START_NEW_RING) {
         s->cap.released = s->ref.next_lsn;
+        if (s->dmap) /* what it had been told since is not written down */
+            s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, dmap_relied(s, super));
         if (!st->passing && !st->barred && s->ref.count)
             budget_primary_began(s, st->produced.v);
     }
@@ -540,6 +542,8 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
     s->sby.loss_class = loss_class;
     s->sby.fence_limit = from_real(s, super->contact_time_ns) + super->contact_timeout_ns;
     s->sby.frozen = false;
+    if (super->pin_lsn == 0 && s->st.fault[F_PINNED] && position < ref_norm(s, s->nj.durable))
+        sim_struck(s, F_BACK_TO_PIN);
     if (s->standby_suspect || s->sby.not_promotable)
         return;
     SIM_CHECK(s, "I13", super->flags & HK_SF_PROMOTED, "promoted, but not durably");
@@ -548,13 +552,13 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
     SIM_CHECK(s, "I10", ref_is_consistent(s, position),
               "promoted at %llu, in no consistent interval; the last before it ends at %llu",
               ULL(position), ULL(ref_floor(s, position)));
-    SIM_CHECK(s, "I11", position >= ref_floor(s, s->sby.said_durable),
+    SIM_CHECK(s, "I11", position >= ref_floor(s, s->sby.said_durable) || s->sby.pin_full,
               "promoted at %llu, durable had been reported up to %llu", ULL(position),
               ULL(s->sby.said_durable));
-    SIM_CHECK(s, "I9", position >= ref_floor(s, s->sby.life_acked),
+    SIM_CHECK(s, "I9", position >= ref_floor(s, s->sby.life_acked) || s->sby.pin_full,
               "promoted at %llu, this process had acknowledged %llu", ULL(position),
               ULL(s->sby.life_acked));
-    SIM_CHECK(s, "I9", position >= s->sync_acked_end,
+    SIM_CHECK(s, "I9", position >= s->sync_acked_end || s->sby.pin_full,
               "promoted at %llu, an op ending at %llu was acknowledged as replicated",
               ULL(position), ULL(s->sync_acked_end));
     SIM_CHECK(s, "I3", ref_is_boundary(s, position), "promoted inside a record, at %llu",

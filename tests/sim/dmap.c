@@ -293,6 +293,22 @@ void dmap_check(struct sim *s)
     check_clean(s, NULL);
 }
 
+/* The newest durable position that the metadata rest on. */
+uint64_t dmap_relied(struct sim *s, const struct hk_super *super)
+{
+    const struct sim_dmap *d = look(s);
+    uint64_t relied = super->durable_known;
+
+    for (uint32_t i = 0; i < PAGES; i++) {
+        const struct hk_dmap_page *p =
+            (const void *)(s->md.good + HK_DMAP_LOG_AT + (uint64_t)i * HK_DMAP_PAGE_BYTES);
+
+        if (d->sequence[i])
+            relied = hk_max_u64(relied, p->sector[0].relied);
+    }
+    return relied;
+}
+
 bool dmap_all_stale(struct sim *s)
 {
     const struct sim_dmap *d = look(s);

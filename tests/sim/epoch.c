@@ -168,7 +168,11 @@ void ref_epoch_look(struct sim *s)
     sim_trace(s, "epoc %llu begins at %llu, parent's end %llu", e->ordinal, e->first_lsn,
               e->parent_end);
     take_epoch(s, e);
+    sim_struck(s, F_BEHIND);
+    if (e->first_lsn < r->used_end) /* of what was forgotten nothing is in the ring */
+        ref_rewind(s, e->parent_end);
     ref_cut(s, e->parent_end);
+    r->used_end = e->first_lsn;
     if (s->vanished & 1u << C_MD) /* nobody remembers what it had given */
         s->local_done_end = hk_min_u64(s->local_done_end, e->first_lsn);
     s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, e->parent_end);

@@ -56,6 +56,7 @@ void dmap_written(struct sim *s, uint64_t offset, uint64_t bytes); /* durably */
 void dmap_look_again(struct sim *s);
 void dmap_check_submit(struct sim *s, const struct sim_op *op);
 void dmap_check(struct sim *s);
+uint64_t dmap_relied(struct sim *s, const struct hk_super *super); /* the newest position */
 bool dmap_any_stale(struct sim *s);
 bool dmap_all_stale(struct sim *s);
 

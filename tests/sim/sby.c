@@ -193,6 +193,16 @@ static void notice(struct sim *s, const struct hk_action *a)
         s->sby.not_promotable = true;
         break;
     case HK_NOTE_JOURNAL_FULL: sim_struck(s, F_JOURNAL_FULL); break;
+    case HK_NOTE_PINNED:
+        sim_struck(s, F_PINNED);
+        SIM_CHECK(s, "I10", ref_is_consistent(s, arg[0]) || s->standby_suspect,
+                  "pinned at %llu, in no consistent interval", ULL(arg[0]));
+        break;
+    case HK_NOTE_PIN_SPACE:
+        sim_struck(s, F_PIN_FULL);
+        s->sby.pin_full = true;
+        break;
+    case HK_NOTE_PIN_ROOM: s->sby.pin_full = false; break;
     case HK_NOTE_BAD_RECORD:
         /* Without a fault in it the journal could not be read back: it stops, as after damage. */
         SIM_CHECK(s, "I15",

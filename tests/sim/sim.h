@@ -119,6 +119,10 @@ enum sim_fault {
     F_ROLLBACK_PRIMARY, /* metadata and origins */
     F_ROLLBACK_MD,
     F_ROLLBACK_ORIGIN,
+    F_PIN_FULL, /* no room for a before-image: the applier stands */
+    F_PINNED,
+    F_BACK_TO_PIN, /* a promotion during a resync */
+    F_BEHIND,      /* an epoch by gap began */
     F_EIO_SNAPSHOT,
     F_ROT_SNAPSHOT,
     F_MEM_RING, /* a bit of a payload flips in the ring: every copy that is sent is bad */
@@ -383,6 +387,7 @@ struct sim_sby {
     uint64_t freeze_lsn;
     char freeze_name[HK_NAME_BYTES];
     bool promoting, promoted, not_promotable;
+    bool pin_full; /* what stands behind in the journal can't be applied */
     uint64_t promote_lsn, fence_limit, promoted_at;
     uint64_t heard_late;  /* until then the primary may hear what was said long before */
     uint64_t claim_limit; /* latest t0 + T that was shown with "0 if fenced before" */
