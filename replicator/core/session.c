@@ -230,7 +230,8 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     if (h->all_stale && can_resync(me, h) && adopts) {
         v->adopt = true;
         v->start_lsn = h->epoch.first_lsn;
-        v->rebase = !goes_on_exactly(me, h);
+        /* What is not applied of an epoch that is forgotten can't be any more: as if missing. */
+        v->rebase = !goes_on_exactly(me, h) || !hk_history_reaches(&h->history, me->super->applied);
         return HK_REFUSE_NONE;
     }
     if (!can_resync(me, h) && ((h->super_flags | me->super->flags) & HK_SF_FULL_COMPARE)) {

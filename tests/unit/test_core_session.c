@@ -417,6 +417,46 @@ static void adoption_starts_at_the_epoch(void **state)
     assert_int_equal(judge(&s).start_lsn, HK_LSN_FIRST);
 }
 
+/* `epochs` of them, each empty but the first, which ends at 65536. */
+static void long_line(struct hk_history *h, uint32_t epochs)
+{
+    memset(h, 0, sizeof(*h));
+    for (uint32_t i = 0; i < epochs; i++) {
+        struct hk_uuid e = id(40);
+
+        e.b[2] = (uint8_t)i;
+        assert_int_equal(hk_history_append(h, &e, i ? 65536 : HK_LSN_FIRST, i ? 65536 : 0,
+                                           i ? HK_EPOCH_GAP_CRASH : HK_EPOCH_CREATE, i),
+                         0);
+    }
+}
+
+/* A history that dropped the epoch this side applies in, or is pinned in, is not taken over. */
+static void a_forgotten_epoch_is_still_needed(void **state)
+{
+    struct hk_session_verdict v;
+    struct scene s;
+
+    for (int pinned = 0; pinned < 3; pinned++) {
+        scene_init(&s);
+        long_line(&s.super.history, 64);
+        long_line(&s.h.history, 65);
+        s.h.epoch = *hk_history_last(&s.h.history);
+        s.super.applied = pinned ? 65536 : 65472;
+        s.super.flags = pinned ? HK_SF_PINNED : 0;
+        s.super.pin_ordinal = pinned == 1 ? 1 : 2;
+        v = judge(&s);
+        assert_int_equal(v.refusal, pinned == 2 ? HK_REFUSE_NONE : HK_REFUSE_NOT_READY);
+        assert_int_equal(v.adopt, pinned == 2);
+        /* With all of it to be compared the rest of the old epoch may be left out. */
+        s.h.map = s.h.all_stale = true;
+        v = judge(&s);
+        assert_int_equal(v.refusal, HK_REFUSE_NONE);
+        assert_true(v.adopt);
+        assert_int_equal(v.rebase, !pinned);
+    }
+}
+
 static void refused_for_two_reasons_names_the_first(void **state)
 {
     struct scene s;
@@ -722,6 +762,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hello),
         cmocka_unit_test(adoption_starts_at_the_epoch),
+        cmocka_unit_test(a_forgotten_epoch_is_still_needed),
         cmocka_unit_test(refused_for_two_reasons_names_the_first),
         cmocka_unit_test(welcome),
         cmocka_unit_test(every_refusal_has_its_text),
