@@ -82,6 +82,8 @@ bool hk_pin_wanted(const struct hk_group *g, const struct hk_record *r, const vo
     } else if (r->type != HK_REC_RESYNC_BEGIN) {
         return false;
     }
+    if (g->standby->pin_given_up)
+        return false;
     /* Version 1 can't say it (SPEC.md §12.3): the applier stands there, and says so. */
     if (!hk_super_is_current(super))
         return true;
@@ -308,6 +310,29 @@ bool hk_pin_stands(const struct hk_group *g)
 
     return s->snapshots.stuck != 0 ||
            (s->barrier == HK_BARRIER_PINNING && !s->pin_making && s->pin_error != 0);
+}
+
+/*
+ * A promotion whose log ends behind a resync-end needs no pin, and no room for one: what stands is
+ * applied without before-images. Durably first: whoever starts in the middle of that finds no pin,
+ * and goes on to the end as well.
+ */
+bool hk_pin_give_up(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (!hk_pin_stands(g) || s->turn_type != HK_REC_RESYNC_END || s->applied >= s->turn_lsn ||
+        s->turn_lsn > s->reported || !hk_super_is_current(hk_standby_super(g)))
+        return false;
+    if (s->snapshots.stuck != 0) {
+        s->pin_broken = true;
+        return hk_snapshots_give_up(&s->snapshots) || !hk_snapshots_idle(&s->snapshots) ||
+               !hk_snapshots_quiet(&s->snapshots);
+    }
+    s->pin_given_up = true;
+    s->pin_error = 0;
+    s->barrier = HK_BARRIER_NONE;
+    return true;
 }
 
 uint64_t hk_pin_deadline_ns(const struct hk_group *g)

@@ -195,7 +195,8 @@ struct hk_standby {
     uint64_t apply_looked_to; /* durable when it was last looked for work */
     bool replica_failed;
     struct hk_lag_rate apply_rate;
-    uint64_t turn_lsn; /* end of the newest gap, resync-begin or -end received in this life */
+    uint64_t turn_lsn; /* end of the newest gap, resync-begin or -end that is here */
+    uint8_t turn_type;
 
     /* pin */
     struct hk_snapshots snapshots;
@@ -206,6 +207,7 @@ struct hk_standby {
     int pin_error;    /* why there is none yet; said */
     int pin_stuck;    /* why no before-image can be stored; said */
     uint64_t pin_retry_ns;
+    bool pin_given_up; /* by a promotion that needs none */
     uint64_t pin_late; /* HK_BUG(pin_after_first_block) */
 
     /* freeze */
@@ -371,6 +373,7 @@ void hk_pin_resync_ends(struct hk_group *g, const struct hk_record *r);
 void hk_pin_preflight(struct hk_group *g, const void *payload);
 void hk_pin_let_go(struct hk_group *g);
 bool hk_pin_step(struct hk_group *g);
+bool hk_pin_give_up(struct hk_group *g);
 bool hk_pin_stands(const struct hk_group *g);
 uint64_t hk_pin_deadline_ns(const struct hk_group *g);
 /* standby_session.c */

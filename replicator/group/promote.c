@@ -178,7 +178,7 @@ static void catch_up(struct hk_group *g)
     struct hk_standby *s = g->standby;
     int error = s->replica_failed ? -EIO : 0;
 
-    if (!error && hk_rollback_must_look(g))
+    if (!error && (hk_rollback_must_look(g) || hk_pin_give_up(g)))
         return;
     if (!error)
         error = hk_rollback_decide(g);

@@ -219,6 +219,8 @@ static void journal_step(struct hk_group *g)
     hk_receiver_rebase(&s->receiver, end, s->journal.result.prev_bytes);
     s->reported = end;
     s->log_in_doubt = s->journal.result.verdict == HK_JOURNAL_TORN;
+    s->turn_lsn = s->journal.result.turn_lsn;
+    s->turn_type = s->journal.result.turn_type;
     hk_journal_retain(&s->journal, super->applied > g->cfg.journal_retain_bytes
                                        ? super->applied - g->cfg.journal_retain_bytes
                                        : 0);

@@ -23,6 +23,13 @@ void hk_standby_mode_seen(struct hk_group *g, uint64_t end, const struct hk_mode
     hk_group_notify(g, HK_NOTE_MODE, m->mode, end, m->on_link_loss, NULL);
 }
 
+/* What begins or ends a resync, before it is applied. */
+static void turn(struct hk_standby *s, const struct hk_record *r)
+{
+    s->turn_lsn = hk_record_end(r).v;
+    s->turn_type = r->type;
+}
+
 void hk_standby_received(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -32,7 +39,7 @@ void hk_standby_received(struct hk_group *g)
     while (s->mode_count < HK_GROUP_MODES && hk_receiver_next_record(&s->receiver, &rec)) {
         if (rec.record.type == HK_REC_GAP || rec.record.type == HK_REC_RESYNC_BEGIN ||
             rec.record.type == HK_REC_RESYNC_END)
-            s->turn_lsn = hk_record_end(&rec.record).v;
+            turn(s, &rec.record);
         if (rec.record.type != HK_REC_MODE)
             continue;
         s->mode[s->mode_count].lsn = rec.record.lsn;

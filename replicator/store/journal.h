@@ -88,6 +88,8 @@ struct hk_journal_result {
     uint64_t end;        /* next LSN expected, in the last epoch of the history */
     uint32_t prev_bytes; /* size of the record that ends there; 0 at the epoch's first LSN;
                             HK_PREV_UNKNOWN: it was not read */
+    uint64_t turn_lsn;   /* end of the newest gap, resync-begin or resync-end; 0: none was seen */
+    uint8_t turn_type;
     uint64_t lost_bytes; /* TORN: log bytes of which something was seen beyond the end */
     uint64_t stamp;      /* highest durable stamp seen, 0 if none */
     uint64_t bad_lsn;    /* CORRUPT: where the damage is */

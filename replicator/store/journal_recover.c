@@ -17,11 +17,13 @@ enum phase { LOOK, SEARCH, SCAN, TAIL, FLUSH, NAME, SYNC };
 struct hk_journal_recovery {
     enum phase phase;
     struct hk_history history;
-    uint64_t applied;            /* a position of the line, never in a hole */
-    bool applied_seen;           /* it is a record boundary of the chain */
-    uint32_t epoch;              /* index into history: of the next byte */
-    uint64_t at;                 /* next LSN of the chain */
-    uint32_t prev_bytes;         /* of the record that ends there; HK_PREV_UNKNOWN */
+    uint64_t applied;    /* a position of the line, never in a hole */
+    bool applied_seen;   /* it is a record boundary of the chain */
+    uint32_t epoch;      /* index into history: of the next byte */
+    uint64_t at;         /* next LSN of the chain */
+    uint32_t prev_bytes; /* of the record that ends there; HK_PREV_UNKNOWN */
+    uint64_t turn_lsn;
+    uint8_t turn_type;
     uint32_t first_order, order; /* scanned from, scanning: indices into j->order */
     uint64_t offset;             /* in the segment, of the next batch or page */
     uint64_t limit;              /* LSN the segment being scanned must reach, since a later one or
@@ -414,6 +416,8 @@ static enum hk_record_fault walk(struct hk_journal *j, const struct hk_batch_hea
     uint64_t at = h->first_lsn, end = h->first_lsn + h->bytes;
     uint64_t seed = hk_epoch_seed(&h->epoch_id);
     uint32_t prev_bytes = v->prev_bytes;
+    uint64_t turn_lsn = v->turn_lsn;
+    uint8_t turn_type = v->turn_type;
 
     while (at < end) {
         const struct hk_record *r = (const void *)(data + (at - h->first_lsn));
@@ -431,11 +435,18 @@ static enum hk_record_fault walk(struct hk_journal *j, const struct hk_batch_hea
         if (at == v->applied)
             v->applied_seen = true;
         at = hk_record_end(r).v;
+        if (r->type == HK_REC_GAP || r->type == HK_REC_RESYNC_BEGIN ||
+            r->type == HK_REC_RESYNC_END) {
+            turn_lsn = at;
+            turn_type = r->type;
+        }
         prev_bytes = hk_record_bytes(r->payload_len);
     }
     if (at == v->applied)
         v->applied_seen = true;
     v->prev_bytes = prev_bytes;
+    v->turn_lsn = turn_lsn;
+    v->turn_type = turn_type;
     return HK_RECORD_OK;
 }
 
@@ -619,6 +630,8 @@ static void finish(struct hk_journal *j)
     }
     j->result.end = v->at;
     j->result.prev_bytes = v->prev_bytes;
+    j->result.turn_lsn = v->turn_lsn;
+    j->result.turn_type = v->turn_type;
     /* Nothing of the last epoch yet: what was scanned last is full, whatever room it has. */
     if (j->current != HK_NO_SEGMENT && j->segment[j->current].ordinal != e->ordinal)
         j->current = HK_NO_SEGMENT;

@@ -177,6 +177,11 @@ int hk_snapshots_pin(const struct hk_snapshots *s);
  * -ENOSPC, nothing lost; ask again.
  */
 int hk_snapshots_drop(struct hk_snapshots *s, uint32_t id);
+/*
+ * The newest snapshot is given up although before-images can't be stored (`stuck`): its header is
+ * zeroed durably, then saving is done without them. False: not now.
+ */
+bool hk_snapshots_give_up(struct hk_snapshots *s);
 /* The superblock says PINNED durably, or says so no longer: then it may be dropped. */
 void hk_snapshots_unpinned(struct hk_snapshots *s);
 void hk_snapshots_pinned(struct hk_snapshots *s, uint64_t lsn, uint32_t ordinal, uint32_t next);

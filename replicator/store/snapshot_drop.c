@@ -98,6 +98,17 @@ bool hk_snap_end_oldest(struct hk_snapshots *s)
     return true;
 }
 
+bool hk_snapshots_give_up(struct hk_snapshots *s)
+{
+    if (!s->stuck || s->job != HK_SNAPSHOTS_IDLE || s->newest == HK_NO_SLOT || s->busy_save > 0 ||
+        hk_snap_older(s, s->newest) != HK_NO_SLOT)
+        return false;
+    s->stuck = -ENOSPC;
+    begin(s, s->newest);
+    free_header(s);
+    return true;
+}
+
 /* ---- a page's worth of chunks ---- */
 
 static void next_page(struct hk_snapshots *s)

@@ -281,6 +281,59 @@ static void want_of_room_stops_the_applier(void **state)
     rig_free(r);
 }
 
+/*
+ * No room, but the end of the resync is durable: what was promised behind it is promoted, without
+ * before-images, and whoever is cut off in that goes on to it.
+ */
+static void the_end_is_here_although_there_is_no_room(void **state)
+{
+    (void)state;
+    for (unsigned step = 0; step < 40; step++) {
+        struct rig *r = rig_new(20 + step);
+        struct hk_group_status st;
+        uint64_t pin;
+
+        r->snapshot_bytes = step % 2 ? 8 * 4096 : 2 * 4096;
+        r->super.mode = HK_MODE_SYNC;
+        r->super.on_link_loss = HK_LINK_LOSS_BLOCK;
+        logmaker_mode(&r->log, HK_MODE_SYNC, HK_LINK_LOSS_BLOCK, RIG_T);
+        rig_start_standby(r);
+        rig_start_primary(r);
+        rig_write(r, 30);
+        assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
+        pin = resync_begins(r, 1);
+        blocks(r, 8);
+        resync_ends(r, 1, pin);
+        rig_write(r, 5);
+        assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+        rig_run(r, 1000 * RIG_MS);
+        rig_status(r, true, &st);
+        assert_int_equal(st.pin_stands, -ENOSPC);
+        rig_kill_primary(r);
+        if (step % 3 == 0) {
+            rig_kill_standby(r, step & 1);
+            rig_start_standby(r);
+            rig_run(r, 1000 * RIG_MS);
+        }
+        r->disk_steps_left = step ? 1 + step : 0;
+        ask(r);
+        rig_run(r, 500 * RIG_MS);
+        if (!r->done) {
+            rig_kill_standby(r, step & 2);
+            r->disk_steps_left = 0;
+            rig_durable_super(r, HK_FILE_SUPER, &super);
+            rig_start_standby(r);
+            rig_run(r, 500 * RIG_MS);
+            if (!(super.flags & (HK_SF_PROMOTING | HK_SF_PROMOTED))) {
+                ask(r);
+                assert_true(rig_until(r, is_done, 5000 * RIG_MS));
+            }
+        }
+        check_promoted(r, r->log.next);
+        rig_free(r);
+    }
+}
+
 /* Nothing is frozen inside a resync. */
 static void no_freeze_inside(void **state)
 {
@@ -406,6 +459,7 @@ int main(void)
         cmocka_unit_test(promotion_at_every_step_of_a_resync),
         cmocka_unit_test(rollback_cut_off_at_every_step),
         cmocka_unit_test(want_of_room_stops_the_applier),
+        cmocka_unit_test(the_end_is_here_although_there_is_no_room),
         cmocka_unit_test(no_freeze_inside),
         cmocka_unit_test(version_1_stands),
         cmocka_unit_test(a_freeze_waits),
