@@ -97,6 +97,7 @@ static struct sim_file *file_of_class(struct sim *s, enum sim_class c)
     case C_SNAPSHOT:
         return &s->snapshot[rng_below(&s->rng_disk, s->o.snapshots)]
                            [rng_below(&s->rng_disk, 1 + SIM_VOLUMES)];
+    case C_SPOOL:
     case C_CLASSES: break;
     }
     return &s->md;
@@ -196,6 +197,7 @@ static enum sim_fault rot_fault(enum sim_class c)
     case C_JOURNAL: return F_ROT_JOURNAL;
     case C_REPLICA: return F_ROT_REPLICA;
     case C_SNAPSHOT: return F_ROT_SNAPSHOT;
+    case C_SPOOL:
     case C_CLASSES: break;
     }
     return F_FAULTS;
@@ -288,6 +290,7 @@ static enum sim_fault eio_kind(const struct sim_file *f)
     case C_JOURNAL: return F_EIO_JOURNAL;
     case C_REPLICA: return F_EIO_REPLICA;
     case C_SNAPSHOT: return F_EIO_SNAPSHOT;
+    case C_SPOOL: return F_EIO_SPOOL;
     case C_CLASSES: break;
     }
     return F_FAULTS;
@@ -517,7 +520,8 @@ void damage_perform(struct sim *s, struct sim_io *io)
             fail_io(s, io, -ENOSPC);
             return;
         }
-        if (s->o.damage && rng_ppm(&s->rng_disk, s->o.ppm[F_MISDIRECTED]) && misdirect(s, io))
+        if (s->o.damage && f->kind != C_SPOOL && rng_ppm(&s->rng_disk, s->o.ppm[F_MISDIRECTED]) &&
+            misdirect(s, io))
             return;
         lies = s->o.damage && (io->kind == HK_DISK_WRITE_DSYNC || io->kind == HK_DISK_FLUSH) &&
                (s->o.damage_classes & 1u << f->kind) &&

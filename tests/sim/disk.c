@@ -434,6 +434,9 @@ void sim_disk_each(struct sim *s, unsigned site, void (*fn)(struct sim *, struct
         for (int v = 0; v < SIM_VOLUMES; v++)
             fn(s, &s->origin[v]);
         fn(s, &s->md);
+        fn(s, &s->spool_dir);
+        for (uint32_t i = 0; i < s->o.spool_segments; i++)
+            fn(s, &s->spool[i]);
         return;
     }
     fn(s, &s->super);
@@ -469,7 +472,7 @@ static void make_file(struct sim *s, struct sim_file *f, enum sim_class kind, ui
     f->dur = sim_pages(s, bytes);
     f->good = f->dur;
     /* Superblocks are also put there by hand, and damage strikes anywhere. */
-    f->used = kind == C_JOURNAL && !s->o.damage ? 0 : bytes;
+    f->used = (kind == C_JOURNAL || kind == C_SPOOL) && !s->o.damage ? 0 : bytes;
     if (s->o.damage) {
         f->good = sim_pages(s, bytes);
         f->hurt = sim_alloc(s, sectors * sizeof(*f->hurt));
@@ -491,6 +494,9 @@ void sim_disk_setup(struct sim *s)
         make_file(s, &s->replica[v], C_REPLICA, 1, v, vol);
     }
     make_file(s, &s->md, C_MD, 0, 0, dmap_file_bytes(s));
+    make_file(s, &s->spool_dir, C_SPOOL, 0, 0, 4096);
+    for (uint32_t i = 0; i < s->o.spool_segments; i++)
+        make_file(s, &s->spool[i], C_SPOOL, 0, 0, s->o.segment_bytes);
     make_file(s, &s->super, C_SUPER, 1, 0, 2 * HK_SUPER_BYTES + 65536);
     make_file(s, &s->journal_dir, C_JOURNAL, 1, 0, 4096);
     make_file(s, &s->pmd, C_SUPER, 1, 0, 2 * HK_SUPER_BYTES + 65536);

@@ -84,6 +84,8 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_BEHIND] = "gap",
     [F_EIO_SNAPSHOT] = "eio-snapshot",
     [F_ROT_SNAPSHOT] = "rot-snapshot",
+    [F_EIO_SPOOL] = "eio-spool",
+    [F_SPOOLED] = "spooled",
     [F_MEM_RING] = "memory-ring",
 };
 
@@ -272,6 +274,19 @@ static void draw_map(struct sim_opts *o, uint64_t seed)
     o->hot_max = rng_below(&r, 2) ? 0 : (uint32_t)rng_range(&r, 10, 32);
 }
 
+/* A replicator that stands still and was replaced would hold the files' locks: not both. */
+static void draw_spool(struct sim_opts *o, uint64_t seed)
+{
+    struct sim_rng r;
+
+    rng_seed(&r, seed, 12);
+    if (rng_below(&r, 2) == 0 || o->mean_ns[F_SUPERSEDED] || o->mean_ns[F_ROLLBACK_PRIMARY] ||
+        o->mean_ns[F_ROLLBACK_MD] || o->mean_ns[F_ROLLBACK_ORIGIN])
+        return;
+    o->spool_segments = (uint32_t)rng_range(&r, 2, 4);
+    o->ppm[F_EIO_SPOOL] = rng_below(&r, 8) ? 0 : (uint32_t)rng_range(&r, 100, 5000);
+}
+
 static void draw_work(struct sim_opts *o, struct sim_rng *r)
 {
     o->clients = (uint32_t)rng_range(r, 1, SIM_CLIENTS_MAX);
@@ -345,6 +360,7 @@ void sim_opts_draw(struct sim *s)
     o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);
     draw_world(o, s->seed);
     draw_map(o, s->seed);
+    draw_spool(o, s->seed);
 #ifdef SIM_FED
     o->run_ns /= 8; /* for a fuzzer many short runs are better than few long ones */
 #endif

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 #define ULL(x) ((unsigned long long)(x))
 
@@ -126,6 +126,25 @@ static bool look(struct hk_source *source, struct hk_source_view *ret)
     return true;
 }
 
+/* What is not released, in slots or payload, whichever is fuller. */
+static uint32_t fill(struct hk_source *source, uint64_t *ret_bytes)
+{
+    struct sim *s = HK_CONTAINER_OF(source, struct sim, rep.source);
+    uint64_t slots = s->o.ring_slots, used, payload;
+    int64_t first;
+
+    *ret_bytes = hk_min_u64(s->o.ring_payload, slots * (HK_RECORD_HEADER_BYTES + SIM_SECTOR));
+    if (!s->rep.attached || !s->cap.ring_there || s->rep.released >= s->rep.read_lsn)
+        return 0;
+    first = slot_of(s, s->rep.released);
+    if (first < 0)
+        return 0;
+    used = s->rep.read_idx - (uint64_t)first;
+    payload =
+        cap_side(s, s->rep.read_idx - 1)->payload_pos - cap_side(s, (uint64_t)first)->payload_pos;
+    return (uint32_t)hk_max_u64(used * 1000 / slots, payload * 1000 / s->o.ring_payload);
+}
+
 /* ---- actions ---- */
 
 static void to_capture(struct sim *s, uint32_t kind, struct ipc_msg *m)
@@ -149,7 +168,7 @@ static void act_send(struct sim *s, const struct hk_action *a)
         link_send(s, 0, h, a->send.body);
         return;
     }
-    n = gather(&s->rep.source, HK_LSN(h->lsn), h->span, iov, 64);
+    n = hk_group_gather(s->rep.g, HK_LSN(h->lsn), h->span, iov, 64);
     if (n < 0) {
         struct hk_event e = {.type = HK_EV_RING_LOST};
 
@@ -180,6 +199,8 @@ static void act_report(struct sim *s, const struct hk_action *a)
 
     m.lease = s->rep.lease;
     m.released = a->report.released;
+    s->rep.released = a->report.released.v;
+    spool_judge(s, a->report.released.v, hk_max_u64(a->report.durable.v, budget_durable(s)));
     m.acked = a->report.acked;
     m.durable = a->report.durable;
     m.contact_ns = a->report.contact_ns;
@@ -231,7 +252,7 @@ static void act(struct sim *s, const struct hk_action *a)
         to_capture(s, IPC_PEER, &m);
         break;
     case HK_ACT_CHECK_COPY:
-        SIM_CHECK(s, "I18", mem_is_rotten(s, a->check_lsn.v, a->check_lsn.v + 64),
+        SIM_CHECK(s, "I18", s->spool_error || mem_is_rotten(s, a->check_lsn.v, a->check_lsn.v + 64),
                   "the copy of LSN %llu is whole and is called damaged", ULL(a->check_lsn.v));
         m.lease = s->rep.lease;
         m.lsn = a->check_lsn;
@@ -408,6 +429,7 @@ static void on_attached(struct sim *s, const struct ipc_msg *m)
     s->rep.attaching = false;
     s->rep.read_idx = m->tail;
     s->rep.read_lsn = m->tail_lsn.v;
+    s->rep.released = m->released.v;
     s->rep.epoch = m->epoch;
     read_ring(s);
     capture_event(s, m, true);
@@ -422,6 +444,7 @@ static void on_state(struct sim *s, const struct ipc_msg *m)
         s->rep.epoch = m->epoch;
         s->rep.read_idx = m->tail;
         s->rep.read_lsn = m->tail_lsn.v;
+        s->rep.released = m->released.v;
     }
     read_ring(s);
     capture_event(s, m, true);
@@ -476,6 +499,7 @@ static void fill_cfg(struct sim *s, struct hk_group_cfg *c)
     sim_group_cfg(s, c, 0);
     c->role = HK_ROLE_PRIMARY;
     c->source = &s->rep.source;
+    spool_cfg(s, c);
 }
 
 void rep_start(struct sim *s, uint64_t a, void *p)
@@ -495,7 +519,7 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     s->rep.proc.timer_at = 0;
     s->rep.attached = s->rep.attaching = s->rep.want_room = s->rep.copy_unknown = false;
     memset(&s->rep.ring_id, 0, sizeof(s->rep.ring_id));
-    s->rep.source = (struct hk_source){gather, time_at, produced_now, look};
+    s->rep.source = (struct hk_source){gather, time_at, produced_now, look, fill};
     fill_cfg(s, &cfg);
     for (uint32_t i = 0; i < s->o.paths; i++)
         s->path_max[i] = cfg.frame_body_max[i];
@@ -530,6 +554,7 @@ void rep_gone(struct sim *s, bool quietly)
     s->rep.attached = s->rep.attaching = false;
     fifo_clear(s, &s->c2r);
     resync_hashes_gone(s, 0);
+    sim_io_abandon(s, &s->rep.proc);
     conn_died(s, 0, quietly);
     sim_pages_forget(s->rep.memory, s->rep.memory_bytes);
     if (quietly)
@@ -556,4 +581,8 @@ void rep_setup(struct sim *s)
 {
     memset(&s->rep, 0, sizeof(s->rep));
     s->rep.proc.name = "replicator";
+    s->spool_error = false;
+    s->spool_window = NULL;
+    if (s->o.spool_segments)
+        s->spool_window = sim_pages_any(s, 2 * HK_SPOOL_WINDOW_BYTES);
 }

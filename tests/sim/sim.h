@@ -125,6 +125,8 @@ enum sim_fault {
     F_BEHIND,      /* an epoch by gap began */
     F_EIO_SNAPSHOT,
     F_ROT_SNAPSHOT,
+    F_EIO_SPOOL,
+    F_SPOOLED,  /* log was released because it is in the spool; no fault */
     F_MEM_RING, /* a bit of a payload flips in the ring: every copy that is sent is bad */
     F_FAULTS
 };
@@ -142,7 +144,7 @@ struct sim_opts {
     uint32_t ring_slots;
     uint64_t ring_payload, ceiling_step;
     uint64_t segment_bytes, apply_bytes, apply_lag_bytes, retain_bytes, window_bytes, rate_max;
-    uint32_t segment_count, body_max, paths;
+    uint32_t segment_count, spool_segments, body_max, paths;
     bool real_bytes; /* frames go through encode, seal, open, decode */
     uint64_t delay_ns, jitter_ns, byte_ps, ipc_ns;
     uint64_t disk_ns[2]; /* primary's, standby's */
@@ -196,7 +198,7 @@ struct sim_clk {
 };
 
 /* ---- disk.c ---- */
-enum sim_class { C_ORIGIN, C_MD, C_SUPER, C_JOURNAL, C_REPLICA, C_SNAPSHOT, C_CLASSES };
+enum sim_class { C_ORIGIN, C_MD, C_SUPER, C_JOURNAL, C_REPLICA, C_SNAPSHOT, C_SPOOL, C_CLASSES };
 struct sim_ver;
 struct sim_file {
     enum sim_class kind;
@@ -347,13 +349,14 @@ struct sim_rep {
     struct sim_proc proc;
     struct hk_group *g;
     struct hk_source source;
+    struct hk_disk disk; /* of the spool */
     struct hk_action action;
     uint8_t *memory;
     size_t memory_bytes;
     uint64_t lease;
     bool attached, attaching, want_room, copy_unknown; /* refused: the copies may differ */
     uint32_t asked_life;
-    uint64_t read_idx, read_lsn, stop_op;
+    uint64_t read_idx, read_lsn, released, stop_op;
     uint32_t epoch;         /* ordinal that it reads */
     struct sim_hash *hash;  /* HK_COMPARE_ASKS_MAX */
     struct hk_uuid ring_id; /* of the last attachment in this life */
@@ -435,6 +438,9 @@ struct sim {
     uint64_t trace_at;
     uint32_t heap_count, heap_used;
     struct sim_file origin[SIM_VOLUMES], md;
+    struct sim_file spool_dir, spool[SIM_SEGMENTS_MAX];
+    uint8_t *spool_window;
+    bool spool_error; /* an operation on the spool failed */
     struct sim_file super, pmd, journal_dir, replica[SIM_VOLUMES], segment[SIM_SEGMENTS_MAX];
     struct sim_file snapshot_dir, snapshot[SIM_SNAPSHOTS_MAX][1 + SIM_VOLUMES];
     uint64_t disk_seq;

@@ -60,4 +60,8 @@ bool sby_knows_promoted(struct sim *s);
 void rollback_strike(struct sim *s, enum sim_fault kind);
 void rollback_clean_stop(struct sim *s);
 
+/* spool.c */
+void spool_cfg(struct sim *s, struct hk_group_cfg *c);
+void spool_judge(struct sim *s, uint64_t released, uint64_t durable);
+
 #endif
