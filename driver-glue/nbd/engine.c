@@ -599,6 +599,13 @@ void hk_engine_stop(struct hk_engine *e)
 
     if (!e->started)
         return;
+    /* Who ends without having been told to (its client hung up) does not wait for room either. */
+    pthread_mutex_lock(&e->lock);
+    hk_engine_now(&now);
+    if (!e->stopping)
+        e->stop_ns = now.mono_ns;
+    e->stopping = true;
+    pthread_mutex_unlock(&e->lock);
     hk_blocks_stop(&e->blocks);
     flush_origins(e);
     drain(e);
