@@ -422,11 +422,16 @@ static bool is_idle(const struct hk_dirty *d, uint64_t mono_ns)
     return d->takes == d->takes_seen && hk_elapsed_ns(mono_ns, d->busy_ns) >= DIRTY_IDLE_NS;
 }
 
+static bool may_flush(const struct hk_capture *c)
+{
+    return c->redo_next >= c->redo_end && !c->stopped;
+}
+
 static bool needs_flush(const struct hk_capture *c, const struct hk_now *now)
 {
     const struct hk_dirty *d = &c->dirty;
 
-    if (!d->on || d->flush_out || c->redo_next < c->redo_end || c->stopped)
+    if (!d->on || d->flush_out || !may_flush(c))
         return false;
     if (first_waits_for_flush(c) && (pressed(d) || is_idle(d, now->mono_ns)))
         return true;
@@ -730,7 +735,7 @@ uint64_t hk_dirty_deadline_ns(const struct hk_capture *c)
     if (!d->on)
         return at;
     /* What is due already is there to be fetched, and no reason to come again. */
-    if (d->want_flush || d->flush_out)
+    if (d->want_flush || d->flush_out || !may_flush(c))
         return at;
     if ((d->list[HK_HOT_IDLE].count > 0 && !d->trim) || first_waits_for_flush(c))
         at = d->busy_ns + DIRTY_IDLE_NS;

@@ -460,6 +460,32 @@ static void test_an_uncaptured_write_waits_for_the_map(void **state)
     dirty_free(&r);
 }
 
+static void test_no_deadline_that_has_passed(void **state)
+{
+    struct hk_capture_meta m;
+    struct hk_op op;
+    struct rig r;
+
+    (void)state;
+    dirty_live(&r);
+    op = dirty_write(0, 1);
+    dirty_run(&r, &op);
+    op = dirty_write(0, 1);
+    assert_int_equal(rig_begin(&r, &op), HK_COPY);
+    rig_copy(&r, &op, 1);
+    /* Killed before the origin had it: until it is redone no flush is asked for. */
+    assert_int_equal(dirty_init(&r, HK_START_OLD_RING), 0);
+    rig_attach(&r);
+    rig_drain(&r);
+    rig_pass(&r, 2 * RIG_SECOND);
+    rig_drain(&r);
+    while (hk_capture_meta(r.c, &m))
+        hk_capture_meta_done(r.c, 0, &r.now);
+    assert_false(hk_capture_wants_flush(r.c, &r.now));
+    assert_true(hk_capture_deadline_ns(r.c) > r.now.mono_ns);
+    dirty_free(&r);
+}
+
 static void test_full_compare_becomes_stale_bits(void **state)
 {
     struct dirty_seen seen;
@@ -500,6 +526,9 @@ static void test_clean_stop_leaves_nothing(void **state)
     rig_meta(&r);
     assert_true(hk_capture_stop(r.c, &r.now));
     rig_meta(&r);
+    /* Nothing is to come: a time that has passed would keep its caller busy. */
+    rig_pass(&r, 2 * RIG_SECOND);
+    assert_true(hk_capture_deadline_ns(r.c) > r.now.mono_ns);
     dirty_look(&r, &seen);
     assert_true(seen.super.flags & HK_SF_CLEAN);
     assert_int_equal(seen.load.marks, 0);
@@ -648,6 +677,7 @@ int main(void)
         cmocka_unit_test(test_ring_there_hot_is_active),
         cmocka_unit_test(test_a_lie_outlives_the_process),
         cmocka_unit_test(test_an_uncaptured_write_waits_for_the_map),
+        cmocka_unit_test(test_no_deadline_that_has_passed),
         cmocka_unit_test(test_full_compare_becomes_stale_bits),
         cmocka_unit_test(test_clean_stop_leaves_nothing),
         cmocka_unit_test(test_damaged_log_is_begun_anew),
