@@ -245,6 +245,7 @@ struct hk_diskop *cdisk_step(struct cdisk *d)
     op->result = 0;
     if (d->fail_at != 0 && (n == d->fail_at || (d->fail_forever && n > d->fail_at))) {
         op->result = -EIO;
+        d->failed_file = op->file;
         return op;
     }
     if (op->kind == HK_DISK_READ) {

@@ -60,8 +60,9 @@ struct cdisk {
     struct cdisk_write *write;
     uint32_t write_count, write_room;
     uint64_t done_count, read_count, flush_count;
-    uint64_t fail_at;  /* this completion (from 1) fails; 0: none does */
-    bool fail_forever; /* and so do all after it */
+    uint64_t fail_at;     /* this completion (from 1) fails; 0: none does */
+    bool fail_forever;    /* and so do all after it */
+    uint32_t failed_file; /* whose operation failed last */
     /* the last big read: its buffer is known to be zero behind what it got */
     const void *read_base;
     uint64_t read_bytes, read_used;

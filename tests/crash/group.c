@@ -144,13 +144,25 @@ static void check_freeze(const struct hk_group_status *st)
                 "a frozen image is gone, and nobody said so");
 }
 
+/*
+ * Behind the gap of a lost ring nothing is a consistent state: a promotion goes back to where the
+ * epoch before it ended, unless nothing of the new epoch came.
+ */
+static uint64_t last_consistent(void)
+{
+    return w.log.history.count > 1 ? w.log.history.epoch[1].parent_end : UINT64_MAX;
+}
+
 static void check_promotion(const struct hk_group_status *st, uint64_t reported)
 {
+    uint64_t back = last_consistent(), at = st->super.promote_lsn;
     struct hk_super md;
     static uint8_t slots[2 * HK_SUPER_BYTES] __attribute__((aligned(4096)));
 
-    CRASH_CHECK(st->super.promote_lsn >= reported, "promoted at %llu, reported %llu",
-                ULL(st->super.promote_lsn), ULL(reported));
+    CRASH_CHECK(at >= hk_min_u64(reported, back), "promoted at %llu, reported %llu", ULL(at),
+                ULL(reported));
+    CRASH_CHECK(at <= back || at == w.log.history.epoch[1].first_lsn,
+                "promoted at %llu, nothing is consistent behind %llu", ULL(at), ULL(back));
     check_volume(w.next.disk, st->super.promote_lsn, "promoted");
     memcpy(slots, cdisk_file(w.next.disk, HK_FILE_PRIMARY_MD)->dur, sizeof(slots));
     CRASH_CHECK(hk_super_pick(slots, slots + HK_SUPER_BYTES, &md, NULL) == 0,
@@ -170,7 +182,10 @@ static void judge(void)
 
     CRASH_CHECK(!w.next.fatal, "a crash alone, and it stops with %d", w.next.fatal);
     node_status(&w.next, &st);
-    CRASH_CHECK(st.super.history.count >= w.live.said.ordinal, "an epoch is forgotten");
+    CRASH_CHECK(st.super.history.count >= w.live.said.ordinal ||
+                    ((st.super.flags & (HK_SF_PROMOTING | HK_SF_PROMOTED)) &&
+                     st.super.promote_lsn == last_consistent()),
+                "an epoch is forgotten");
     if (st.promoted) {
         check_promotion(&st, reported);
         return;
@@ -322,6 +337,11 @@ static void nested(const uint8_t *pick, uint64_t n, unsigned depth)
 
 static bool nesting, failing, damaging;
 
+static bool on_snapshot(uint32_t file)
+{
+    return file >= HK_FILE_SNAPSHOT0 && file < HK_FILE_SEGMENT0;
+}
+
 /*
  * Each operation of the next process fails, once and for ever, until it rests. Storage that fails
  * ends it or makes it not promotable; it never claims less than was reported, and the process after
@@ -344,7 +364,8 @@ static void fail_each(const uint8_t *pick, uint64_t n)
             node_settle(&w.next);
             done = w.img.done_count;
             node_status(&w.next, &st);
-            if (done >= at)
+            /* A snapshot that can't be read is broken, and no reason to stop. */
+            if (done >= at && !on_snapshot(w.img.failed_file))
                 CRASH_CHECK(w.next.fatal || (st.super.flags & HK_SF_NOT_PROMOTABLE),
                             "operation %llu failed, and all is well", ULL(at));
             w.img.fail_at = 0;

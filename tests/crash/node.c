@@ -35,7 +35,8 @@ static void configure(const struct node *n, struct hk_group_cfg *c)
                                .segment_bytes = hk_round_up(HK_RECORD_BYTES_MAX, 4096) + 3 * 4096,
                                .segment_count = NODE_SEGMENTS,
                                .apply_bytes = APPLY_BYTES,
-                               .apply_lag_bytes_max = 64 << 20};
+                               .apply_lag_bytes_max = 64 << 20,
+                               .snapshot_slots = 1};
 }
 
 void node_init(struct node *n, struct cdisk *disk)
@@ -72,6 +73,8 @@ void node_format(struct cdisk *disk)
     cdisk_add(disk, HK_FILE_SUPER, 2 * HK_SUPER_BYTES);
     cdisk_add(disk, HK_FILE_PRIMARY_MD, 2 * HK_SUPER_BYTES);
     cdisk_add(disk, HK_FILE_VOLUME0, NODE_VOLUME_BYTES);
+    cdisk_add(disk, HK_FILE_SNAPSHOT0, 2 * HK_PAGE_BYTES);
+    cdisk_add(disk, HK_FILE_SNAPSHOT0 + 1, NODE_VOLUME_BYTES);
     for (uint32_t i = 0; i < NODE_SEGMENTS; i++)
         cdisk_add(disk, HK_FILE_SEGMENT0 + i, c.segment_bytes);
     s.role = HK_ROLE_STANDBY;
@@ -179,8 +182,10 @@ static void note_large(struct node *n)
         (struct node_large){(uint8_t *)n->g->action, HK_GROUP_ACTIONS * sizeof(*n->g->action)};
     n->large[1] = (struct node_large){s->receiver.scratch, HK_PAYLOAD_BYTES_MAX};
     n->large[2] = (struct node_large){s->journal.scan, HK_JOURNAL_READ_BYTES};
+    n->large[3] = (struct node_large){s->snapshots.op[0].buffer,
+                                      (HK_SNAPSHOT_DEPTH + 1) * HK_SNAPSHOT_RUN_BYTES};
     /* The applier's: payloads, bounce pages, extents, to the end. */
-    n->large[3] = (struct node_large){apply, n->memory_bytes - (size_t)(apply - n->memory)};
+    n->large[4] = (struct node_large){apply, n->memory_bytes - (size_t)(apply - n->memory)};
 }
 
 void node_boot(struct node *n)

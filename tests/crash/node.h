@@ -38,7 +38,7 @@ struct node {
     struct hk_group *g;
     uint8_t *memory;
     size_t memory_bytes;
-    struct node_large large[4];
+    struct node_large large[5];
     uint8_t *window;
     struct hk_now now;
     struct node_said said;
