@@ -243,9 +243,14 @@ static void print_buffers(const Hk__Pb__Status *s)
     char used[24], held[24], total[24];
 
     if (s->ring_total)
-        printf(" %-9s ring %" PRIu64 "%% of %s   waiting %u   held %u   spool not built yet\n",
-               "BUFFERS", s->ring_used * 100 / s->ring_total, hk_bytes_text(s->ring_total, total),
-               s->waiting, s->held);
+        printf(" %-9s ring %" PRIu64 "%% of %s   waiting %u   held %u   ", "BUFFERS",
+               s->ring_used * 100 / s->ring_total, hk_bytes_text(s->ring_total, total), s->waiting,
+               s->held);
+    if (s->ring_total && s->spool_total)
+        printf("spool %" PRIu64 "%% of %s (%s)\n", s->spool_used * 100 / s->spool_total,
+               hk_bytes_text(s->spool_total, total), s->spool_state);
+    else if (s->ring_total)
+        printf("no spool\n");
     if (s->journal_total)
         printf(" %-9s journal holds %s, in use %s = %" PRIu64 "%% of %s\n", "BUFFERS",
                hk_bytes_text(s->journal_held, held), hk_bytes_text(s->journal_used, used),
@@ -405,6 +410,9 @@ static void words_json(const Hk__Pb__Status *s, json_t *o)
                  {"session", s->session},
                  {"epoch_id", s->epoch_id},
                  {"loss_class", s->loss_class},
+                 {"ladder", s->ladder},
+                 {"stalled", s->stalled},
+                 {"spool_state", s->spool_state},
                  {"last_refusal", s->last_refusal},
                  {"freeze_name", s->freeze_name},
                  {"config", s->config}};
@@ -463,6 +471,8 @@ static void numbers_json(const Hk__Pb__Status *s, json_t *o)
              {"pin_epoch", s->pin_epoch},
              {"pin_time_ns", s->pin_time_ns},
              {"pin_bytes", s->pin_bytes},
+             {"spool_used", s->spool_used},
+             {"spool_total", s->spool_total},
              {"journal_used", s->journal_used},
              {"journal_total", s->journal_total},
              {"waiting", s->waiting},

@@ -54,6 +54,20 @@ static void refusal_cause(struct hk_control *c, struct hk_status_text *s)
                                      peer_of(c), hk_refusal_text(r)));
 }
 
+/* Which stage has work and stands still; the first of them holds up the others. */
+static void stall_cause(struct hk_control *c, struct hk_status_text *s)
+{
+    enum hk_stall_stage stage = c->status.group.stalled;
+
+    if (c->status.group.role == HK_ROLE_PRIMARY && stage)
+        hk_report_list(
+            s, hk_report_keep(s,
+                              "HKE4057W %s stands still although it has work, for "
+                              "longer than %llu s",
+                              hk_stall_text(stage),
+                              (unsigned long long)(c->conf->contact_timeout_ns / 1000000000u)));
+}
+
 static bool has_map(const struct hk_control *c)
 {
     return c->status.group.super.region_shift != 0;
@@ -99,6 +113,7 @@ static void primary_causes(struct hk_control *c, struct hk_status_text *s)
     else if (v->attached && v->state.state == HK_STATE_BEHIND)
         add(s, "HKE3030E behind: writes are not captured, their regions are noted");
     stale_cause(c, s);
+    stall_cause(c, s);
     if (older_here(c))
         hk_report_list(s, hk_report_keep(s,
                                          "HKE6009E %s was promoted and lives in a newer epoch: "

@@ -85,9 +85,29 @@ static bool source_look(struct hk_source *s, struct hk_source_view *ret)
     return true;
 }
 
+/* Of the reader's own view: what it has not released, in slots or payload. */
+static uint32_t source_fill(struct hk_source *s, uint64_t *ret_bytes)
+{
+    struct hk_node_primary *p = HK_CONTAINER_OF(s, struct hk_node_primary, source);
+    const struct hk_ring_reader *r = reader_of(p);
+    uint64_t slots, payload;
+
+    *ret_bytes = 0;
+    if (!r)
+        return 0;
+    slots = r->slot_mask + 1;
+    *ret_bytes = hk_min_u64(r->payload_bytes, slots * (HK_RECORD_HEADER_BYTES + 512));
+    if (r->tail >= r->next)
+        return 0;
+    payload = r->sides[(r->next - 1) & r->slot_mask].payload_pos -
+              r->sides[r->tail & r->slot_mask].payload_pos;
+    return (uint32_t)hk_max_u64((r->next - r->tail) * 1000 / slots,
+                                payload * 1000 / r->payload_bytes);
+}
+
 int hk_node_primary_gather(struct hk_node *n, struct hk_lsn lsn, uint32_t bytes)
 {
-    return source_gather(&n->primary->source, lsn, bytes, n->iov, HK_NODE_IOV_MAX);
+    return hk_group_gather(n->group, lsn, bytes, n->iov, HK_NODE_IOV_MAX);
 }
 
 /* ---- what the capture side says ---- */
@@ -531,8 +551,11 @@ int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
     for (uint32_t i = 0; i < HK_VOLUMES_MAX; i++)
         p->origin[i] = -1;
     p->readable = true;
-    p->source = (struct hk_source){source_gather, source_time_at, source_produced, source_look};
     n->primary = p;
+    if (hk_node_spool_open(n, error))
+        return 1;
+    p->source = (struct hk_source){source_gather, source_time_at, source_produced, source_look,
+                                   source_fill};
     n->cfg.source = &p->source;
     return 0;
 }

@@ -14,6 +14,7 @@
 struct hk_node_primary;
 
 enum { HK_NODE_IOV_MAX = 1024, HK_NODE_LINK_BUDGET = 64, HK_NODE_ACTIONS_MAX = 512 };
+enum { HK_NODE_SPOOL_WINDOW_BYTES = 16 << 20 }; /* the writer's half and the sender's */
 enum { HK_NODE_OUT_SLOTS = 256, HK_NODE_OUT_RESERVE = 64 };
 
 struct hk_node {
@@ -24,7 +25,7 @@ struct hk_node {
     struct hk_link *link[HK_PATHS_MAX];
     bool link_up[HK_PATHS_MAX];
     uint32_t path_count;
-    struct hk_uring_disk *disk;      /* standby */
+    struct hk_uring_disk *disk;      /* standby's; primary's: of the spool, NULL without one */
     struct hk_hasher *hasher;        /* of origins or replicas, for the compare of a resync */
     struct hk_node_primary *primary; /* primary */
     struct hk_capture_view capture;
@@ -50,6 +51,9 @@ void hk_node_told(struct hk_node *n);
 int hk_node_standby_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES]);
 /* Promoted: the replicas and the primary's metadata belong to this site's capture side now. */
 void hk_node_standby_let_go(struct hk_node *n);
+
+/* Primary: the spool's files and window, if it is configured. 0 or 1 with error text. */
+int hk_node_spool_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES]);
 
 /* Primary: the capture client and ring reader. */
 int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES]);

@@ -359,6 +359,48 @@ static void resync_notes(struct hk_control *c, const struct hk_from_node *m)
     }
 }
 
+static void spool_notes(struct hk_control *c, const struct hk_from_node *m)
+{
+    const uint64_t *a = m->action.notify.arg;
+    char b[32], b2[32], b3[32];
+
+    switch (m->action.notify.id) {
+    case HK_NOTE_SPOOL_RECOVERED:
+        if (a[1] > a[0])
+            hk_notice_add(c, "HKE4051I", m->epoch, a[1], 0, NULL,
+                          "the spool holds %s of log, to LSN %#llx; it is sent first",
+                          mib_text(a[1] - a[0], b), (unsigned long long)a[1]);
+        break;
+    case HK_NOTE_SPOOL_FAILED:
+        hk_notice_add(c, "HKE4052E", m->epoch, m->lsn, 0, NULL,
+                      "the spool is off: %s; the ring alone is used; %s",
+                      strerror((int)-(int64_t)a[0]),
+                      a[1] ? "what it holds is still sent" : "nothing of it can be sent");
+        break;
+    case HK_NOTE_SPOOLING:
+        hk_notice_add(c, "HKE4053W", m->epoch, m->lsn, 0, NULL,
+                      "log goes to the spool: the other site lacks %s; %s of %s are used",
+                      mib_text(a[0], b), mib_text(a[1], b2), mib_text(a[2], b3));
+        break;
+    case HK_NOTE_SPOOLING_OVER:
+        hk_notice_add(c, "HKE4054I", m->epoch, m->lsn, 0, NULL,
+                      "the spool is not needed any more: the ring is enough again");
+        break;
+    case HK_NOTE_SPOOL_FULL:
+        hk_notice_add(c, "HKE4055W", m->epoch, m->lsn, 0, NULL,
+                      "the spool is full (%s of %s): the ring fills, then the policy acts",
+                      mib_text(a[0], b), mib_text(a[1], b2));
+        break;
+    case HK_NOTE_SPOOL_DAMAGED:
+        hk_notice_add(c, "HKE4056E", m->epoch, a[0], 0, NULL,
+                      "the spool can't give back the record at LSN %#llx: what was on its way is "
+                      "compared, in a new epoch of the log",
+                      (unsigned long long)a[0]);
+        break;
+    default: break;
+    }
+}
+
 void hk_notice_event(struct hk_control *c, const struct hk_from_node *m)
 {
     const uint64_t *a = m->action.notify.arg;
@@ -401,6 +443,7 @@ void hk_notice_event(struct hk_control *c, const struct hk_from_node *m)
         session_notes(c, m);
         store_notes(c, m);
         resync_notes(c, m);
+        spool_notes(c, m);
         pin_notes(c, m);
         return;
     }

@@ -352,6 +352,20 @@ static void fill_times(struct hk_control *c, struct hk_status_text *s)
         s->m.fenced_before_ns = g->contact_real_ns + g->super.contact_timeout_ns;
 }
 
+static void fill_spool(struct hk_status_text *s, const struct hk_group_status *g)
+{
+    static const char *const ladder[] = {"ring", "spool", "pace", "behind"};
+    static const char *const state[] = {"none",    "recovering", "recovering",
+                                        "running", "read-only",  "failed"};
+    bool primary = g->role == HK_ROLE_PRIMARY;
+
+    s->m.ladder = hk_report_keep(s, "%s", primary ? ladder[g->ladder] : "");
+    s->m.stalled = hk_report_keep(s, "%s", primary && g->stalled ? hk_stall_text(g->stalled) : "");
+    s->m.spool_state = hk_report_keep(s, "%s", primary ? state[g->spool] : "");
+    s->m.spool_used = g->spool_used;
+    s->m.spool_total = g->spool_total;
+}
+
 static void fill_buffers(struct hk_control *c, struct hk_status_text *s)
 {
     const struct hk_group_status *g = &c->status.group;
@@ -366,6 +380,7 @@ static void fill_buffers(struct hk_control *c, struct hk_status_text *s)
     s->m.uncaptured = v->state.uncaptured;
     s->m.origin_errors = v->state.origin_errors;
     s->m.capture_attached = v->attached;
+    fill_spool(s, g);
     s->m.journal_used = g->journal_used;
     s->m.journal_held = g->journal_held;
     s->m.journal_total = g->journal_total;

@@ -149,9 +149,10 @@ static void prep_punch(struct disk_req *q, struct io_uring_sqe *sqe, struct disk
     }
 }
 
-static struct disk_file *journal_dir(struct hk_uring_disk *d)
+/* Of a segment of the journal, or of the spool. */
+static struct disk_file *segment_dir(struct hk_uring_disk *d, uint32_t file)
 {
-    return &d->files[HK_FILE_JOURNAL_DIR];
+    return &d->files[file >= HK_FILE_SPOOL_SEGMENT0 ? HK_FILE_SPOOL_DIR : HK_FILE_JOURNAL_DIR];
 }
 
 static void issue(struct disk_req *q)
@@ -172,14 +173,16 @@ static void issue(struct disk_req *q)
         io_uring_prep_fallocate(sqe, f->fd, 0, (off_t)op->offset, (off_t)op->bytes);
         return;
     case HK_DISK_CREATE:
-        io_uring_prep_openat(sqe, journal_dir(d)->fd, op->name,
+        io_uring_prep_openat(sqe, segment_dir(d, op->file)->fd, op->name,
                              O_RDWR | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC | O_NOFOLLOW, 0600);
         return;
     case HK_DISK_RENAME:
-        io_uring_prep_renameat(sqe, journal_dir(d)->fd, f->name, journal_dir(d)->fd, op->name,
-                               RENAME_NOREPLACE);
+        io_uring_prep_renameat(sqe, segment_dir(d, op->file)->fd, f->name,
+                               segment_dir(d, op->file)->fd, op->name, RENAME_NOREPLACE);
         return;
-    case HK_DISK_UNLINK: io_uring_prep_unlinkat(sqe, journal_dir(d)->fd, f->name, 0); return;
+    case HK_DISK_UNLINK:
+        io_uring_prep_unlinkat(sqe, segment_dir(d, op->file)->fd, f->name, 0);
+        return;
     }
 }
 
@@ -368,7 +371,7 @@ static int check(struct hk_uring_disk *d, const struct hk_diskop *op)
     if ((is_transfer(op) || op->kind == HK_DISK_PUNCH) && op->bytes == 0)
         return 1;
     if (op->kind == HK_DISK_CREATE || op->kind == HK_DISK_RENAME || op->kind == HK_DISK_UNLINK) {
-        if (journal_dir(d)->fd < 0)
+        if (segment_dir(d, op->file)->fd < 0)
             return -EBADF;
         if (f->renaming)
             return -EBUSY;
@@ -498,8 +501,8 @@ int hk_uring_disk_create(struct hk_reactor *r, const struct hk_uring_disk_cfg *c
     d->iface.submit = disk_submit;
     d->reactor = r;
     d->files_max = cfg->files_max ? cfg->files_max : FILES_DEFAULT;
-    if (d->files_max <= HK_FILE_JOURNAL_DIR)
-        d->files_max = HK_FILE_JOURNAL_DIR + 1;
+    if (d->files_max <= HK_FILE_SPOOL_DIR)
+        d->files_max = HK_FILE_SPOOL_DIR + 1;
     d->files = calloc(d->files_max, sizeof(*d->files));
     d->reqs = calloc(ops, sizeof(*d->reqs));
     d->zeroes = mmap(NULL, ZERO_BYTES, PROT_READ | PROT_WRITE,

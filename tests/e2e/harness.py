@@ -131,7 +131,8 @@ class Cluster:
 
     def __init__(self, work, mode='sync', policy='block', backend='udp', impair=None,
                  contact_timeout_ms=1500, data_mib=48, wal_mib=16, journal_mib=1024,
-                 ring_payload_mib=64, wire=None, region_bytes=None, assume_equal=True):
+                 ring_payload_mib=64, wire=None, region_bytes=None, assume_equal=True,
+                 spool_segments=0):
         Cluster.counter += 1
         self.tag = f'{os.getpid() % 100000}x{Cluster.counter}'
         self.work = pathlib.Path(work)
@@ -139,6 +140,7 @@ class Cluster:
         self.impair, self.contact_timeout_ms = impair, contact_timeout_ms
         self.wire_options, self.wire_ns = wire, f'hke{self.tag}w'
         self.region_bytes = region_bytes
+        self.spool_segments = spool_segments  # of 8 MiB; 0: no spool
         self.wire = None
         self.volumes = [('data', data_mib * MIB), ('wal', wal_mib * MIB)]
         self.journal_mib, self.ring_payload_mib = journal_mib, ring_payload_mib
@@ -212,6 +214,7 @@ class Cluster:
                 with open(site.dir / f'{name}.img', 'wb') as f:
                     f.truncate(size)
         (self.osaka.dir / 'journal').mkdir()
+        (self.tokyo.dir / 'spool').mkdir()
 
     def _region_line(self):
         return '' if self.region_bytes is None else f'region-bytes = {self.region_bytes}L;\n'
@@ -229,6 +232,9 @@ class Cluster:
             text += (f'capture = {{ socket = "{self.work}/{site.name}.cap"; ring = "{self.ring}"; '
                      f'ring-slots = 16384; ring-payload = {self.ring_payload_mib * MIB}L; '
                      f'metadata = "{site.dir}/core.md"; {paths("origins")} }};\n')
+            if self.spool_segments:
+                text += (f'spool = {{ directory = "{site.dir}/spool"; segment-mib = 8; '
+                         f'segments = {self.spool_segments}; }};\n')
         else:
             text += (f'standby = {{ metadata = "{site.dir}/core.md"; '
                      f'primary-metadata = "{site.dir}/core-primary.md"; '

@@ -33,6 +33,7 @@ STATUS_KEYS = {
     'rate_acked', 'rate_durable', 'rate_applied', 'contact_lost_ns', 'stopped_since_ns',
     'fenced_before_ns', 'local_bad', 'strangers', 'bad_chain',
     'own_copy_bad', 'own_copy_good', 'role_lost',
+    'ladder', 'stalled', 'spool_state', 'spool_used', 'spool_total',
     'acked_p50_ns', 'acked_p99_ns', 'durable_p50_ns', 'durable_p99_ns'}
 
 

@@ -514,6 +514,22 @@ static void read_standby(struct reader *r, config_setting_t *root, const struct 
     read_paths(r, s, "replicas", g, l->standby.replica);
 }
 
+static void read_spool(struct reader *r, config_setting_t *root, struct hk_local_conf *l)
+{
+    static const char *const keys[] = {"directory", "segments", "segment-mib", NULL};
+    config_setting_t *s = config_setting_get_member(root, "spool");
+
+    if (!s)
+        return;
+    l->spool.present = true;
+    known_keys(r, s, keys);
+    get_string(r, s, "directory", true, "a directory", l->spool.directory, PATH_MAX);
+    l->spool.segments = (uint32_t)get_number(r, s, "segments", 64, 2, 65536, "(files)");
+    l->spool.segment_bytes = get_number(r, s, "segment-mib", 64, 8, 4096, "MiB") << 20;
+    if (!r->failed && l->standby.present && !strcmp(l->spool.directory, l->standby.journal))
+        complain(r, "HKE1008E", s, "directory", "it is the journal's: a spool needs its own");
+}
+
 static void read_link(struct reader *r, config_setting_t *root, const struct hk_group_conf *g,
                       struct hk_local_conf *l)
 {
@@ -565,9 +581,9 @@ static void read_link(struct reader *r, config_setting_t *root, const struct hk_
 int hk_local_conf_read(const char *path, const struct hk_group_conf *group,
                        struct hk_local_conf *ret_conf, char error[HK_CONFIG_ERROR_BYTES])
 {
-    static const char *const keys[] = {"version", "site",   "site-id",       "host-id",
-                                       "role",    "socket", "state-dir",     "capture",
-                                       "standby", "link",   "fence-command", NULL};
+    static const char *const keys[] = {"version", "site",          "site-id", "host-id", "role",
+                                       "socket",  "state-dir",     "capture", "standby", "spool",
+                                       "link",    "fence-command", NULL};
     static const struct word roles[] = {{"primary", 1}, {"standby", 2}, {NULL, 0}};
     struct reader r = {path, error, false};
     struct hk_local_conf *l = calloc(1, sizeof(*l));
@@ -604,6 +620,7 @@ int hk_local_conf_read(const char *path, const struct hk_group_conf *group,
     get_string(&r, root, "fence-command", false, "a command", l->fence_command, PATH_MAX);
     read_capture(&r, root, group, l);
     read_standby(&r, root, group, l);
+    read_spool(&r, root, l);
     read_link(&r, root, group, l);
     if (!r.failed && l->primary && !l->capture.present)
         complain(&r, "HKE1003E", root, "capture", "missing; a primary needs it");

@@ -69,6 +69,12 @@ struct hk_local_conf {
         bool present;
     } standby;
     struct {
+        char directory[PATH_MAX];
+        uint32_t segments;
+        uint64_t segment_bytes;
+        bool present;
+    } spool;
+    struct {
         enum hk_conf_backend backend;
         char interface[HK_PATHS_MAX][HK_NAME_BYTES];
         uint32_t interface_count;
