@@ -181,6 +181,16 @@ void ref_epoch_look(struct sim *s)
     r->next_lsn = e->first_lsn;
 }
 
+/* A compare is good from resync-begin on: whatever is written behind it has a record. */
+static bool uncaptured_at_origin(const struct sim *s)
+{
+    for (const struct sim_op *op = s->cap.ops.next; op != &s->cap.ops; op = op->next) {
+        if (op->in_origin && !op->op.captured && op->op.length > 0 && op->op.type != HK_REC_BLOCK)
+            return true;
+    }
+    return false;
+}
+
 void ref_control(struct sim *s, const struct ref_rec *r)
 {
     const struct ref_epoch *e = ref_epoch_at(s, r->lsn);
@@ -191,6 +201,9 @@ void ref_control(struct sim *s, const struct ref_rec *r)
     if (r->lsn == e->first_lsn && e->reason >= HK_EPOCH_GAP_BEHIND)
         SIM_CHECK(s, "I12", r->type == HK_REC_GAP, "epoch %u does not open with a gap", e->ordinal);
     if (r->type == HK_REC_RESYNC_BEGIN) {
+        SIM_CHECK(s, "I2", s->forked || !uncaptured_at_origin(s),
+                  "a resync begins at LSN %llu while an uncaptured write is at the origin",
+                  ULL(r->lsn));
         close_interval(s, r->lsn);
         ref->resync = true;
     }
