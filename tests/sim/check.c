@@ -723,7 +723,8 @@ void check_after_event(struct sim *s)
 /* ---- the end: everything has converged ---- */
 
 /*
- * What can never be sent is known to be missing: on stable storage, at the primary (I1). With a
+ * What can never be sent is known to be missing: on stable storage, at the primary, or at the
+ * standby, which then takes nothing before a full compare, and asks for nothing (I1). With a
  * replica that failed the standby takes no more than its bound, says so, and asks for nothing: the
  * record is not sent, not looked at, and not acknowledged under `block`.
  */
@@ -735,7 +736,7 @@ static void check_hole(struct sim *s)
         s->sby.promoted || s->sby.promoting || s->stood_still || s->standby_suspect ||
         s->loss_found || s->forked || s->no_super[0] || s->no_super[1])
         return;
-    SIM_CHECK(s, "I1", md_durable(s)->flags & HK_SF_FULL_COMPARE,
+    SIM_CHECK(s, "I1", (md_durable(s)->flags | sby_durable(s)->flags) & HK_SF_FULL_COMPARE,
               "the only copy of LSN %llu is damaged, the standby lacks it, and nothing durable "
               "says so",
               ULL(s->rotten_lsn));
