@@ -247,7 +247,8 @@ static void remember_unreplicated(struct sim *s, uint64_t end)
         s->lost = more;
         s->lost_room = (uint32_t)room;
     }
-    s->lost[s->lost_count++] = (struct sim_lost){s->now, end};
+    s->lost[s->lost_count++] = (struct sim_lost){s->now, end, clk_rash_until(s, 0) != 0};
+    s->rash_until = hk_max_u64(s->rash_until, clk_rash_until(s, 0));
 }
 
 /*
@@ -256,7 +257,10 @@ static void remember_unreplicated(struct sim *s, uint64_t end)
  */
 static void check_against_stated(struct sim *s, uint64_t end)
 {
-    SIM_CHECK(s, "I18", s->now >= s->sby.claim_limit || clk_ever_stood(s, 1) || s->standby_suspect,
+    bool rash = clk_rash_until(s, 0);
+
+    SIM_CHECK(s, "I18",
+              s->now >= s->sby.claim_limit || clk_ever_stood(s, 1) || rash || s->standby_suspect,
               "the standby showed \"0 if fenced before t0+T\", and an op ending at %llu is "
               "acknowledged alone %llu us before that",
               ULL(end), ULL((s->sby.claim_limit - s->now) / NS_US));
@@ -267,7 +271,7 @@ static void check_against_stated(struct sim *s, uint64_t end)
               ULL(s->sby.promote_lsn), ULL(end));
     SIM_CHECK(s, "I18",
               s->sby.loss_class != HK_LOSS_ZERO_IF_FENCED || s->now >= s->sby.fence_limit ||
-                  clk_ever_stood(s, 1),
+                  clk_ever_stood(s, 1) || rash,
               "\"0 if fenced before t0+T\" was stated, and an op ending at %llu is acknowledged "
               "%llu us before that",
               ULL(end), ULL((s->sby.fence_limit - s->now) / NS_US));
@@ -498,7 +502,7 @@ static void check_class(struct sim *s, uint64_t position, uint32_t loss_class, u
 
         if (l->end <= position)
             continue;
-        if (loss_class == HK_LOSS_ZERO_IF_FENCED && l->at >= limit)
+        if (loss_class == HK_LOSS_ZERO_IF_FENCED && (l->at >= limit || l->rash))
             continue;
         sim_fail(s, "I18",
                  "%s: class %u (limit %llu us) is stated at %llu, but an op ending at %llu was "
@@ -689,7 +693,7 @@ static void standby_status(struct sim *s)
     SIM_CHECK(s, "I13", !st->promoted || !st->in_sync, "a promoted side says in sync");
     if (!st->ready || st->promoted || (st->super.flags & HK_SF_PROMOTING))
         return;
-    if (!clk_unfit(s, 1))
+    if (!clk_unfit(s, 1) && s->now >= s->rash_until)
         check_lose(s, st, UINT64_MAX, "the standby");
     if (s->standby_suspect)
         return;
