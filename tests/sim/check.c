@@ -251,7 +251,8 @@ static void remember_unreplicated(struct sim *s, uint64_t end)
         s->lost = more;
         s->lost_room = (uint32_t)room;
     }
-    s->lost[s->lost_count++] = (struct sim_lost){s->now, end};
+    s->lost[s->lost_count++] = (struct sim_lost){s->now, end, clk_rash_until(s, 0) != 0};
+    s->rash_until = hk_max_u64(s->rash_until, clk_rash_until(s, 0));
 }
 
 /*
@@ -260,7 +261,10 @@ static void remember_unreplicated(struct sim *s, uint64_t end)
  */
 static void check_against_stated(struct sim *s, uint64_t end)
 {
-    SIM_CHECK(s, "I18", s->now >= s->sby.claim_limit || clk_ever_stood(s, 1) || s->standby_suspect,
+    bool rash = clk_rash_until(s, 0);
+
+    SIM_CHECK(s, "I18",
+              s->now >= s->sby.claim_limit || clk_ever_stood(s, 1) || rash || s->standby_suspect,
               "the standby showed \"0 if fenced before t0+T\", and an op ending at %llu is "
               "acknowledged alone %llu us before that",
               ULL(end), ULL((s->sby.claim_limit - s->now) / NS_US));
@@ -271,7 +275,7 @@ static void check_against_stated(struct sim *s, uint64_t end)
               ULL(s->sby.promote_lsn), ULL(end));
     SIM_CHECK(s, "I18",
               s->sby.loss_class != HK_LOSS_ZERO_IF_FENCED || s->now >= s->sby.fence_limit ||
-                  clk_ever_stood(s, 1),
+                  clk_ever_stood(s, 1) || rash,
               "\"0 if fenced before t0+T\" was stated, and an op ending at %llu is acknowledged "
               "%llu us before that",
               ULL(end), ULL((s->sby.fence_limit - s->now) / NS_US));
@@ -514,7 +518,7 @@ void check_class(struct sim *s, uint64_t position, uint32_t loss_class, uint64_t
 
         if (l->end <= position)
             continue;
-        if (loss_class == HK_LOSS_ZERO_IF_FENCED && l->at >= limit)
+        if (loss_class == HK_LOSS_ZERO_IF_FENCED && (l->at >= limit || l->rash))
             continue;
         sim_fail(s, "I18",
                  "%s: class %u (limit %llu us) is stated at %llu, but an op ending at %llu was "
@@ -601,7 +605,8 @@ void check_after_event(struct sim *s)
 /* ---- the end: everything has converged ---- */
 
 /*
- * What can never be sent is known to be missing: on stable storage, at the primary (I1). With a
+ * What can never be sent is known to be missing: on stable storage, at the primary, or at the
+ * standby, which then takes nothing before a full compare, and asks for nothing (I1). With a
  * replica that failed the standby takes no more than its bound, says so, and asks for nothing: the
  * record is not sent, not looked at, and not acknowledged under `block`.
  */
@@ -613,7 +618,7 @@ static void check_hole(struct sim *s)
         s->sby.promoted || s->sby.promoting || s->stood_still || s->standby_suspect ||
         s->loss_found || s->forked || s->no_super[0] || s->no_super[1])
         return;
-    SIM_CHECK(s, "I1", md_durable(s)->flags & HK_SF_FULL_COMPARE,
+    SIM_CHECK(s, "I1", (md_durable(s)->flags | sby_durable(s)->flags) & HK_SF_FULL_COMPARE,
               "the only copy of LSN %llu is damaged, the standby lacks it, and nothing durable "
               "says so",
               ULL(s->rotten_lsn));

@@ -136,7 +136,7 @@ static void standby_status(struct sim *s)
     SIM_CHECK(s, "I13", !st->promoted || !st->in_sync, "a promoted side says in sync");
     if (!st->ready || st->promoted || (st->super.flags & HK_SF_PROMOTING))
         return;
-    if (!clk_unfit(s, 1))
+    if (!clk_unfit(s, 1) && s->now >= s->rash_until)
         check_lose(s, st, UINT64_MAX, "the standby");
     if (s->standby_suspect)
         return;

@@ -37,6 +37,26 @@ bool clk_unfit(const struct sim *s, unsigned site)
            s->now < c->unfit_until;
 }
 
+static uint64_t jump_forgotten_at(const struct sim *s, const struct sim_clk *c)
+{
+    return c->stopped_until + s->o.contact_ns + s->o.contact_ns / 128;
+}
+
+/*
+ * A clock that stood and then jumped on ran faster than any bound on drift. A contact of that time
+ * is dated too early, and T of it is over too soon, as long as there has been no later one: then
+ * the primary may acknowledge alone before the standby's t0 + T. 0: that is not so now.
+ */
+uint64_t clk_rash_until(const struct sim *s, unsigned site)
+{
+    const struct sim_clk *c = &s->clk[site];
+    uint64_t until = c->rash_until;
+
+    if (c->stopped_until && !c->keeps_loss && s->now >= c->stopped_until)
+        until = hk_max_u64(until, jump_forgotten_at(s, c));
+    return s->now < until ? until : 0;
+}
+
 bool clk_ever_stood(const struct sim *s, unsigned site)
 {
     return s->clk[site].ever_stood;
@@ -124,6 +144,8 @@ static void settle(struct sim *s, unsigned site)
         c->lost_ns += c->stopped_until - c->stopped_at;
         c->unfit_until = c->stopped_until + 2 * s->o.contact_ns;
     }
+    if (c->stopped_until && !c->keeps_loss)
+        c->rash_until = jump_forgotten_at(s, c);
     c->stopped_at = c->stopped_until = 0;
     c->keeps_loss = false;
 }

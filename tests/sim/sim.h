@@ -191,8 +191,8 @@ struct sim_clk {
     uint64_t mono_base;
     uint64_t stopped_at, stopped_until, lost_ns; /* all clocks of the site stand still */
     bool ever_stood;
-    bool keeps_loss;      /* … and go on from there afterwards */
-    uint64_t unfit_until; /* of losses before the last stop */
+    bool keeps_loss;                  /* … and go on from there afterwards */
+    uint64_t unfit_until, rash_until; /* of stops before the last one */
     struct sim_wall wall[SIM_WALL_STEPS];
     uint32_t wall_count;
 };
@@ -401,6 +401,7 @@ struct sim_sby {
 
 struct sim_lost { /* an acknowledgement that was not durable on the standby */
     uint64_t at, end;
+    bool rash; /* clk_rash_until() */
 };
 
 struct sim_super_cache {
@@ -468,7 +469,7 @@ struct sim {
     uint64_t local_done_end; /* the same as acked_end, for the order of later ops */
     struct sim_lost *lost;
     uint32_t lost_count, lost_room;
-    uint64_t passing_since_ns;
+    uint64_t passing_since_ns, rash_until; /* rash: some of those lost were, until then */
     uint64_t passing_end;          /* … and is there when a consistent position behind it is */
     bool passing_acked;            /* an uncaptured write was acknowledged */
     bool primary_dead;             /* its ring was lost: nothing more will be replicated */
@@ -612,6 +613,7 @@ bool clk_timer_is_due(struct sim_proc *p, uint64_t at); /* false: another one to
 uint64_t clk_true_time(const struct sim *s, unsigned site, uint64_t real_ns);
 bool clk_stands(const struct sim *s, unsigned site);
 bool clk_unfit(const struct sim *s, unsigned site);
+uint64_t clk_rash_until(const struct sim *s, unsigned site);
 bool clk_ever_stood(const struct sim *s, unsigned site);
 void clk_reboot(struct sim *s, unsigned site, uint64_t floor);
 void clk_step(struct sim *s, unsigned site, int64_t by_ns);
