@@ -238,6 +238,19 @@ static void print_paths(const Hk__Pb__Status *s)
     }
 }
 
+/* How long it would last is a figure of what is written now, and said only while that is known. */
+static void print_spool(const Hk__Pb__Status *s)
+{
+    uint64_t left = s->spool_total - (s->spool_used < s->spool_total ? s->spool_used : 0);
+    char total[24];
+
+    printf("spool %" PRIu64 "%% of %s", s->spool_used * 100 / s->spool_total,
+           hk_bytes_text(s->spool_total, total));
+    if (s->rate_known && s->rate_produced)
+        printf(" = %" PRIu64 " min at the rate of now", left / s->rate_produced / 60);
+    printf(" (%s)\n", s->spool_state);
+}
+
 static void print_buffers(const Hk__Pb__Status *s)
 {
     char used[24], held[24], total[24];
@@ -247,8 +260,7 @@ static void print_buffers(const Hk__Pb__Status *s)
                s->ring_used * 100 / s->ring_total, hk_bytes_text(s->ring_total, total), s->waiting,
                s->held);
     if (s->ring_total && s->spool_total)
-        printf("spool %" PRIu64 "%% of %s (%s)\n", s->spool_used * 100 / s->spool_total,
-               hk_bytes_text(s->spool_total, total), s->spool_state);
+        print_spool(s);
     else if (s->ring_total)
         printf("no spool\n");
     if (s->journal_total)

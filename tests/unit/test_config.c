@@ -200,6 +200,28 @@ static void every_mistake_is_named(void **state)
     assert_memory_equal(error, "HKE1001E", 8);
 }
 
+static void spool_is_optional(void **state)
+{
+    static const char with[] = "spool = { directory = \"/s\"; segments = 7; segment-mib = 16; };\n";
+    static char text[4096];
+
+    assert_int_equal(hk_group_conf_read(write_file("g", good_group), &group, error), 0);
+    assert_int_equal(hk_local_conf_read(write_file("s", good_site), &group, &local, error), 0);
+    assert_false(local.spool.present);
+    snprintf(text, sizeof(text), "%s%s", good_site, with);
+    assert_int_equal(hk_local_conf_read(write_file("s", text), &group, &local, error), 0);
+    assert_true(local.spool.present && local.spool.segments == 7);
+    assert_int_equal(local.spool.segment_bytes, 16 << 20);
+    assert_string_equal(local.spool.directory, "/s");
+    /* In the journal's directory each would take the other's files for its own. */
+    snprintf(text, sizeof(text), "%sspool = { directory = \"/j\"; };\n", good_site);
+    assert_int_equal(hk_local_conf_read(write_file("s", text), &group, &local, error), 1);
+    assert_memory_equal(error, "HKE1008E", 8);
+    snprintf(text, sizeof(text), "%sspool = { directory = \"/s\"; segments = 1; };\n", good_site);
+    assert_int_equal(hk_local_conf_read(write_file("s", text), &group, &local, error), 1);
+    assert_memory_equal(error, "HKE1005E", 8);
+}
+
 static void splits_addresses(void **state)
 {
     char host[HK_ADDRESS_BYTES];
@@ -218,9 +240,8 @@ static void splits_addresses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_what_is_meant),
-        cmocka_unit_test(hash_is_over_meaning),
-        cmocka_unit_test(every_mistake_is_named),
+        cmocka_unit_test(reads_what_is_meant),    cmocka_unit_test(hash_is_over_meaning),
+        cmocka_unit_test(every_mistake_is_named), cmocka_unit_test(spool_is_optional),
         cmocka_unit_test(splits_addresses),
     };
     char command[64];
