@@ -34,7 +34,9 @@ STATUS_KEYS = {
     'fenced_before_ns', 'local_bad', 'strangers', 'bad_chain',
     'own_copy_bad', 'own_copy_good', 'role_lost',
     'ladder', 'stalled', 'spool_state', 'spool_used', 'spool_total',
-    'acked_p50_ns', 'acked_p99_ns', 'durable_p50_ns', 'durable_p99_ns'}
+    'acked_p50_ns', 'acked_p99_ns', 'durable_p50_ns', 'durable_p99_ns',
+    'dirty_known', 'dirty_bytes', 'inconsistent', 'pinned', 'pin_lsn', 'pin_epoch', 'pin_time_ns',
+    'pin_bytes', 'resync'}
 
 
 def ask(cluster, site, verb, *argv, code=0):
@@ -63,6 +65,26 @@ def wait_event(cluster, site, name, timeout=20):
         assert hits, f'no {name} at {site.name}'
         return hits[-1]
     return wait_until(f'{name} at {site.name}', found, timeout)
+
+
+def test_resync_verb(cluster_of):
+    """Nothing to compare is said; pause, limit, resume are held and shown; the standby refuses."""
+    cluster = cluster_of(mode='sync', policy='continue', **SMALL).start()
+    assert 'nothing to compare' in ask(cluster, cluster.tokyo, 'resync')
+    ask(cluster, cluster.tokyo, 'resync', '--limit', '20M')
+    r = ask_json(cluster, cluster.tokyo, 'resync')
+    assert r['throttle_bytes_s'] == 20 * MIB and not r['paused'] and r['stale_bytes'] == 0
+    ask(cluster, cluster.tokyo, 'resync', '--pause')
+    assert ask_json(cluster, cluster.tokyo, 'resync')['paused']
+    ask(cluster, cluster.tokyo, 'resync', '--resume')
+    ask(cluster, cluster.tokyo, 'resync', '--limit', '0')
+    r = ask_json(cluster, cluster.tokyo, 'resync')
+    assert not r['paused'] and r['throttle_bytes_s'] == 0
+    wait_event(cluster, cluster.tokyo, 'HKE3108I')
+    assert 'HKE3109W' in ask(cluster, cluster.osaka, 'resync', '--pause', code=2)
+    assert 'HKE1030E' in ask(cluster, cluster.tokyo, 'resync', '--limit', 'much', code=1)
+    assert 'PLAN' in ask(cluster, cluster.tokyo, 'resync', '--pause', '--plan')
+    cluster.assert_nobody_died()
 
 
 def uri(cluster, volume):
@@ -106,7 +128,7 @@ def test_status_screen(cluster_of, stamper_of):
     assert s['durable_p50_ns'] <= s['durable_p99_ns'] < 10e9
     assert re.search(r' durable .* - +- +\d+\.\d\n', screen(cluster, cluster.osaka))
     assert 'GO BACK   not built yet' in out and 'OFFLINE   not built yet' in out, out
-    assert re.search(r' data +8\.0 MiB +- +- +- +- +\w+', out), out
+    assert re.search(r' data +8\.0 MiB +0 B +- +- +- +\w+', out), out
 
     cluster.black_hole()
     s = cluster.wait_status(cluster.osaka, state='no-contact', in_sync=False)
