@@ -205,7 +205,8 @@ class Group:
     Journal, replica and all metadata lie on the disk.
     """
 
-    def __init__(self, rig, name, mode, backend, volume_mib=256, port=7700, journal_mib=1024):
+    def __init__(self, rig, name, mode, backend, volume_mib=256, port=7700, journal_mib=1024,
+                 sparse=False):
         self.rig, self.name, self.mib = rig, name, volume_mib
         self.dir = rig.work / name
         self.id = str(uuid.uuid4())
@@ -246,9 +247,13 @@ class Group:
         for i in range(2):
             # Written once, like a volume in use: allocating blocks is no part of replication.
             with open(self.image(i), 'wb') as f:
+                if sparse:
+                    f.truncate(volume_mib * MIB)
+                    continue
                 for _ in range(volume_mib):
                     f.write(bytes(MIB))
                 os.fsync(f.fileno())
+        for i in range(2):
             self.hikae(i, 'create-md', '--assume-equal')
 
     def _head(self, i):
@@ -278,10 +283,10 @@ class Group:
         return self.rig.start(f'{self.name}-consumer', self.rig.build.tool('cap_consumer'),
                               '--socket', self.capture, '--group', self.id)
 
-    def start_plugin(self):
+    def start_plugin(self, threads=20):
         nbd = NbdServer(self.rig, f'{self.name}-nbdkit', 'data',
                         self.rig.build.tool('nbdkit-hikae-plugin.so'),
-                        f'group={self.group_conf}', f'site={self.conf[0]}')
+                        f'group={self.group_conf}', f'site={self.conf[0]}', threads=threads)
         return nbd
 
     def gen(self, seconds, threads, size, warmup=0.5):
@@ -297,10 +302,11 @@ class Group:
 
 
 class NbdServer:
-    def __init__(self, rig, name, export, *plugin):
+    def __init__(self, rig, name, export, *plugin, threads=20):
         self.rig, self.socket = rig, rig.work / f'{name}.sock'
         self.uri = f'nbd+unix:///{export}?socket={self.socket}'
-        self.process = rig.start(name, 'nbdkit', '-f', '-U', self.socket, '-t', '20', *plugin)
+        self.process = rig.start(name, 'nbdkit', '-f', '-U', self.socket, '-t', threads,
+                                 *plugin)
         wait_until(f'{name} answering', self._answers, 30)
 
     def _answers(self):
@@ -321,4 +327,5 @@ class NbdServer:
                   '--output-format=json', timeout=seconds + 40)
         w = json.loads(out[out.index('{'):])['jobs'][0]['write']
         self.rig.check_alive()
+        self.writes = w['total_ios']
         return w['iops'], w['clat_ns']['percentile']['50.000000'] / 1000

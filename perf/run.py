@@ -13,6 +13,9 @@ usage: run.py [NAME...] [--build DIR] [--record] [--runs N] [--verbose]
   sync       p50 of one writer's 4 KiB writes in mode sync, beside round trip + standby's flush +
              what the same write costs in mode async; rtt2 and rtt10 need a longer line: not there
 
+  dmap       metadata writes per data write: 4 KiB to random places of a sparse 4 TiB volume, 32 at
+             a time, 4096 hot regions, clearing at steady state; beside the most that is allowed
+
 ratio is value/ref or ref/value, whichever is larger when Hikae is better; spread is (max - min) /
 median of the ratio. `others` is how many cores were busy with something else meanwhile: a figure
 taken beside 0.3 or more of them says little. --record appends to perf/BASELINE.tsv.
@@ -25,6 +28,7 @@ import pathlib
 import resource
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -121,6 +125,37 @@ def bench_capture(build, runs, seconds=1.2):
         off = NbdServer(rig, 'off', '', 'file', group.image(0))
         compare_servers(full, plugin, off, seconds, runs)
     return [c for c, _ in null + full]
+
+
+# ---- dirty map ----
+
+def metadata_writes(path):
+    """By the numbers that the newest superblock, transaction and page of the map carry."""
+    with open(path, 'rb') as f:
+        raw = f.read()
+
+    def newest(first, end, step):
+        return max(struct.unpack_from('<Q', raw, at + 16)[0] for at in range(first, end, step))
+
+    log, pages = 32 << 10, (32 << 10) + (1 << 20)
+    return newest(0, log, 16 << 10) + newest(log, pages, 4096) + newest(pages, len(raw), 4096)
+
+
+def bench_dmap(build, runs, seconds=4):
+    case = Case('dmap', 'cold-4k-qd32', 'metadata writes per data write', 'limit', False)
+    with Rig(build) as rig:
+        group = Group(rig, 'dmap', 'async', 'udp', 4 << 20, sparse=True)
+        plugin = group.start_plugin(threads=32)
+        group.start_consumer()
+        plugin.fio(32, 2, 4 << 20, ramp=0)   # until every slot has been taken once
+        for _ in range(runs):
+            meter = Meter(rig)
+            before = metadata_writes(group.dir / 'tokyo/md')
+            iops, _ = plugin.fio(32, seconds, 4 << 20, ramp=0)
+            wrote = metadata_writes(group.dir / 'tokyo/md') - before
+            case.add(wrote / plugin.writes, 0.1, meter.others(),
+                     f'{wrote} for {plugin.writes}, {iops:.0f} IOPS')
+    return [case]
 
 
 # ---- pipeline ----
@@ -220,7 +255,8 @@ def bench_sync(build, runs, seconds=1.0):
 
 # ---- the table ----
 
-BENCHES = {'capture': bench_capture, 'pipeline': bench_pipeline, 'sync': bench_sync}
+BENCHES = {'capture': bench_capture, 'dmap': bench_dmap, 'pipeline': bench_pipeline,
+           'sync': bench_sync}
 COLUMNS = ('bench', 'case', 'value', 'unit', 'ref_name', 'ref_value', 'ratio', 'spread', 'runs')
 
 
