@@ -189,6 +189,8 @@ static bool may_go_behind(const struct hk_capture *c)
     if (!hk_policy_continues(c))
         return false;
     /* Nothing will ever come of the log: no room to wait for, but what was promised holds for T. */
+    if (c->closed && !c->waiting.first)
+        return false;
     if (c->copy_lost || c->closed)
         return !hk_policy_waits(c) || c->stage == HK_SYNC_DEGRADED;
     if (!room_waits_for_replicator(c))
@@ -209,8 +211,6 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
             return;
         paced_ns = hk_elapsed_ns(now->mono_ns, c->room_since_ns);
         if (!c->copy_lost && drained && paced_ns < c->cfg.pace_bound_ns)
-            return;
-        if (c->closed && !c->waiting.first)
             return;
         if (hk_policy_waits(c))
             want_degraded(c, now);
@@ -420,10 +420,11 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
     if (c->passing || c->barred)
         return at;
     if (hk_policy_continues(c)) {
-        if (hk_policy_waits(c) && outstanding &&
-            (c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN))
+        bool waiting = c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN;
+
+        if (hk_policy_waits(c) && outstanding && waiting)
             at = hk_min_u64(at, c->hold_stall_ns + hk_policy_patience_ns(c));
-        if (hk_epoch_owes(c))
+        if (hk_epoch_owes(c) && waiting)
             at = hk_min_u64(at, c->closed_ns + hk_policy_patience_ns(c));
         if (may_go_behind(c) && !c->behind_wanted)
             at = hk_min_u64(at, hk_min_u64(c->drain_stall_ns + c->contact_timeout_ns,

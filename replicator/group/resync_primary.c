@@ -12,6 +12,7 @@
  * The compare runs only in a session whose control connection stands: a question that is lost with
  * the connection is lost with the engine's state, and both begin again with the next session.
  */
+#include "proto/bug.h"
 #include "replicator/group/private.h"
 
 #include <errno.h>
@@ -60,7 +61,7 @@ static uint64_t return_wanted(const struct hk_group *g)
         return 0;
     if (p->back.gap)
         return p->back.all_stale ? hk_max_u64(p->back.gap_lsn, HK_RECORD_ALIGN) : 0;
-    return p->closed && is_drained(g) ? p->sender.durable : 0;
+    return p->closed && (is_drained(g) || HK_BUG(gap_before_tail)) ? p->sender.durable : 0;
 }
 
 /* model: resync.pml, RETURNED */

@@ -4,112 +4,7 @@
  * somewhere else. Each story is played on a core with a dirty map over a metadata file in memory;
  * what is looked at are the records in the ring and what a restart would read.
  */
-#include "tests/unit/capture_rig.h"
-
-#include "proto/dmap.h"
-
-enum { SHIFT = 16, REGION = 1 << SHIFT, REGIONS = 2 * RIG_VOLUME_BYTES / REGION };
-
-static struct rig r;
-static uint8_t buffer[64 << 10];
-
-/* ---- a group with a map ---- */
-
-static void make_map(void)
-{
-    static uint8_t packed[HK_DMAP_PAGE_STATES];
-    struct hk_dmap_id id = hk_dmap_id(&r.super.replica_id, &r.super.peer_replica_id);
-
-    for (uint64_t i = 1; i <= HK_DMAP_LOG_PAGES; i++) {
-        struct hk_dmap_stamp stamp = {.sequence = i, .other = 1};
-
-        hk_dmap_log_fill(&id, &stamp, r.metadata + hk_dmap_log_offset(i));
-    }
-    for (uint32_t i = 0; i < hk_dmap_map_pages(REGIONS); i++) {
-        struct hk_dmap_stamp stamp = {.sequence = 1, .other = HK_DMAP_LOG_PAGES};
-
-        hk_dmap_map_build(&id, &stamp, i, packed, r.metadata + hk_dmap_map_offset(i));
-    }
-    r.super.dmap_sequence = HK_DMAP_LOG_PAGES;
-}
-
-static void create(enum hk_link_loss policy)
-{
-    uint64_t file = hk_dmap_file_bytes(REGIONS);
-
-    rig_alloc(&r);
-    free(r.metadata);
-    r.metadata = aligned_alloc(4096, file);
-    assert_non_null(r.metadata);
-    memset(r.metadata, 0, file);
-    rig_create(&r);
-    r.super.region_shift = SHIFT;
-    r.super.volume[1].first_region = RIG_VOLUME_BYTES / REGION;
-    make_map();
-    hk_super_encode(&r.super, r.metadata + HK_SUPER_BYTES);
-    r.cfg.on_link_loss = policy;
-    r.cfg.region_shift = SHIFT;
-    r.cfg.dirty_memory = aligned_alloc(4096, hk_round_up(hk_capture_dirty_bytes(&r.cfg), 4096));
-    r.cfg.dirty_pages_bytes = file - HK_DMAP_LOG_AT;
-    r.cfg.dirty_pages = aligned_alloc(4096, r.cfg.dirty_pages_bytes);
-    assert_non_null(r.cfg.dirty_memory);
-    rig_new_ring(&r, 9);
-}
-
-static void settle(void)
-{
-    do {
-        rig_meta(&r);
-        if (hk_capture_wants_flush(r.c, &r.now))
-            hk_capture_origins_flushed(r.c, 0, &r.now);
-        hk_capture_tick(r.c, &r.now);
-    } while (rig_meta_once(&r, 0));
-    rig_read_super(&r);
-}
-
-static int start(enum hk_start how)
-{
-    union {
-        const void *in;
-        void *out;
-    } pages = {.in = r.cfg.dirty_pages};
-
-    memcpy(pages.out, r.metadata + HK_DMAP_LOG_AT, r.cfg.dirty_pages_bytes);
-    return rig_init(&r, how);
-}
-
-static void up(enum hk_start how)
-{
-    struct hk_redo redo;
-
-    assert_int_equal(start(how), 0);
-    while (hk_capture_redo_next(r.c, &redo))
-        hk_capture_redo_done(r.c, 0, &r.now);
-    settle();
-    rig_attach(&r);
-}
-
-static void live(enum hk_link_loss policy)
-{
-    create(policy);
-    up(HK_START_NEW_RING);
-    rig_drain(&r);
-    settle();
-}
-
-static int teardown(void **state)
-{
-    union {
-        const void *in;
-        void *out;
-    } pages = {.in = r.cfg.dirty_pages};
-
-    (void)state;
-    free(pages.out);
-    free(r.cfg.dirty_memory);
-    rig_free(&r);
-    return 0;
-}
+#include "tests/unit/map_rig.h"
 
 /* ---- steps ---- */
 
@@ -614,6 +509,24 @@ static void killed_in_a_resync(void **state)
     rig_expect_next(&r, &late, HK_DONE);
 }
 
+/* Closed, and nobody writes: no step of the ladder is due, however long it takes. */
+static void closed_and_idle(void **state)
+{
+    (void)state;
+    create(HK_LINK_LOSS_CONTINUE);
+    r.cfg.mode = HK_MODE_ASYNC;
+    up(HK_START_NEW_RING);
+    rig_drain(&r);
+    settle();
+    assert_int_equal(hk_capture_stale_all(r.c, r.lease, &r.now), 0);
+    for (int i = 0; i < 20; i++) {
+        rig_pass(&r, RIG_T);
+        settle();
+        assert_true(hk_capture_deadline_ns(r.c) > r.now.mono_ns);
+    }
+    assert_true(rig_status(&r).closed && !rig_status(&r).passing);
+}
+
 /* An origin that fails makes a region stale; no gap, a resync all the same. */
 static void origin_error(void **state)
 {
@@ -784,6 +697,7 @@ int main(void)
         cmocka_unit_test_teardown(damaged_copy, teardown),
         cmocka_unit_test_teardown(damaged_and_slow, teardown),
         cmocka_unit_test_teardown(standby_elsewhere, teardown),
+        cmocka_unit_test_teardown(closed_and_idle, teardown),
         cmocka_unit_test_teardown(killed_in_a_resync, teardown),
         cmocka_unit_test_teardown(origin_error, teardown),
         cmocka_unit_test_teardown(block_takes_the_range, teardown),
