@@ -485,7 +485,7 @@ static bool spool_step(struct rig *r)
 {
     struct hk_event e = {.type = HK_EV_DISK_DONE};
 
-    if (!r->p || !(e.disk = memdisk_step(&r->spool_disk)))
+    if (!r->p || r->spool_stuck || !(e.disk = memdisk_step(&r->spool_disk)))
         return false;
     event(r, false, &e);
     return true;

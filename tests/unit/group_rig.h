@@ -57,7 +57,7 @@ struct rig {
     struct logmaker log;
     struct memdisk disk;
     /* The primary's spool, and a ring that holds ring_bytes from what was released on. */
-    bool spool;
+    bool spool, spool_stuck; /* stuck: nothing of its disk completes */
     struct memdisk spool_disk;
     uint8_t *spool_window;
     uint64_t ring_bytes, reported_released;

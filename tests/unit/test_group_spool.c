@@ -127,6 +127,11 @@ static bool returns(struct rig *r)
     return r->returned != 0;
 }
 
+static bool session_up(struct rig *r)
+{
+    return rig_find_note(r, false, HK_NOTE_SESSION_UP) != NULL;
+}
+
 static void ring_is_lost(void **state)
 {
     struct rig *r = begin(4);
@@ -139,7 +144,18 @@ static void ring_is_lost(void **state)
     r->ring_lost = true;
     r->super.region_shift = 22;
     r->cut = false;
+    /* The connection comes after recovery; then what was asked of the disk takes its time. */
+    r->control_off = true;
     rig_start_primary(r);
+    rig_run(r, 10 * RIG_MS);
+    assert_non_null(rig_find_note(r, false, HK_NOTE_SPOOL_RECOVERED));
+    r->spool_stuck = true;
+    r->control_off = false;
+    rig_forget_notes(r);
+    assert_true(rig_until(r, session_up, 20000 * RIG_MS));
+    rig_run(r, 5 * RIG_T);
+    assert_int_equal(r->returned, 0);
+    r->spool_stuck = false;
     assert_true(rig_until(r, returns, 20000 * RIG_MS));
     assert_true(r->returned >= released);
     rig_run(r, 2 * RIG_T);
