@@ -201,7 +201,8 @@ void hk_epoch_step(struct hk_capture *c, const struct hk_now *now)
         if (c->tail == c->head)
             begin_epoch(c, epoch, now);
     }
-    if (c->resync_end && c->durable >= c->resync_end && !hk_epoch_unequal(c))
+    /* On the way to behind the flag is wanted for what comes. */
+    if (c->resync_end && c->durable >= c->resync_end && !hk_epoch_unequal(c) && !c->behind_wanted)
         resync_over(c);
     if (!hk_dirty_on(c))
         return;

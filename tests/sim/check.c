@@ -215,12 +215,18 @@ void check_clean_origin(struct sim *s)
 void check_capture_started(struct sim *s, enum hk_start start, const struct hk_super *super)
 {
     struct hk_capture_status *st = &s->cap.status;
+    const struct hk_epoch *epoch = &super->history.epoch[super->history.count - 1];
 
     s->cap.redo_lsn = 0;
+    /* Killed between the superblock that names a new epoch and its gap: no LSN of it was given. */
     s->cap.ring_was_lost =
         s->cap.facts_lost || (start == HK_START_NEW_RING && !(super->flags & HK_SF_CLEAN) &&
-                              super->ceiling > HK_LSN_FIRST);
+                              super->ceiling > epoch->first_lsn);
     hk_capture_status(s->cap.c, st);
+    SIM_CHECK(s, "I1",
+              start != HK_START_NEW_RING || epoch->reason < HK_EPOCH_GAP_BEHIND ||
+                  (super->flags & HK_SF_CLEAN) || st->resync,
+              "the ring was lost in an epoch begun by a gap, and nothing is said to be stale");
     if (start == HK_START_NEW_RING) {
         s->cap.released = s->ref.next_lsn;
         if (s->dmap) /* what it had been told since is not written down */
