@@ -502,9 +502,14 @@ static void scan_waiting(struct hk_capture *c, const struct hk_now *now)
 {
     struct hk_op *op, *next;
     enum hk_stall stall = HK_STALL_NONE;
+    bool full = false;
 
     for (op = c->waiting.first; op; op = next) {
         next = op->link.next;
+        /* Behind one that waits for slots of the dirty map only those go on that hold some: they
+         * are what it waits for. */
+        if (full && !op->pinned)
+            continue;
         if (waits_for_mark(c, op) || hk_range_busy(c, op) || hk_range_queued(c, op))
             continue;
         stall = stall_of(c, op);
@@ -520,10 +525,15 @@ static void scan_waiting(struct hk_capture *c, const struct hk_now *now)
         } else if (stall == HK_STALL_MARK) {
             /* Whoever stands behind asks too: all of these marks go out as one. */
             stall = HK_STALL_NONE;
+        } else if (stall == HK_STALL_HOT) {
+            full = true;
+            stall = HK_STALL_NONE;
         } else {
             break;
         }
     }
+    if (full && stall == HK_STALL_NONE)
+        stall = HK_STALL_HOT;
     set_stall(c, c->waiting.first ? stall : HK_STALL_NONE, now);
     if (c->stall == HK_STALL_CEILING) {
         /* Only with steps as small as tests make them: one step may be less than one record. */
