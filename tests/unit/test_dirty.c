@@ -636,6 +636,39 @@ static void test_a_waiter_given_up_gives_its_slot_back(void **state)
     dirty_free(&r);
 }
 
+/* In front one that lacks slots, behind it one that has its own and holds what is missing. */
+static void test_who_has_its_slots_goes_on(void **state)
+{
+    struct hk_op first, wide = {.type = HK_REC_DISCARD, .length = RIG_VOLUME_BYTES}, own;
+    struct hk_capture_meta m;
+    struct rig r;
+
+    (void)state;
+    dirty_live(&r);
+    first = dirty_write(0, 0);
+    assert_int_equal(rig_begin(&r, &first), HK_WAIT);
+    rig_meta(&r);
+    rig_expect_next(&r, &first, HK_COPY);
+    rig_copy(&r, &first, 1);
+    assert_int_equal(rig_begin(&r, &wide), HK_WAIT);
+    own = dirty_write(1, 1);
+    assert_int_equal(rig_begin(&r, &own), HK_WAIT);
+    assert_true(hk_capture_meta(r.c, &m));
+    assert_int_equal(rig_written(&r, &first, 0), HK_DONE);
+    memcpy(r.metadata + m.offset, m.data, m.bytes);
+    hk_capture_meta_done(r.c, 0, &r.now);
+    rig_expect_next(&r, &own, HK_COPY);
+    rig_copy(&r, &own, 1);
+    assert_int_equal(rig_written(&r, &own, 0), HK_DONE);
+    rig_expect_next(&r, NULL, 0);
+    rig_drain(&r);
+    rig_pass(&r, RIG_SECOND + RIG_MS);
+    assert_true(dirty_flush(&r, 0));
+    rig_meta(&r);
+    rig_expect_next(&r, &wide, HK_COPY);
+    dirty_free(&r);
+}
+
 static void test_how_far_one_op_may_reach(void **state)
 {
     struct hk_op op;
@@ -684,6 +717,7 @@ int main(void)
         cmocka_unit_test(test_damaged_map_sector_is_stale),
         cmocka_unit_test(test_metadata_device_fails),
         cmocka_unit_test(test_a_waiter_given_up_gives_its_slot_back),
+        cmocka_unit_test(test_who_has_its_slots_goes_on),
         cmocka_unit_test(test_how_far_one_op_may_reach),
     };
 
