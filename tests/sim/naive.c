@@ -266,6 +266,30 @@ void naive_truncate(struct sim *s, uint64_t lsn)
     naive_segment_changed(s);
 }
 
+/*
+ * It said that the log can't go on from where it stands, and that was before the epoch that ends
+ * now: nothing of the log below the new one is asked of it any more, since everything is stale.
+ */
+void naive_adopted(struct sim *s, uint64_t first_lsn)
+{
+    const struct ref_epoch *e = ref_epoch_at(s, first_lsn);
+    struct naive_journal *j = &s->nj;
+    bool whole = e > s->ref.epoch && e->first_lsn == first_lsn && e->parent_end > e[-1].first_lsn;
+
+    if (!s->sby.gap_asked)
+        return;
+    s->sby.gap_asked = false;
+    if (s->forked || !s->dmap || whole || ref_norm(s, first_lsn) <= j->durable)
+        return;
+    SIM_CHECK(s, "I2", dmap_all_stale(s),
+              "the standby, at %llu, begins again at %llu, and not everything is stale",
+              ULL(j->durable), ULL(first_lsn));
+    j->count = 0;
+    j->at = 0;
+    j->durable = ref_norm(s, first_lsn);
+    naive_segment_changed(s);
+}
+
 void naive_free(struct sim *s)
 {
     free(s->nj.batch);

@@ -108,6 +108,7 @@ static void act_control(struct sim *s, const struct hk_ctl *m)
                   m->welcome.durable, 0);
         said(s, m->welcome.acked, m->welcome.durable, m->welcome.applied);
         budget_met(s);
+        s->sby.gap_asked = true;
     } else if (m->type == HK_CTL_WELCOME) {
         check_welcome(s);
         SIM_CHECK(s, "I13", !sby_knows_promoted(s), "a promoted side welcomes the old primary");
@@ -165,6 +166,7 @@ static void notice(struct sim *s, const struct hk_action *a)
 
     sim_trace(s, "note standby %llu (%llu, %llu)", a->notify.id, arg[0], arg[1]);
     switch (a->notify.id) {
+    case HK_NOTE_EPOCH: naive_adopted(s, arg[1]); break;
     case HK_NOTE_FROZEN: check_frozen_begins(s, arg[0], a->notify.name); break;
     case HK_NOTE_FREEZE_ENDED: check_frozen_ends(s); break;
     case HK_NOTE_PROMOTION_STARTED: s->sby.promoting = true; break;

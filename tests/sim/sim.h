@@ -390,7 +390,8 @@ struct sim_sby {
     uint64_t freeze_lsn;
     char freeze_name[HK_NAME_BYTES];
     bool promoting, promoted, not_promotable;
-    bool pin_full; /* what stands behind in the journal can't be applied */
+    bool gap_asked; /* it said that the log can't go on from where it stands */
+    bool pin_full;  /* what stands behind in the journal can't be applied */
     uint64_t promote_lsn, fence_limit, promoted_at;
     uint64_t heard_late;  /* until then the primary may hear what was said long before */
     uint64_t claim_limit; /* latest t0 + T that was shown with "0 if fenced before" */
@@ -598,6 +599,7 @@ void naive_segment_changed(struct sim *s);
 void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t offset,
                            uint64_t bytes);
 void naive_truncate(struct sim *s, uint64_t lsn);
+void naive_adopted(struct sim *s, uint64_t first_lsn);
 bool naive_in_doubt(const uint8_t *slots);
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret);
 bool naive_super_slot(const uint8_t *slot, unsigned i);
