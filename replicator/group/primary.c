@@ -319,7 +319,8 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
         p->released = e->capture.released.v;
         p->acked = e->capture.acked.v;
         p->durable = e->capture.durable.v;
-        p->produced = p->ring_end = e->capture.produced.v;
+        p->produced = p->ring_end = p->ring_end_found = e->capture.produced.v;
+        p->spool_unjudged = true;
         __builtin_memset(&p->reported, 0, sizeof(p->reported));
         p->report_wanted = false;
         p->bind_wanted = false;

@@ -66,8 +66,10 @@ struct hk_primary {
     struct hk_uuid epoch_id; /* … its last epoch */
     uint32_t state;          /* enum hk_group_state, capture's */
     uint64_t produced, released, acked, durable;
-    bool source_gone;  /* the ring can't be read until capture is attached again */
-    uint64_t ring_end; /* of what the ring holds, as told */
+    bool source_gone;        /* the ring can't be read until capture is attached again */
+    uint64_t ring_end;       /* of what the ring holds, as told */
+    uint64_t ring_end_found; /* …, when this life of the capture side was met */
+    bool spool_unjudged;     /* what the spool holds was not yet held against that */
     struct hk_spool spool;
     struct hk_ladder ladder;
     uint32_t fill_permille;

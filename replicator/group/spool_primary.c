@@ -199,8 +199,11 @@ void hk_primary_spool_step(struct hk_group *g)
         return;
     }
     /* LSNs that this epoch has not given out yet: files from a later state of this site. */
-    if (p->attached && !p->closed && !p->source_gone && ring_is_short(p))
+    if (p->attached && !p->closed && !p->source_gone &&
+        (ring_is_short(p) || (p->spool_unjudged && p->ring_end_found < hk_spool_end(sp))))
         hk_spool_forget(sp);
+    if (p->attached)
+        p->spool_unjudged = false;
     hk_spool_durable(sp, standby_durable(p));
     climb(g);
     if (p->attached && !p->source_gone && p->ladder.spooling && !ring_is_short(p))
