@@ -196,7 +196,7 @@ static enum sim_fault rot_fault(enum sim_class c)
     case C_SUPER: return F_ROT_SUPER;
     case C_JOURNAL: return F_ROT_JOURNAL;
     case C_REPLICA: return F_ROT_REPLICA;
-    case C_SNAPSHOT: return F_ROT_SNAPSHOT;
+    case C_SNAPSHOT: break;
     case C_SPOOL:
     case C_CLASSES: break;
     }
@@ -289,7 +289,7 @@ static enum sim_fault eio_kind(const struct sim_file *f)
     case C_SUPER: return F_EIO_SUPER;
     case C_JOURNAL: return F_EIO_JOURNAL;
     case C_REPLICA: return F_EIO_REPLICA;
-    case C_SNAPSHOT: return F_EIO_SNAPSHOT;
+    case C_SNAPSHOT: break;
     case C_SPOOL: return F_EIO_SPOOL;
     case C_CLASSES: break;
     }
@@ -508,7 +508,7 @@ void damage_perform(struct sim *s, struct sim_io *io)
             fail_io(s, io, -EIO);
             return;
         }
-        if (about_data && rng_ppm(&s->rng_disk, s->o.ppm[eio_kind(f)])) {
+        if (about_data && f->kind != C_SNAPSHOT && rng_ppm(&s->rng_disk, s->o.ppm[eio_kind(f)])) {
             some_error(s, io);
             return;
         }

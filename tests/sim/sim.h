@@ -123,8 +123,6 @@ enum sim_fault {
     F_PINNED,
     F_BACK_TO_PIN, /* a promotion during a resync */
     F_BEHIND,      /* an epoch by gap began */
-    F_EIO_SNAPSHOT,
-    F_ROT_SNAPSHOT,
     F_EIO_SPOOL,
     F_SPOOLED,  /* log was released because it is in the spool; no fault */
     F_MEM_RING, /* a bit of a payload flips in the ring: every copy that is sent is bad */
