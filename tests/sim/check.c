@@ -204,7 +204,10 @@ void check_after_redo(struct sim *s)
     ref_check_image(s, "I7", s->origin, false, s->ref.next_lsn);
 }
 
-/* Stopped clean, then without power: the origin must be what the log says, to the last byte. */
+/*
+ * Stopped clean, then without power: the origin must be what the log says, to the last byte (of
+ * what the log tells: dmap_origin_told).
+ */
 void check_clean_origin(struct sim *s)
 {
     if (s->cap.flush_result == 0 && !s->forked && !s->cap.uncaptured && !s->origin_failed &&

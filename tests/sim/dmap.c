@@ -328,3 +328,20 @@ bool dmap_any_stale(struct sim *s)
             return true;
     return false;
 }
+
+/*
+ * Does the log tell what the origin holds there? Not of a region that is to be compared, nor of
+ * what the log wrote before somebody set the origins back: there is no fingerprint by which
+ * anybody could notice.
+ */
+bool dmap_origin_told(struct sim *s, unsigned volume, uint32_t sector)
+{
+    const struct ref_sector *h = &s->ref.sector[volume][sector];
+    uint64_t at = (uint64_t)sector * SIM_SECTOR;
+
+    if (s->origin_void && (h->count == 0 || h->v[h->count - 1].end <= s->origin_back_lsn))
+        return false;
+    if (!s->dmap)
+        return true;
+    return !look(s)->stale[dmap_region_of(s, volume, at)];
+}

@@ -452,6 +452,8 @@ void ref_check_image(struct sim *s, const char *check, const struct sim_file *vo
 
             if (!durable && damage_at(&vol0[v], (uint64_t)i * SIM_SECTOR, SIM_SECTOR))
                 continue;
+            if (vol0 == s->origin && !dmap_origin_told(s, v, i))
+                continue;
             /* Pieces of a tail that rotted after it was durable, and nothing else. */
             if (vol0 == s->replica && s->ahead_end > lsn && got >= 0 &&
                 ref_value_between(s, v, i, (uint8_t)got, lsn, s->ahead_end))
