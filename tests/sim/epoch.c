@@ -110,6 +110,11 @@ static void close_interval(struct sim *s, uint64_t at)
         r->interval[r->interval_count - 1].to = at;
 }
 
+void ref_hole(struct sim *s, uint64_t at)
+{
+    close_interval(s, at);
+}
+
 static const struct hk_epoch *newest(struct sim *s)
 {
     const struct hk_history *h = &md_durable(s)->history;

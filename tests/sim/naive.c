@@ -287,6 +287,8 @@ void naive_adopted(struct sim *s, uint64_t first_lsn)
     j->count = 0;
     j->at = 0;
     j->durable = ref_norm(s, first_lsn);
+    s->sby.hole_from = s->sby.gap_lsn;
+    ref_hole(s, s->sby.gap_lsn);
     naive_segment_changed(s);
 }
 
@@ -356,6 +358,9 @@ void naive_power_cut_now(struct sim *s, const char *when)
               when, ULL(s->sby.said_durable), ULL(end), ULL(applied));
     if (s->sby.said_applied > applied)
         applied = s->sby.said_applied;
+    /* Behind a hole the replicas are what they were before it, until a compare has ended. */
+    if (s->sby.hole_from && !ref_is_consistent(s, applied))
+        applied = hk_min_u64(applied, s->sby.hole_from);
     /* A batch that rotted after it had been durable may have been applied in part: nothing durable
      * says how far. Until the same records have come again the replicas hold some of them. */
     check_replicas(s, applied, hk_max_u64(end, s->ahead_end), when);

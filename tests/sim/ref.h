@@ -101,7 +101,8 @@ uint8_t ref_op_value(const struct ref_rec *r, unsigned sector);
 
 /* epoch.c: the reference's epochs, and where the log is a state that a power cut could have left */
 void ref_epochs_reset(struct sim *s);
-void ref_epoch_look(struct sim *s); /* the metadata changed: has one begun? */
+void ref_hole(struct sim *s, uint64_t at); /* the standby goes no further than `at`, then a hole */
+void ref_epoch_look(struct sim *s);        /* the metadata changed: has one begun? */
 const struct ref_epoch *ref_epoch_at(const struct sim *s, uint64_t lsn);
 uint64_t ref_norm(const struct sim *s, uint64_t lsn); /* a place in a hole is its parent's end */
 uint64_t ref_bytes(const struct sim *s, uint64_t from, uint64_t to); /* holes don't count */

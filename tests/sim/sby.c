@@ -109,6 +109,7 @@ static void act_control(struct sim *s, const struct hk_ctl *m)
         said(s, m->welcome.acked, m->welcome.durable, m->welcome.applied);
         budget_met(s);
         s->sby.gap_asked = true;
+        s->sby.gap_lsn = hk_max_u64(ref_norm(s, m->welcome.applied), HK_LSN_FIRST);
     } else if (m->type == HK_CTL_WELCOME) {
         check_welcome(s);
         SIM_CHECK(s, "I13", !sby_knows_promoted(s), "a promoted side welcomes the old primary");

@@ -388,8 +388,10 @@ struct sim_sby {
     uint64_t freeze_lsn;
     char freeze_name[HK_NAME_BYTES];
     bool promoting, promoted, not_promotable;
-    bool gap_asked; /* it said that the log can't go on from where it stands */
-    bool pin_full;  /* what stands behind in the journal can't be applied */
+    uint64_t gap_lsn;   /* where it stood when it said that the log can't go on from there */
+    uint64_t hole_from; /* 0, or where it stood when it began again behind a hole */
+    bool gap_asked;     /* it said that the log can't go on from where it stands */
+    bool pin_full;      /* what stands behind in the journal can't be applied */
     uint64_t promote_lsn, fence_limit, promoted_at;
     uint64_t heard_late;  /* until then the primary may hear what was said long before */
     uint64_t claim_limit; /* latest t0 + T that was shown with "0 if fenced before" */
