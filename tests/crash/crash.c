@@ -37,11 +37,21 @@ bool crash_wanted(const char *kind)
     return kind_count <= 0;
 }
 
-bool crash_full(void)
+static bool mode_is(const char *name)
 {
     const char *mode = getenv("HK_TEST_MODE");
 
-    return mode && strcmp(mode, "full") == 0;
+    return mode && strcmp(mode, name) == 0;
+}
+
+bool crash_full(void)
+{
+    return mode_is("full") || mode_is("whole");
+}
+
+uint64_t crash_sample(uint64_t every)
+{
+    return mode_is("full") ? every : 1;
 }
 
 uint64_t crash_stride(uint64_t every)
@@ -82,12 +92,17 @@ static uint64_t committed(const char *kind)
 {
     const char *path = getenv("HK_CRASH_COUNTS");
     char line[256], name[64];
-    unsigned long long quick, full, found = 0;
+    unsigned long long quick, full, whole, found = 0;
     FILE *f = path ? fopen(path, "re") : NULL;
 
     while (f && fgets(line, sizeof(line), f)) {
-        if (sscanf(line, "%63s %llu %llu", name, &quick, &full) == 3 && strcmp(name, kind) == 0)
-            found = crash_full() ? full : quick;
+        int columns = sscanf(line, "%63s %llu %llu %llu", name, &quick, &full, &whole);
+
+        if (columns < 3 || strcmp(name, kind) != 0)
+            continue;
+        found = crash_full() ? full : quick;
+        if (columns == 4 && mode_is("whole"))
+            found = whole;
     }
     if (f)
         fclose(f);

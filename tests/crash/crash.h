@@ -3,8 +3,9 @@
  * What the crash tests share: counting, and stopping with the case at hand in words.
  *
  * Each program runs kinds of damage one after the other; a kind is one TAP case and its number of
- * recoveries. tests/crash/counts.tsv holds the numbers committed for quick and full: a kind that
- * tries less fails, so that nobody makes the enumeration smaller without saying so.
+ * recoveries. tests/crash/counts.tsv holds the numbers committed for quick and full, and for
+ * whole where that is more: a kind that tries less fails, so that nobody makes the enumeration
+ * smaller without saying so.
  */
 #ifndef HK_TESTS_CRASH_H
 #define HK_TESTS_CRASH_H
@@ -15,10 +16,12 @@
 
 #define ULL(x) ((unsigned long long)(x))
 
-/* HK_TEST_MODE=full: everything; else a sample of it. */
+/* HK_TEST_MODE=full: everything but what crash_sample thins out; whole: that too; else a sample. */
 bool crash_full(void);
 /* `every` in quick mode, 1 in full. */
 uint64_t crash_stride(uint64_t every);
+/* For the few kinds that would take minutes each: `every` in full mode, 1 in quick and in whole. */
+uint64_t crash_sample(uint64_t every);
 
 /* The kinds named on the command line; none: all. */
 void crash_arguments(int argc, char **argv);

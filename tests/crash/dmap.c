@@ -512,7 +512,7 @@ static void flips(uint32_t step)
     uint64_t lost = 0, sound = 0;
 
     for (uint32_t page = 0; page < PAGES; page++) {
-        uint64_t stride = flip_stride(page);
+        uint64_t stride = flip_stride(page) * crash_sample(5);
 
         for (uint32_t bit = 0; stride > 0 && bit < HK_DMAP_PAGE_BYTES * 8; bit++) {
             uint8_t *at = w.area + (size_t)page * HK_DMAP_PAGE_BYTES + bit / 8;

@@ -326,7 +326,7 @@ int main(int argc, char **argv)
     prefixes("prefix_segments", 3 << 19, crash_full() ? 61 : 6007);
     header_flips(crash_stride(97));
     paired_flips();
-    all_flips(crash_stride(1009));
+    all_flips(crash_stride(1009) * crash_sample(5));
     swaps(crash_stride(41));
     return crash_finish();
 }
