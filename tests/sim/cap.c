@@ -558,6 +558,18 @@ static void new_ring(struct sim *s)
     ref_new_ring(s);
 }
 
+/*
+ * Killed between the superblock that names a new epoch and its gap: the ring holds the epoch
+ * before, which ended where the superblock says, and of the new one no LSN was given.
+ */
+static bool ring_is_over(struct sim *s, const struct hk_super *super)
+{
+    const struct hk_epoch *e = &super->history.epoch[super->history.count - 1];
+
+    return e->reason >= HK_EPOCH_GAP_BEHIND && !(super->flags & HK_SF_CLEAN) &&
+           super->ceiling == e->first_lsn && cap_producer(s)->epoch_ordinal + 1 == e->ordinal;
+}
+
 /* A ring that survived its process must be taken; only a start that never got going may lose it. */
 static enum hk_start choose_ring(struct sim *s, const struct hk_super *super)
 {
@@ -568,9 +580,12 @@ static enum hk_start choose_ring(struct sim *s, const struct hk_super *super)
         if (rc == 0)
             return HK_START_OLD_RING;
         /* One that never held a record is no loss. */
-        SIM_CHECK(s, "I7", s->ref.count == s->ref.rec_base || s->damaged[0] & 1u << C_MD,
+        SIM_CHECK(s, "I7",
+                  s->ref.count == s->ref.rec_base || ring_is_over(s, super) ||
+                      s->damaged[0] & 1u << C_MD,
                   "the ring survived but is refused (%d)", rc);
-        s->primary_dead = s->primary_dead || s->ref.count > s->ref.rec_base;
+        s->primary_dead =
+            s->primary_dead || (s->ref.count > s->ref.rec_base && !ring_is_over(s, super));
     }
     new_ring(s);
     return HK_START_NEW_RING;
