@@ -159,7 +159,7 @@ static void test_damage(void **state)
 {
     struct hk_rpo *r = fresh();
     struct hk_rpo_row row[8];
-    char path[128], byte;
+    char path[128], byte = 0;
     int fd;
 
     (void)state;
