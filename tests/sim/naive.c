@@ -269,14 +269,16 @@ void naive_truncate(struct sim *s, uint64_t lsn)
 /*
  * It said that the log can't go on from where it stands, and that was before the epoch that ends
  * now: nothing of the log below the new one is asked of it any more, since everything is stale.
+ * That holds for a line that the primary began because log is missing. What a promotion begins goes
+ * on from where this journal ends; what was asked of a superseded primary may stand unanswered.
  */
-void naive_adopted(struct sim *s, uint64_t first_lsn)
+void naive_adopted(struct sim *s, uint64_t first_lsn, enum hk_epoch_reason reason)
 {
     const struct ref_epoch *e = ref_epoch_at(s, first_lsn);
     struct naive_journal *j = &s->nj;
     bool whole = e > s->ref.epoch && e->first_lsn == first_lsn && e->parent_end > e[-1].first_lsn;
 
-    if (!s->sby.gap_asked)
+    if (!s->sby.gap_asked || reason < HK_EPOCH_GAP_BEHIND)
         return;
     s->sby.gap_asked = false;
     if (s->forked || !s->dmap || whole || ref_norm(s, first_lsn) <= j->durable)

@@ -167,7 +167,7 @@ static void notice(struct sim *s, const struct hk_action *a)
 
     sim_trace(s, "note standby %llu (%llu, %llu)", a->notify.id, arg[0], arg[1]);
     switch (a->notify.id) {
-    case HK_NOTE_EPOCH: naive_adopted(s, arg[1]); break;
+    case HK_NOTE_EPOCH: naive_adopted(s, arg[1], (enum hk_epoch_reason)arg[2]); break;
     case HK_NOTE_FROZEN: check_frozen_begins(s, arg[0], a->notify.name); break;
     case HK_NOTE_FREEZE_ENDED: check_frozen_ends(s); break;
     case HK_NOTE_PROMOTION_STARTED: s->sby.promoting = true; break;
