@@ -110,9 +110,12 @@ static void close_interval(struct sim *s, uint64_t at)
         r->interval[r->interval_count - 1].to = at;
 }
 
-void ref_hole(struct sim *s, uint64_t at)
+void ref_hole(struct sim *s, uint64_t at, uint64_t durable, uint64_t next)
 {
     close_interval(s, at);
+    /* What a compare finds equal is never sent: it is what the standby had, and not what was given
+     * in the hole. */
+    ref_cut(s, hk_max_u64(at, durable), next);
 }
 
 static const struct hk_epoch *newest(struct sim *s)
@@ -176,7 +179,7 @@ void ref_epoch_look(struct sim *s)
     sim_struck(s, F_BEHIND);
     if (e->first_lsn < r->used_end) /* of what was forgotten nothing is in the ring */
         ref_rewind(s, e->parent_end);
-    ref_cut(s, e->parent_end);
+    ref_cut(s, e->parent_end, e->first_lsn);
     r->used_end = e->first_lsn;
     if (s->vanished & 1u << C_MD) /* nobody remembers what it had given */
         s->local_done_end = hk_min_u64(s->local_done_end, e->first_lsn);

@@ -286,11 +286,11 @@ void naive_adopted(struct sim *s, uint64_t first_lsn, enum hk_epoch_reason reaso
     SIM_CHECK(s, "I2", dmap_all_stale(s),
               "the standby, at %llu, begins again at %llu, and not everything is stale",
               ULL(j->durable), ULL(first_lsn));
+    s->sby.hole_from = s->sby.gap_lsn;
+    ref_hole(s, s->sby.gap_lsn, j->durable, first_lsn);
     j->count = 0;
     j->at = 0;
     j->durable = ref_norm(s, first_lsn);
-    s->sby.hole_from = s->sby.gap_lsn;
-    ref_hole(s, s->sby.gap_lsn);
     naive_segment_changed(s);
 }
 

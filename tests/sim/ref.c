@@ -303,11 +303,11 @@ void ref_rewind(struct sim *s, uint64_t lsn)
     r->next_lsn = r->produced = lsn;
 }
 
-/* Their epoch ends at lsn: what was given behind it reaches nobody any more. */
-void ref_cut(struct sim *s, uint64_t lsn)
+/* Nobody goes on between the two any more: what was given there reaches nobody. */
+void ref_cut(struct sim *s, uint64_t lsn, uint64_t next)
 {
-    for (uint32_t i = s->ref.count; i-- > 0 && s->ref.rec[i].lsn >= lsn;) {
-        if (s->ref.rec[i].dead)
+    for (uint32_t i = s->ref.count; i-- > 0 && s->ref.rec[i].end > lsn;) {
+        if (s->ref.rec[i].dead || s->ref.rec[i].lsn >= next)
             continue;
         if (has_content(s->ref.rec[i].type))
             remove_versions(s, i);

@@ -86,7 +86,7 @@ void ref_restarted(struct sim *s);
 void ref_all_done(struct sim *s);
 void ref_new_ring(struct sim *s);
 void ref_rewind(struct sim *s, uint64_t lsn); /* what came after it was never so */
-void ref_cut(struct sim *s, uint64_t lsn);
+void ref_cut(struct sim *s, uint64_t lsn, uint64_t next);
 const struct ref_rec *ref_find(const struct sim *s, uint64_t lsn); /* covering lsn */
 uint8_t ref_value_at(const struct sim *s, unsigned vol, unsigned sector, uint64_t lsn);
 /* Does the value occur at some prefix end in [from, to]? */
@@ -101,8 +101,9 @@ uint8_t ref_op_value(const struct ref_rec *r, unsigned sector);
 
 /* epoch.c: the reference's epochs, and where the log is a state that a power cut could have left */
 void ref_epochs_reset(struct sim *s);
-void ref_hole(struct sim *s, uint64_t at); /* the standby goes no further than `at`, then a hole */
-void ref_epoch_look(struct sim *s);        /* the metadata changed: has one begun? */
+/* The standby stood at `at`, had no more than `durable`, and begins again at `next`. */
+void ref_hole(struct sim *s, uint64_t at, uint64_t durable, uint64_t next);
+void ref_epoch_look(struct sim *s); /* the metadata changed: has one begun? */
 const struct ref_epoch *ref_epoch_at(const struct sim *s, uint64_t lsn);
 uint64_t ref_norm(const struct sim *s, uint64_t lsn); /* a place in a hole is its parent's end */
 uint64_t ref_bytes(const struct sim *s, uint64_t from, uint64_t to); /* holes don't count */
