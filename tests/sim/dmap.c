@@ -24,6 +24,7 @@ struct sim_dmap {
     bool all_pages;           /* look at every page, not at those that were written */
     uint64_t sequence[PAGES]; /* of whole pages; 0: not whole */
     bool written[PAGES + 1];  /* the last one: the map */
+    bool astray[PAGES + 1];   /* holds a whole sector that belongs elsewhere */
     uint32_t slot[SLOTS];
     uint8_t map[REGIONS_MAX]; /* enum hk_dmap_state */
     bool lost;                /* the log can't be read: everything is stale */
@@ -106,6 +107,50 @@ static uint64_t read_page(const struct sim *s, uint32_t page)
     return p->sector[0].sequence;
 }
 
+static bool page_astray(const struct sim *s, enum hk_dmap_kind kind, uint32_t page)
+{
+    uint64_t at =
+        kind == HK_DMAP_LOG ? HK_DMAP_LOG_AT + (uint64_t)page * HK_DMAP_PAGE_BYTES : HK_DMAP_MAP_AT;
+    const struct hk_dmap_page *p = (const void *)(s->md.good + at);
+
+    for (unsigned i = 0; i < 8; i++) {
+        const struct hk_dmap_sector *x = &p->sector[i];
+
+        if ((x->kind != kind || x->place != page || x->index != i ||
+             (kind == HK_DMAP_LOG && x->sequence % PAGES != page)) &&
+            sector_whole(s, x))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Behind the newest transaction stands the oldest, or a power cut's mixture of that and the next
+ * one; anything else may have been a newer one.
+ */
+static bool behind_is_sound(const struct sim *s, uint64_t newest)
+{
+    uint32_t page = (newest + 1) % PAGES;
+    const struct hk_dmap_page *p =
+        (const void *)(s->md.good + HK_DMAP_LOG_AT + (uint64_t)page * HK_DMAP_PAGE_BYTES);
+
+    for (unsigned i = 0; i < 8; i++) {
+        const struct hk_dmap_sector *x = &p->sector[i];
+
+        if (!sector_whole(s, x) || (x->sequence != newest + 1 && x->sequence + PAGES != newest + 1))
+            return false;
+    }
+    return true;
+}
+
+static bool any_astray(const struct sim_dmap *d)
+{
+    for (uint32_t i = 0; i <= PAGES; i++)
+        if (d->astray[i])
+            return true;
+    return false;
+}
+
 static void read_map(const struct sim *s)
 {
     const struct hk_dmap_page *p = (const void *)(s->md.good + HK_DMAP_MAP_AT);
@@ -138,7 +183,8 @@ static void read_log(const struct sim *s, uint64_t voided)
     for (uint32_t i = 0; i < PAGES; i++)
         newest = hk_max_u64(newest, d->sequence[i]);
     memset(d->slot, 0, sizeof(d->slot));
-    d->lost = newest < voided;
+    /* What went astray is missing where it belongs: the next reader believes nothing, SPEC 6.11. */
+    d->lost = newest < voided || any_astray(d) || !behind_is_sound(s, newest);
     for (uint64_t t = newest < WINDOW ? 1 : newest - WINDOW + 1; t <= newest; t++) {
         uint32_t page = t % PAGES;
 
@@ -194,10 +240,13 @@ static struct sim_dmap *look(struct sim *s)
     d->seen = s->md.durable_changes + 1;
     memcpy(was, d->marked, sizeof(was));
     for (uint32_t i = 0; i < PAGES; i++) {
-        if (d->all_pages || d->written[i])
+        if (d->all_pages || d->written[i]) {
             d->sequence[i] = read_page(s, i);
+            d->astray[i] = page_astray(s, HK_DMAP_LOG, i);
+        }
         d->written[i] = false;
     }
+    d->astray[PAGES] = page_astray(s, HK_DMAP_MAP, 0);
     read_map(s);
     d->all_pages = false;
     read_log(s, super->dmap_sequence);
@@ -225,6 +274,10 @@ void dmap_check_submit(struct sim *s, const struct sim_op *op)
     if (!judged(s) || op->op.type == HK_REC_FLUSH)
         return;
     d = look(s);
+    SIM_CHECK(s, "I1", !d->lost || md_durable(s)->flags & HK_SF_FULL_COMPARE,
+              "a write goes to volume %u (LSN %llu), the activity log can't be believed, and "
+              "\"full compare\" is not durable",
+              op->op.volume, ULL(op->op.lsn.v));
     first = dmap_region_of(s, op->op.volume, op->op.offset);
     last = dmap_region_of(s, op->op.volume, op->op.offset + op->op.length - 1);
     for (uint64_t r = first; r <= last; r++) {
