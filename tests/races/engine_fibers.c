@@ -141,6 +141,16 @@ int __wrap_pthread_cond_signal(pthread_cond_t *c)
     return 0;
 }
 
+int __wrap_pthread_cond_broadcast(pthread_cond_t *c)
+{
+    for (unsigned i = 0; i < FIBERS_MAX; i++) {
+        if (waiter[i].cond == c)
+            waiter[i].cond = NULL;
+    }
+    fiber_yield();
+    return 0;
+}
+
 void engine_fibers_reset(void)
 {
     memset(waiter, 0, sizeof(waiter));
