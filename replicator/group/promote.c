@@ -70,7 +70,7 @@ enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_ve
     if (s->applied < s->mode_unsure_until)
         return HK_LOSS_UNKNOWN;
     /* A gap or resync-begin that is not applied yet: it may come to the pin. */
-    if (s->applied < s->turn_lsn && !HK_BUG(turn_unseen))
+    if (s->applied < s->turn_lsn)
         return HK_LOSS_UNKNOWN;
     if (super->on_link_loss == HK_LINK_LOSS_BLOCK)
         return HK_LOSS_ZERO_PROVEN;
