@@ -198,12 +198,14 @@ time_based=0
 uri=$nbd
 offset=${fs_mib}m
 size=160m
+rate_iops=1000
 [wal]
 uri=$nbdw
 offset=0
 size=64m
 bs=8k
 fsync=32
+rate_iops=200
 FIO
 cat >"$work/kill.sh" <<KILL
 #!/bin/bash
