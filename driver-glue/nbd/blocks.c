@@ -52,10 +52,8 @@ static void *blocks_main(void *arg)
     return NULL;
 }
 
-int hk_blocks_start(struct hk_blocks *b, struct hk_engine *e)
+int hk_blocks_open(struct hk_blocks *b, struct hk_engine *e)
 {
-    int rc = 0;
-
     memset(b, 0, sizeof(*b));
     b->e = e;
     b->buffer = aligned_alloc(HK_PAGE_BYTES, HK_BLOCK_THREADS * HK_CAP_IPC_BLOCK_BYTES_MAX);
@@ -63,6 +61,13 @@ int hk_blocks_start(struct hk_blocks *b, struct hk_engine *e)
         return -ENOMEM;
     memset(b->buffer, 0, HK_BLOCK_THREADS * HK_CAP_IPC_BLOCK_BYTES_MAX);
     pthread_cond_init(&b->cond, NULL);
+    return 0;
+}
+
+int hk_blocks_start(struct hk_blocks *b)
+{
+    int rc = 0;
+
     for (unsigned i = 0; i < HK_BLOCK_THREADS && rc == 0; i++)
         rc = -pthread_create(&b->thread[i], NULL, blocks_main, b);
     return rc;
@@ -76,6 +81,12 @@ void hk_blocks_stop(struct hk_blocks *b)
     pthread_mutex_unlock(&b->e->lock);
     for (unsigned i = 0; i < HK_BLOCK_THREADS; i++)
         pthread_join(b->thread[i], NULL);
+}
+
+void hk_blocks_free(struct hk_blocks *b)
+{
+    if (!b->buffer)
+        return;
     pthread_cond_destroy(&b->cond);
     free(b->buffer);
     b->buffer = NULL;
@@ -85,7 +96,7 @@ int hk_blocks_ask(struct hk_blocks *b, const struct hk_block_job *job)
 {
     if (job->bytes == 0 || job->bytes > HK_CAP_IPC_BLOCK_BYTES_MAX)
         return -EINVAL;
-    if (!b->buffer || b->end || b->asked.count + b->running + b->done.count >= HK_BLOCKS_MAX)
+    if (b->end || b->asked.count + b->running + b->done.count >= HK_BLOCKS_MAX)
         return -EAGAIN;
     push(&b->asked, job);
     pthread_cond_signal(&b->cond);

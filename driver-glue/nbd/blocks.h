@@ -36,15 +36,19 @@ struct hk_blocks {
     pthread_t thread[HK_BLOCK_THREADS];
     pthread_cond_t cond;
     struct hk_block_queue asked, done;
-    uint8_t *buffer; /* one a thread */
-    unsigned running, threads;
+    uint8_t *buffer;           /* one a thread */
+    unsigned running, threads; /* threads: that have taken their buffer */
     bool end;
 };
 
-/* 0 or -errno. */
-int hk_blocks_start(struct hk_blocks *b, struct hk_engine *e);
+/* All of its memory. 0 or -ENOMEM; hk_blocks_free then has nothing to do. */
+int hk_blocks_open(struct hk_blocks *b, struct hk_engine *e);
+/* Its threads. 0 or -errno. */
+int hk_blocks_start(struct hk_blocks *b);
 /* Waits for those under way. */
 void hk_blocks_stop(struct hk_blocks *b);
+/* After hk_blocks_stop, or if it was never started. */
+void hk_blocks_free(struct hk_blocks *b);
 /* -EAGAIN: too many; -EINVAL. */
 int hk_blocks_ask(struct hk_blocks *b, const struct hk_block_job *job);
 /* The oldest that is done; NULL: none. It stays until hk_blocks_told. */

@@ -496,7 +496,8 @@ int hk_engine_open(const struct hk_nbd_conf *conf, struct hk_engine **ret_engine
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->meta_cond, NULL);
     pthread_cond_init(&e->flush_cond, NULL);
-    if (hk_engine_take_hold(e) || hk_service_open(e, &e->service)) {
+    if (hk_blocks_open(&e->blocks, e) || hk_engine_take_hold(e) ||
+        hk_service_open(e, &e->service)) {
         hk_engine_free(e);
         return -1;
     }
@@ -525,7 +526,7 @@ int hk_engine_start(struct hk_engine *e)
     if (!rc)
         rc = pthread_create(&e->quit_thread, NULL, quit_main, e);
     if (!rc)
-        rc = -hk_blocks_start(&e->blocks, e);
+        rc = -hk_blocks_start(&e->blocks);
     if (!rc)
         rc = -hk_service_start(e->service);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -642,6 +643,7 @@ void hk_engine_free(struct hk_engine *e)
     if (!e)
         return;
     hk_service_free(e->service);
+    hk_blocks_free(&e->blocks);
     hk_engine_let_go(e);
     pthread_cond_destroy(&e->flush_cond);
     pthread_cond_destroy(&e->meta_cond);
