@@ -297,17 +297,35 @@ def count_one(entry):
     return result
 
 
-def meson_tests(build_dir):
-    done = subprocess.run(['meson', 'introspect', '--tests', build_dir], cwd=TOP, check=True,
+def introspect(build_dir, what):
+    done = subprocess.run(['meson', 'introspect', what, build_dir], cwd=TOP, check=True,
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-    tests = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def meson_tests(build_dir):
     # meson writes a suite as "project:suite", and a test without one as "project".
-    return [(t['name'], {s.split(':')[-1] for s in t['suite']}) for t in tests]
+    return [(t['name'], {s.split(':')[-1] for s in t['suite']})
+            for t in introspect(build_dir, '--tests')]
 
 
-def run_meson(part, build_dir, want, without=(), extra_env=None):
+def needs_of(build_dir, suite):
+    """The files that the tests of a suite depend on, as ninja names them."""
+    top = os.path.join(TOP, build_dir)
+    files = {t['id']: t['filename'] for t in introspect(build_dir, '--targets')}
+    return sorted({os.path.relpath(f, top) for t in introspect(build_dir, '--tests')
+                   if f'hikae:{suite}' in t['suite'] for d in t['depends'] for f in files[d]})
+
+
+def run_meson(part, build_dir, want, without=(), extra_env=None, only_needed=False):
     """Builds, runs the tests of suite `want` (None: all but `without`) and counts them."""
-    if not part.expect(['./dev', 'build', build_dir], f'building {build_dir}'):
+    build = ['./dev', 'build', build_dir]
+    if only_needed:
+        # The directory is set up before anybody can ask what its tests need.
+        if not part.expect(build + ['build.ninja'], f'setting {build_dir} up'):
+            return
+        build += needs_of(build_dir, want)
+    if not part.expect(build, f'building {build_dir}'):
         return
     if want:
         names = [n for n, suites in meson_tests(build_dir) if want in suites]
@@ -417,7 +435,7 @@ def run_tsan(part):
                 return
         except (subprocess.SubprocessError, ValueError):
             pass
-    run_meson(part, 'build-tsan', 'tsan')
+    run_meson(part, 'build-tsan', 'tsan', only_needed=True)
 
 
 def run_sim(part):
