@@ -214,6 +214,8 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
 {
     uint64_t acked = me->acked, durable = me->durable;
     enum hk_refusal why = judge_identity(me, h);
+    /* A superseded replicator may have heard so, and regions were healed since. */
+    bool all_stale = h->all_stale && h->lease >= me->gap_lease;
     bool adopts;
 
     if (why)
@@ -227,7 +229,7 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     if (why)
         return why;
     adopts = hk_history_epochs(&h->history) > hk_history_epochs(&me->super->history);
-    if (h->all_stale && can_resync(me, h) && adopts) {
+    if (all_stale && can_resync(me, h) && adopts) {
         v->adopt = true;
         v->start_lsn = h->epoch.first_lsn;
         /* What is not applied of an epoch that is forgotten can't be any more: as if missing. */
@@ -243,7 +245,7 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
             return judge_positions(acked, durable, h->durable, 0, 0, 0, v->detail);
         return HK_REFUSE_FULL_COMPARE;
     }
-    if ((me->super->flags & HK_SF_FULL_COMPARE) && !h->all_stale && !equal_or_stale(me, h))
+    if ((me->super->flags & HK_SF_FULL_COMPARE) && !all_stale && !equal_or_stale(me, h))
         return HK_REFUSE_FULL_COMPARE;
     if (adopts) {
         why = judge_adoption(me, h, v);

@@ -23,6 +23,8 @@ struct hk_session_standby {
     bool alive;                /* a session stands and was heard within T … */
     struct hk_uuid alive_host; /* … with this host … */
     uint64_t alive_lease;      /* … under this lease */
+    uint64_t gap_lease; /* who was told last that the log can't go on: an older one's word that all
+                           is stale is of before that; 0: nobody */
 };
 
 struct hk_session_verdict {

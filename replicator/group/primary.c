@@ -325,6 +325,7 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
         p->report_wanted = false;
         p->bind_wanted = false;
         if (other_lease) {
+            p->told_all_stale = false; /* under another lease regions may have been healed */
             p->back = (struct hk_way_back){.gap = HK_REFUSE_NONE};
             hk_primary_resync_stop(g, true);
         }

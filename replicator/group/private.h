@@ -224,6 +224,7 @@ struct hk_standby {
     uint32_t session; /* 0: none */
     struct hk_uuid session_host;
     uint64_t session_lease;
+    uint64_t gap_lease; /* whom this side told last that the log can't go on from here */
     uint64_t bad_lsn;   /* the record refused last … */
     uint32_t bad_count; /* … so many times on end */
     uint64_t heard_ns;  /* newest frame of any session, monotonic; 0 never */

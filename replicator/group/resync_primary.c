@@ -24,6 +24,7 @@ void hk_primary_gap(struct hk_group *g, enum hk_refusal why, uint64_t standby_ls
 {
     struct hk_way_back *w = &g->primary->back;
 
+    g->primary->told_all_stale = false; /* this side's word was not enough */
     if (w->gap) { /* said before, on a connection that broke; no region was healed since */
         w->gap_lsn = standby_lsn;
         return;

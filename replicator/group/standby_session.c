@@ -147,6 +147,7 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
         .alive = hk_standby_alive(g, g->now.mono_ns),
         .alive_host = s->session_host,
         .alive_lease = s->session_lease,
+        .gap_lease = s->gap_lease,
     };
     bool change;
 
@@ -278,6 +279,7 @@ static void welcome_gap(struct hk_group *g)
     struct hk_welcome *w = &hk_group_say(g, HK_CTL_WELCOME)->welcome;
 
     s->hello_pending = false;
+    s->gap_lease = s->hello.lease;
     g->last_refusal = s->verdict.gap;
     say_welcome(g, w);
     w->gap = s->verdict.gap;

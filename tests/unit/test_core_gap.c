@@ -125,6 +125,28 @@ static void all_stale_crosses_a_hole(void **state)
     }
 }
 
+/* A replicator that was superseded since this side asked: its word is of before that. */
+static void an_older_lease_is_not_believed(void **state)
+{
+    struct hk_session_verdict v;
+    struct scene s;
+
+    (void)state;
+    for (int older = 0; older < 2; older++) {
+        scene_init(&s);
+        history_of(&s.super.history, 0);
+        hello_epochs(&s.h, 2);
+        s.h.released = s.h.acked = s.h.durable = s.h.produced = s.h.epoch.first_lsn;
+        s.me.acked = s.me.durable = 0;
+        s.me.gap_lease = s.h.lease + (uint64_t)older;
+        s.h.map = s.h.all_stale = true;
+        hk_session_judge_hello(&s.me, &s.h, &v);
+        assert_int_equal(v.refusal, HK_REFUSE_NONE);
+        assert_int_equal(v.gap, older ? HK_REFUSE_FULL_COMPARE : HK_REFUSE_NONE);
+        assert_int_equal(v.adopt, !older);
+    }
+}
+
 static void welcome_names_a_gap(void **state)
 {
     struct scene s;
@@ -155,6 +177,7 @@ int main(void)
         cmocka_unit_test(gaps_are_named),
         cmocka_unit_test(first_standby),
         cmocka_unit_test(all_stale_crosses_a_hole),
+        cmocka_unit_test(an_older_lease_is_not_believed),
         cmocka_unit_test(welcome_names_a_gap),
     };
 
