@@ -334,7 +334,8 @@ static enum hk_step do_step(struct hk_engine *e, struct request *rq, enum hk_ste
 
     if (step == HK_READ) {
         pthread_mutex_unlock(&e->lock);
-        rc = hk_origin_read(&e->origin[rq->op.volume], rq->op.buffer, rq->op.length, rq->op.offset);
+        rc = hk_origin_read_medium(&e->origin[rq->op.volume], rq->op.buffer, rq->op.length,
+                                   rq->op.offset);
         hk_engine_now(&now);
         pthread_mutex_lock(&e->lock);
         step = hk_capture_read_done(e->capture, &rq->op, rc, &now);
@@ -492,7 +493,7 @@ int hk_engine_open(const struct hk_nbd_conf *conf, struct hk_engine **ret_engine
     e->conf = *conf;
     e->metadata_fd = e->ring_fd = e->ring_read_fd = e->event_fd = e->hint_fd = e->kick_fd = -1;
     for (uint32_t i = 0; i < HK_VOLUMES_MAX; i++)
-        e->origin[i].fd = -1;
+        e->origin[i].fd = e->origin[i].direct = -1;
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->meta_cond, NULL);
     pthread_cond_init(&e->flush_cond, NULL);

@@ -13,7 +13,7 @@
 
 #include "proto/record.h"
 
-enum { ZERO_BYTES = 1 << 20, SECTOR_BYTES = 512 };
+enum { ZERO_BYTES = 1 << 20, SECTOR_BYTES = 512, PAGE_BYTES = 4096, DROP_BYTES = 4 << 20 };
 
 static uint32_t sector_bytes(int fd, bool is_device)
 {
@@ -33,7 +33,7 @@ bool hk_origin_holds(const struct hk_origin *o, uint64_t volume_bytes)
 
 int hk_origin_open(const char *path, struct hk_origin *ret_origin)
 {
-    struct hk_origin o = {.fd = -1};
+    struct hk_origin o = {.fd = -1, .direct = -1};
     struct stat st;
     int rc;
 
@@ -57,6 +57,7 @@ int hk_origin_open(const char *path, struct hk_origin *ret_origin)
     if (rc)
         goto err_close;
     o.sector = hk_origin_sector_bytes(o.fd, o.is_device);
+    o.direct = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
     *ret_origin = o;
     return 0;
 err_close:
@@ -68,15 +69,17 @@ void hk_origin_close(struct hk_origin *o)
 {
     if (o->fd >= 0)
         close(o->fd);
-    o->fd = -1;
+    if (o->direct >= 0)
+        close(o->direct);
+    o->fd = o->direct = -1;
 }
 
-int hk_origin_read(const struct hk_origin *o, void *data, size_t bytes, uint64_t offset)
+static int read_all(int fd, void *data, size_t bytes, uint64_t offset)
 {
     uint8_t *at = data;
 
     while (bytes > 0) {
-        ssize_t n = pread(o->fd, at, bytes, (off_t)offset);
+        ssize_t n = pread(fd, at, bytes, (off_t)offset);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -89,6 +92,39 @@ int hk_origin_read(const struct hk_origin *o, void *data, size_t bytes, uint64_t
         offset += (uint64_t)n;
     }
     return 0;
+}
+
+int hk_origin_read(const struct hk_origin *o, void *data, size_t bytes, uint64_t offset)
+{
+    return read_all(o->fd, data, bytes, offset);
+}
+
+int hk_origin_read_medium(const struct hk_origin *o, void *data, size_t bytes, uint64_t offset)
+{
+    uint8_t *at = data;
+    size_t done = 0;
+
+    while (o->direct >= 0 && done < bytes) {
+        ssize_t n = pread(o->direct, at + done, hk_round_up(bytes - done, PAGE_BYTES),
+                          (off_t)(offset + done));
+        size_t whole = n > 0 ? (done + (size_t)n) / PAGE_BYTES * PAGE_BYTES : 0;
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EINVAL)
+            break; /* larger pieces only, or none at all after all */
+        if (n < 0)
+            return -errno;
+        if (done + (size_t)n < bytes && whole <= done)
+            return -EIO; /* somebody made it shorter */
+        done = done + (size_t)n < bytes ? whole : bytes;
+    }
+    if (done >= bytes)
+        return 0;
+    /* A folio of the cache goes as a whole, or not at all. */
+    posix_fadvise(o->fd, (off_t)(offset / DROP_BYTES * DROP_BYTES),
+                  (off_t)(hk_round_up(bytes, DROP_BYTES) + DROP_BYTES), POSIX_FADV_DONTNEED);
+    return read_all(o->fd, data, bytes, offset);
 }
 
 int hk_origin_write(const struct hk_origin *o, const void *data, size_t bytes, uint64_t offset,
@@ -169,7 +205,13 @@ int hk_origin_zero(const struct hk_origin *o, uint64_t bytes, uint64_t offset, b
 
 int hk_origin_flush(const struct hk_origin *o)
 {
-    return fdatasync(o->fd) < 0 ? -errno : 0;
+    int error;
+
+    if (fdatasync(o->fd) == 0)
+        return 0;
+    error = -errno;
+    posix_fadvise(o->fd, 0, 0, POSIX_FADV_DONTNEED);
+    return error;
 }
 
 int hk_origin_record(const struct hk_origin *o, uint8_t type, const void *data, uint32_t length,

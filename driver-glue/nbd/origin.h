@@ -12,6 +12,7 @@
 
 struct hk_origin {
     int fd;
+    int direct; /* for reading the medium; -1: no O_DIRECT here */
     bool is_device;
     uint64_t bytes;  /* of the device or file, ≥ the volume's */
     uint32_t sector; /* smallest piece the device takes; 512 for a file */
@@ -28,11 +29,17 @@ void hk_origin_close(struct hk_origin *o);
 
 /* All 0 or -errno. */
 int hk_origin_read(const struct hk_origin *o, void *data, size_t bytes, uint64_t offset);
+/*
+ * What the medium holds, not the cache: after a failed flush they differ. `data` is aligned to
+ * 4096 and has room for whole pages, offset is a multiple of 4096.
+ */
+int hk_origin_read_medium(const struct hk_origin *o, void *data, size_t bytes, uint64_t offset);
 int hk_origin_write(const struct hk_origin *o, const void *data, size_t bytes, uint64_t offset,
                     bool durable);
 /* The range reads as zeroes afterwards; unmap: its space may be given back. */
 int hk_origin_zero(const struct hk_origin *o, uint64_t bytes, uint64_t offset, bool unmap,
                    bool durable);
+/* A failed one takes out of the cache what is not written: reads see the medium. */
 int hk_origin_flush(const struct hk_origin *o);
 /* One record's operation (enum hk_record_type: write, zeroes, discard, flush), first time or
  * redone; any other type is our bug. `data` is only looked at for a write. */

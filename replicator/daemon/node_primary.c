@@ -27,7 +27,7 @@ struct hk_node_primary {
     bool state_awaited;         /* attached, and not told yet how things stand */
     bool closed;                /* no LSN is given in this epoch any more */
     bool origin_said;           /* that one can't be read */
-    int origin[HK_VOLUMES_MAX]; /* read-only, by the page cache as it is written; -1: not open */
+    int origin[HK_VOLUMES_MAX]; /* read-only, O_DIRECT where there is such a thing; -1: not open */
     uint64_t drained_ns;        /* when nothing more was found in the ring, monotonic */
     struct hk_latency latency;
 };
@@ -477,20 +477,29 @@ void hk_node_primary_action(struct hk_node *n, const struct hk_action *a)
 int hk_node_primary_origin(struct hk_node *n, uint32_t volume)
 {
     struct hk_node_primary *p = n->primary;
+    const char *path;
+    bool direct;
+    int rc;
 
     if (volume >= n->conf->volume_count || !n->local->capture.origin[volume][0])
         return -ENOENT;
-    if (p->origin[volume] < 0)
-        p->origin[volume] = open(n->local->capture.origin[volume], O_RDONLY | O_CLOEXEC);
-    if (p->origin[volume] < 0 && !p->origin_said) {
+    if (p->origin[volume] >= 0)
+        return p->origin[volume];
+    path = n->local->capture.origin[volume];
+    rc = hk_disk_open_beside(path, &p->origin[volume], &direct);
+    if (rc && !p->origin_said) {
         p->origin_said = true;
         fprintf(stderr,
                 "hikaed: HKE3107W the origin of volume %s, %s, can't be read for the compare: %s; "
                 "every block of a stale region is sent\n",
-                n->conf->volume[volume].name, n->local->capture.origin[volume], strerror(errno));
-        return -EACCES;
+                n->conf->volume[volume].name, path, strerror(-rc));
+    } else if (!rc && !direct) {
+        fprintf(stderr,
+                "hikaed: HKE3111W the origin of volume %s, %s, has no O_DIRECT: the compare reads "
+                "it through the page cache, whose clean pages are dropped first\n",
+                n->conf->volume[volume].name, path);
     }
-    return p->origin[volume] < 0 ? -errno : p->origin[volume];
+    return rc ? rc : p->origin[volume];
 }
 
 /* ---- sleeping, making, ending ---- */

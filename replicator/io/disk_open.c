@@ -153,6 +153,20 @@ err_close:
     return ret;
 }
 
+int hk_disk_open_beside(const char *path, int *ret_fd, bool *ret_direct)
+{
+    int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    bool direct = fd >= 0;
+
+    if (fd < 0 && errno == EINVAL)
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    *ret_fd = fd;
+    *ret_direct = direct;
+    return 0;
+}
+
 /* Zeroes, so that later writes need no block allocation and no metadata: then made durable. */
 static int write_whole(int fd, const char *what, uint64_t bytes, uint64_t base, uint64_t total,
                        const struct hk_disk_progress *progress)

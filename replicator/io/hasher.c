@@ -4,12 +4,14 @@
 #include "replicator/io/reactor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { NONCE_BYTES = 12, REPEATS_MAX = 1000 };
+enum { DROP_BYTES = 4 << 20 }; /* a folio of the cache goes as a whole, or not at all */
 
 enum job_state { JOB_FREE = 0, JOB_READING, JOB_DONE };
 
@@ -75,11 +77,15 @@ static uint32_t this_block(const struct job *j)
     return (uint32_t)hk_min_u64(j->ask.bytes - j->done_bytes, HK_COMPARE_BLOCK_BYTES);
 }
 
+/* Whole pages from whole pages: O_DIRECT takes nothing else, and the buffer has the room. */
 static void issue(struct job *j)
 {
     struct io_uring_sqe *sqe = hk_reactor_sqe(j->hasher->reactor, &j->completion);
+    uint32_t left = this_block(j) - j->block_bytes;
 
-    io_uring_prep_read(sqe, j->fd, j->buffer + j->block_bytes, this_block(j) - j->block_bytes,
+    HK_ASSERT(j->block_bytes % HK_PAGE_BYTES == 0);
+    io_uring_prep_read(sqe, j->fd, j->buffer + j->block_bytes,
+                       (uint32_t)hk_round_up(left, HK_PAGE_BYTES),
                        j->ask.offset + j->done_bytes + j->block_bytes);
 }
 
@@ -100,14 +106,19 @@ static void read_done(struct hk_completion *c, int32_t result, uint32_t cqe_flag
         issue(j);
         return;
     }
-    if (result <= 0) {
-        end(j, result < 0 ? result : -EIO); /* 0: the volume is shorter than it should be */
+    if (result < 0) {
+        end(j, result);
         return;
     }
-    j->block_bytes += (uint32_t)result;
-    HK_ASSERT(j->block_bytes <= bytes);
-    if (j->block_bytes < bytes) {
-        issue(j);
+    /* What lies behind the volume's end in the last page is read, and not looked at. */
+    if (j->block_bytes + (uint32_t)result < bytes) {
+        uint32_t before = j->block_bytes;
+
+        j->block_bytes = (before + (uint32_t)result) / HK_PAGE_BYTES * HK_PAGE_BYTES;
+        if (j->block_bytes > before)
+            issue(j);
+        else
+            end(j, -EIO); /* the volume is shorter than it should be */
         return;
     }
     if (!hash_block(j->hasher, j, bytes, j->result.hash[j->result.count])) {
@@ -121,6 +132,20 @@ static void read_done(struct hk_completion *c, int32_t result, uint32_t cqe_flag
         end(j, 0);
     else
         issue(j);
+}
+
+/*
+ * A descriptor without O_DIRECT: its file system has none. Pages that a failed flush left behind
+ * are clean by the cache's word, and wrong: they are dropped first. Those to be written stay.
+ */
+static void drop_cached(int fd, const struct hk_hash_ask *ask)
+{
+    int flags = fcntl(fd, F_GETFL);
+    uint64_t from = ask->offset / DROP_BYTES * DROP_BYTES;
+    uint64_t to = hk_round_up(ask->offset + ask->bytes, DROP_BYTES);
+
+    if (flags >= 0 && !(flags & O_DIRECT))
+        posix_fadvise(fd, (off_t)from, (off_t)(to - from), POSIX_FADV_DONTNEED);
 }
 
 void hk_hasher_start(struct hk_hasher *h, int fd, const struct hk_hash_ask *ask,
@@ -139,10 +164,12 @@ void hk_hasher_start(struct hk_hasher *h, int fd, const struct hk_hash_ask *ask,
     memcpy(j->key, key, sizeof(j->key));
     j->done_bytes = j->block_bytes = j->repeats = 0;
     j->result = (struct hk_hashes){.request = ask->request};
-    if (fd < 0)
+    if (fd < 0) {
         end(j, fd);
-    else
-        issue(j);
+        return;
+    }
+    drop_cached(fd, ask);
+    issue(j);
 }
 
 uint32_t hk_hasher_poll(struct hk_hasher *h, void (*done)(void *arg, const struct hk_hashes *r),

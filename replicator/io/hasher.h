@@ -5,6 +5,10 @@
  * ring and hashed when it has come, one at a time for each piece, so the reactor never waits and is
  * never kept longer than one block takes.
  *
+ * The medium is read, not the page cache: after a failed flush the cache shows what the medium
+ * lost. So descriptors are O_DIRECT where the file system has it; elsewhere a piece's clean pages
+ * are dropped before it is read.
+ *
  * Not a plain hash: a tenant who writes a volume could choose two blocks that collide.
  *
  * Owned by the reactor's thread. Memory is taken at creation.
@@ -23,7 +27,8 @@ int hk_hasher_create(struct hk_reactor *r, struct hk_hasher **ret_hasher, struct
 /* Waits for what is under way. Accepts NULL. */
 void hk_hasher_free(struct hk_hasher *h);
 
-/* At most HK_COMPARE_ASKS_MAX pieces at once, or it is a bug. fd: stays open until it is done. */
+/* At most HK_COMPARE_ASKS_MAX pieces at once, or it is a bug. fd: stays open until it is done; the
+ * piece begins at a multiple of HK_PAGE_BYTES if it is O_DIRECT. */
 void hk_hasher_start(struct hk_hasher *h, int fd, const struct hk_hash_ask *ask,
                      const uint8_t key[HK_COMPARE_KEY_BYTES]);
 /* Hands out what has ended; `done` may start another. Returns how many. */

@@ -79,6 +79,11 @@ extern uint32_t (*hk_disk_sector_bytes)(int fd, bool block);
  */
 int hk_disk_open_volume(const char *path, uint64_t bytes, bool writable, int *ret_fd,
                         uint64_t *ret_bytes, struct hk_io_error *err);
+/*
+ * For reading beside whoever writes it: O_DIRECT, no lock. -EINVAL there (no O_DIRECT): opened
+ * through the page cache, *ret_direct is false.
+ */
+int hk_disk_open_beside(const char *path, int *ret_fd, bool *ret_direct);
 /* A metadata file of exactly `bytes`, O_DIRECT, flocked; created and written if `create`. */
 int hk_disk_open_meta(const char *path, uint64_t bytes, bool create, int *ret_fd,
                       struct hk_io_error *err);

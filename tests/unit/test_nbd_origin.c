@@ -2,12 +2,14 @@
 /*
  * Goal: an origin whose sectors are larger than the end of its volume is refused before anything is
  * served. Method: a file plays the device; the sector size, which no file has, is put in through
- * the seam at its opening.
+ * the seam at its opening. And what is read for a block record is what the medium holds, whatever
+ * the page cache says (below.h).
  */
 #include "tests/unit/unit.h"
 
 #include "driver-glue/nbd/origin.h"
 #include "proto/base.h"
+#include "tests/unit/below.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -55,10 +57,45 @@ static void test_sectors(void **state)
     unlink(path);
 }
 
+static void test_medium(void **state)
+{
+    enum { BYTES = 65536 };
+    static uint8_t medium[BYTES];
+    uint8_t *got = aligned_alloc(4096, BYTES);
+    struct hk_origin o;
+    uint64_t rnd = 6;
+    struct below b;
+    int direct;
+
+    (void)state;
+    assert_non_null(got);
+    below_open(&b, BYTES);
+    assert_int_equal(hk_origin_open(b.path, &o), 0);
+    assert_true(o.direct >= 0);
+    unit_random_bytes(&rnd, medium, BYTES);
+    below_change(&b, medium, BYTES, 0);
+    assert_int_equal(hk_origin_read_medium(&o, got, BYTES - 512, 0), 0);
+    assert_memory_equal(got, medium, BYTES - 512);
+    assert_int_equal(hk_origin_read_medium(&o, got, 4096, BYTES), -EIO);
+    /* Without O_DIRECT the cache is told to forget. */
+    unit_random_bytes(&rnd, medium, BYTES);
+    assert_int_equal(pwrite(b.file, medium, BYTES, 0), BYTES);
+    direct = o.direct;
+    o.direct = -1;
+    assert_int_equal(hk_origin_read_medium(&o, got, BYTES, 0), 0);
+    assert_memory_equal(got, medium, BYTES);
+    o.direct = direct;
+    hk_origin_close(&o);
+    assert_int_equal(o.direct, -1);
+    below_close(&b);
+    free(got);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sectors),
+        cmocka_unit_test(test_medium),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
