@@ -43,6 +43,12 @@ uint32_t dmap_region_of(const struct sim *s, unsigned volume, uint64_t offset)
     return volume * (dmap_regions(s) / SIM_VOLUMES) + (uint32_t)(offset >> s->o.region_shift);
 }
 
+/* Of the one that begins there: a volume's last may be shorter. */
+uint64_t dmap_region_bytes(const struct sim *s, uint64_t offset)
+{
+    return hk_min_u64(1ull << s->o.region_shift, (uint64_t)s->o.sectors * SIM_SECTOR - offset);
+}
+
 uint64_t dmap_file_bytes(const struct sim *s)
 {
     return s->o.region_shift ? HK_DMAP_MAP_AT + HK_DMAP_PAGE_BYTES : HK_DMAP_LOG_AT + 65536;
@@ -305,7 +311,7 @@ static void check_sector(struct sim *s, uint32_t region, unsigned vol, uint32_t 
     uint8_t may[8], want = ref_value_at(s, vol, sector, s->nj.durable);
     int n = sim_disk_may_hold(f, sector, may, 8);
 
-    if (damage_at(f, (uint64_t)sector * SIM_SECTOR, SIM_SECTOR) || s->ref.bad[vol][sector])
+    if (damage_at(f, (uint64_t)sector * SIM_SECTOR, SIM_SECTOR) || ref_is_bad(s, vol, sector))
         return;
     for (int i = 0; i < n; i++)
         SIM_CHECK(s, "I2", may[i] == want,

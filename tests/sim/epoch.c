@@ -215,6 +215,12 @@ void ref_control(struct sim *s, const struct ref_rec *r)
         close_interval(s, r->lsn);
         ref->resync = true;
     }
+    if (r->type == HK_REC_BAD_RANGE) {
+        SIM_CHECK(s, "I2", s->origin_unread,
+                  "a bad-range record at LSN %llu, and every block could be read", ULL(r->lsn));
+        for (uint64_t i = 0; i < r->length / SIM_SECTOR; i++)
+            ref->bad[r->volume][r->offset / SIM_SECTOR + i] = r->end;
+    }
     if (r->type == HK_REC_RESYNC_END) {
         SIM_CHECK(s, "I10", ref->resync, "a resync-end at LSN %llu without a begin", ULL(r->lsn));
         SIM_CHECK(s, "I16", ref->interval_count < REF_INTERVALS_MAX, "too many resyncs for a run");

@@ -24,7 +24,7 @@ static void check_sector(struct sim *s, unsigned vol, uint32_t sector)
     uint8_t here[8];
     int n = sim_disk_may_hold(a, sector, here, 8);
 
-    if (damage_at(a, at, SIM_SECTOR) || damage_at(b, at, SIM_SECTOR) || s->ref.bad[vol][sector])
+    if (damage_at(a, at, SIM_SECTOR) || damage_at(b, at, SIM_SECTOR) || ref_is_bad(s, vol, sector))
         return;
     SIM_CHECK(s, "I2", memcmp(b->good + at, b->cur + at, SIM_SECTOR) == 0 || b->head[sector],
               "volume %u sector %u of the replica reads otherwise than it is stored", vol, sector);

@@ -51,6 +51,7 @@ void heal_check_end(struct sim *s);
 void dmap_create(struct sim *s, const struct hk_super *super);
 uint64_t dmap_file_bytes(const struct sim *s);
 uint32_t dmap_regions(const struct sim *s);
+uint64_t dmap_region_bytes(const struct sim *s, uint64_t offset);
 uint32_t dmap_region_of(const struct sim *s, unsigned volume, uint64_t offset);
 void dmap_written(struct sim *s, uint64_t offset, uint64_t bytes); /* durably */
 void dmap_look_again(struct sim *s);

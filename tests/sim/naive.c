@@ -266,6 +266,12 @@ void naive_truncate(struct sim *s, uint64_t lsn)
     naive_segment_changed(s);
 }
 
+/* It began again behind a hole, and no compare begun there has ended at or before `applied`. */
+static bool behind_hole(const struct sim *s, uint64_t applied)
+{
+    return s->sby.hole_from && ref_floor(s, applied) <= s->sby.hole_from;
+}
+
 /*
  * It said that the log can't go on from where it stands, and that was before the epoch that ends
  * now: nothing of the log below the new one is asked of it any more, since everything is stale.
@@ -286,7 +292,9 @@ void naive_adopted(struct sim *s, uint64_t first_lsn, enum hk_epoch_reason reaso
     SIM_CHECK(s, "I2", dmap_all_stale(s),
               "the standby, at %llu, begins again at %llu, and not everything is stale",
               ULL(j->durable), ULL(first_lsn));
-    s->sby.hole_from = s->sby.gap_lsn;
+    /* A hole behind a hole, and no compare ended between: what it holds is still of the first. */
+    if (!behind_hole(s, s->sby.gap_lsn))
+        s->sby.hole_from = s->sby.gap_lsn;
     ref_hole(s, s->sby.gap_lsn, j->durable, first_lsn);
     j->count = 0;
     j->at = 0;
@@ -361,7 +369,7 @@ void naive_power_cut_now(struct sim *s, const char *when)
     if (s->sby.said_applied > applied)
         applied = s->sby.said_applied;
     /* Behind a hole the replicas are what they were before it, until a compare has ended. */
-    if (s->sby.hole_from && !ref_is_consistent(s, applied))
+    if (behind_hole(s, applied))
         applied = hk_min_u64(applied, s->sby.hole_from);
     /* A batch that rotted after it had been durable may have been applied in part: nothing durable
      * says how far. Until the same records have come again the replicas hold some of them. */

@@ -19,10 +19,34 @@ void ref_reset(struct sim *s)
             s->ref.sector[v][i].base = 0;
         }
     }
+    memset(s->ref.bad, 0, sizeof(s->ref.bad));
+    memset(s->ref.compared, 0, sizeof(s->ref.compared));
     s->ref.count = s->ref.pub_count = 0;
     s->ref.slot_base = s->ref.rec_base = s->ref.free_base = 0;
     s->ref.produced = s->ref.next_lsn = s->ref.first_lsn = HK_LSN_FIRST;
     ref_epochs_reset(s);
+}
+
+bool ref_is_bad(const struct sim *s, unsigned vol, unsigned sector)
+{
+    const struct ref_sector *h = &s->ref.sector[vol][sector];
+    uint64_t bad = s->ref.bad[vol][sector];
+
+    return bad && (h->count == 0 || h->v[h->count - 1].end <= bad);
+}
+
+void ref_compare_reads(struct sim *s, unsigned vol, uint64_t offset, uint64_t bytes)
+{
+    for (uint64_t i = offset / SIM_SECTOR; i < (offset + bytes) / SIM_SECTOR; i++)
+        s->ref.compared[vol][i] = s->ref.next_lsn;
+}
+
+/* What was read once more, and not called bad again, is equal now. */
+void ref_compare_ended(struct sim *s, unsigned vol, uint64_t offset, uint64_t bytes)
+{
+    for (uint64_t i = offset / SIM_SECTOR; i < (offset + bytes) / SIM_SECTOR; i++)
+        if (s->ref.bad[vol][i] <= s->ref.compared[vol][i])
+            s->ref.bad[vol][i] = 0;
 }
 
 static bool has_content(uint8_t type)
@@ -298,6 +322,10 @@ void ref_rewind(struct sim *s, uint64_t lsn)
             remove_versions(s, r->count - 1);
         r->count--;
     }
+    for (int v = 0; v < SIM_VOLUMES; v++)
+        for (int i = 0; i < SIM_SECTORS_MAX; i++)
+            if (r->bad[v][i] > lsn)
+                r->bad[v][i] = 0;
     r->pub_count = hk_min_u64(r->pub_count, r->count);
     r->rec_base = r->count;
     r->next_lsn = r->produced = lsn;

@@ -58,8 +58,9 @@ struct ref {
     struct ref_epoch epoch[REF_EPOCHS_MAX];
     struct ref_interval interval[REF_INTERVALS_MAX];
     struct ref_sector sector[SIM_VOLUMES][SIM_SECTORS_MAX];
-    uint64_t produced;                          /* end of the published prefix */
-    uint64_t bad[SIM_VOLUMES][SIM_SECTORS_MAX]; /* bad-range: where; 0: equal, or to be */
+    uint64_t produced; /* end of the published prefix */
+    /* Ends of the bad-range records, and where the log was when a compare read it last. */
+    uint64_t bad[SIM_VOLUMES][SIM_SECTORS_MAX], compared[SIM_VOLUMES][SIM_SECTORS_MAX];
 };
 
 /* ---- naive.c: what the standby's disks truly hold ---- */
@@ -98,6 +99,10 @@ void ref_check_log_bytes(struct sim *s, const char *check, uint64_t lsn, const u
 void ref_check_image(struct sim *s, const char *check, const struct sim_file *vol0, bool durable,
                      uint64_t lsn);
 uint8_t ref_op_value(const struct ref_rec *r, unsigned sector);
+/* The origin could not be read there, and the log has not told since what it holds. */
+bool ref_is_bad(const struct sim *s, unsigned vol, unsigned sector);
+void ref_compare_reads(struct sim *s, unsigned vol, uint64_t offset, uint64_t bytes);
+void ref_compare_ended(struct sim *s, unsigned vol, uint64_t offset, uint64_t bytes);
 
 /* epoch.c: the reference's epochs, and where the log is a state that a power cut could have left */
 void ref_epochs_reset(struct sim *s);

@@ -152,6 +152,8 @@ static void ask_heal(struct sim *s, const struct ipc_msg *m)
     r.error = hk_capture_heal(s->cap.c, m->lease, m->volume, m->offset, m->event, m->end, &now);
     sim_trace(s, "heal volume %llu offset %llu: %lld", m->volume, m->offset,
               (uint64_t)(int64_t)r.error);
+    if (r.error == 0)
+        ref_compare_ended(s, m->volume, m->offset, dmap_region_bytes(s, m->offset));
     answer(s, IPC_HEALED, &r);
 }
 
@@ -341,6 +343,8 @@ void resync_hash(struct sim *s, unsigned site, const struct hk_action *a)
     h->ask = *ask;
     memcpy(h->key, a->hash.key, sizeof(h->key));
     iov = (struct hk_iovec){h->buffer, ask->bytes};
+    if (site == 0)
+        ref_compare_reads(s, ask->volume, ask->offset, ask->bytes);
     f = site ? &s->replica[ask->volume] : &s->origin[ask->volume];
     sim_io_submit(s, site ? &s->sby.proc : &s->rep.proc, f, HK_DISK_READ, ask->offset, ask->bytes,
                   &iov, 1, hashed, h, 0);

@@ -17,6 +17,7 @@ struct sim_snap {
     uint32_t count;
     uint8_t *bytes[FILES_MAX];
     struct naive_journal nj;
+    uint64_t hole_from;
 };
 
 static void keep(struct sim *s, struct sim_file *f)
@@ -34,6 +35,7 @@ static void take(struct sim *s, unsigned site)
     s->snap[site] = n;
     sim_disk_each(s, site, keep);
     n->nj = s->nj;
+    n->hole_from = s->sby.hole_from;
     n->nj.batch = sim_alloc(s, (s->nj.count + 1) * sizeof(*n->nj.batch));
     if (s->nj.count)
         memcpy(n->nj.batch, s->nj.batch, s->nj.count * sizeof(*n->nj.batch));
@@ -78,6 +80,9 @@ static void standby(struct sim *s)
     s->vanished |= 1u << C_JOURNAL;
     budget_lost(s, j->durable);
     s->sby.said_applied = hk_min_u64(s->sby.said_applied, sby_durable(s)->applied);
+    s->sby.hole_from = n->hole_from;
+    s->sby.gap_lsn =
+        hk_min_u64(s->sby.gap_lsn, hk_max_u64(ref_norm(s, sby_durable(s)->applied), HK_LSN_FIRST));
     s->sby.frozen = false;
     sim_struck(s, F_ROLLBACK_SBY);
     sim_trace(s, "back standby to durable %llu", j->durable, 0, 0);
