@@ -104,6 +104,9 @@ static void accept_super(struct sim *s, const struct sim_io *io)
     f->durable_changes++;
     if (f == &s->md)
         dmap_look_again(s);
+    /* Set back, like a whole disk: what it calls clean may be of before the newest marks. */
+    if (f == &s->md && s->vanished & 1u << C_MD)
+        s->origin_void = true;
     /* What a killed process had in flight may have torn the other slot in the disk's cache: then
      * whoever reads finds none, too. */
     found = naive_super(f, false, &super);

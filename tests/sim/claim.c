@@ -92,10 +92,10 @@ static void primary_status(struct sim *s)
     SIM_CHECK(s, "I18", !st->role_lost || !(st->lose_known || st->in_sync),
               "the primary knows that it lost its role (%d), and says what would be lost",
               st->role_lost);
+    /* Metadata that lost an epoch, set back or read from the older slot, are an old primary's. */
     SIM_CHECK(s, "I18",
               !st->role_lost || s->sby.promoted || s->sby.failover_wanted || s->forked ||
-                  s->vanished & 1u << C_SUPER ||
-                  s->st.fault[F_ROLLBACK_PRIMARY] + s->st.fault[F_ROLLBACK_MD],
+                  s->vanished & (1u << C_SUPER | 1u << C_MD) || s->damaged[0] & 1u << C_MD,
               "the primary says that it lost its role (%d), and nobody has taken it",
               st->role_lost);
     SIM_CHECK(s, "I18", !s->rep.copy_unknown || !(st->lose_known || st->in_sync),
