@@ -33,12 +33,13 @@ enum hk_option_bits {
     HK_OPT_FORCE = 1 << 13,
     HK_OPT_CHECK = 1 << 14,
     HK_OPT_RESYNC = 1 << 15, /* --pause, --resume, --limit */
+    HK_OPT_SEED = 1 << 16,
 };
 
 struct hk_options {
     const char *group_file, *site_file, *socket;
     bool json, watch, plan, yes, follow, end, assume_equal, ja, keep, payload, force, manual, check;
-    bool pause, resume;
+    bool pause, resume, seed;
     const char *plan_id, *change, *volume, *to, *role, *limit;
     uint64_t op_id, since;
     int argc;
@@ -103,6 +104,7 @@ int hk_verb_images(const struct hk_options *o);
 int hk_verb_restore(const struct hk_options *o);
 int hk_verb_resync(const struct hk_options *o);
 json_t *hk_resync_json(const Hk__Pb__Status *s);
+int hk_verb_seed(const struct hk_options *o);
 int hk_verb_failover(const struct hk_options *o);
 
 #endif

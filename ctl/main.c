@@ -22,8 +22,10 @@ const struct hk_verb_entry hk_verb_table[] = {
     {"explain", "[ID]", 0, 1, HK_OPT_JSON | HK_OPT_JA | HK_OPT_MANUAL,
      "say what a message means and what to do", hk_verb_explain},
     {"check-config", "", 0, 0, HK_OPT_JSON, "check both configuration files", hk_verb_check_config},
-    {"create-md", "", 0, 0, HK_OPT_JSON | HK_OPT_ASSUME_EQUAL | HK_OPT_FORCE,
+    {"create-md", "", 0, 0, HK_OPT_JSON | HK_OPT_ASSUME_EQUAL | HK_OPT_FORCE | HK_OPT_SEED,
      "create this site's metadata: a history, a dirty map", hk_verb_create_md},
+    {"seed", "export|import DIR", 2, 2, HK_OPT_JSON,
+     "write images of the volumes to a directory, or make this standby from them", hk_verb_seed},
     {"dump", "FILE", 1, 1, HK_OPT_JSON | HK_OPT_PAYLOAD | HK_OPT_CHECK,
      "show an on-disk structure: metadata, segment, ring", hk_verb_dump},
     {"freeze", "NAME", 1, 1, HK_OPT_JSON | HK_OPT_CHANGING | HK_OPT_END,
@@ -100,6 +102,10 @@ static const struct option_entry option_table[] = {
      {"assume-equal", no_argument, NULL, 'E'},
      NULL,
      "the volumes of both sites hold the same bytes: on your word"},
+    {HK_OPT_SEED,
+     {"seed", no_argument, NULL, 'd'},
+     NULL,
+     "keep track from here on of what is written after a seed (hikae-seed(8))"},
     {HK_OPT_FORCE, {"force", no_argument, NULL, 'F'}, NULL, "replace metadata that exists"},
     {HK_OPT_JA, {"ja", no_argument, NULL, 'J'}, NULL, "in Japanese"},
     {HK_OPT_MANUAL, {"manual", no_argument, NULL, 'm'}, NULL, "the whole message manual"},
@@ -175,6 +181,7 @@ static int take_option(struct hk_options *o, int key)
     case 'e': o->end = true; return 0;
     case 'E': o->assume_equal = true; return 0;
     case 'F': o->force = true; return 0;
+    case 'd': o->seed = true; return 0;
     case 'J': o->ja = true; return 0;
     case 'm': o->manual = true; return 0;
     case 'b': o->payload = true; return 0;

@@ -63,7 +63,8 @@ static int refuse_existing(const struct hk_options *o, const char *path)
 static int primary_md(const struct hk_options *o, const struct hk_group_conf *g,
                       const struct hk_local_conf *l)
 {
-    struct hk_super_create p = {.assume_equal = o->assume_equal, .region_shift = g->region_shift};
+    struct hk_super_create p = {
+        .assume_equal = o->assume_equal, .seed = o->seed, .region_shift = g->region_shift};
     struct hk_super super;
     uint32_t i;
     int r = refuse_existing(o, l->capture.metadata);
@@ -86,6 +87,7 @@ static int primary_md(const struct hk_options *o, const struct hk_group_conf *g,
         printf("%s: primary metadata, epoch 1, %s\n", l->capture.metadata,
                !super.region_shift ? "no dirty map"
                : o->assume_equal   ? "every region equal on your word"
+               : o->seed           ? "every region equal to the seed that is to be exported"
                                    : "every region to be compared");
     return r;
 }
@@ -129,6 +131,10 @@ int hk_verb_create_md(const struct hk_options *o)
 
     if (r)
         return r;
+    if (o->seed && (!l.primary || o->assume_equal || g.region_shift == 0))
+        return hk_complain(HK_EXIT_REFUSED,
+                           "HKE1045E --seed is for a primary with a dirty map (region-bytes), and "
+                           "goes without --assume-equal; the standby's metadata needs no option");
     if (!o->assume_equal && g.region_shift == 0)
         return hk_complain(
             HK_EXIT_REFUSED,

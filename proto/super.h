@@ -176,10 +176,11 @@ struct hk_super_create {
     struct hk_super_volume volume[HK_VOLUMES_MAX]; /* name, bytes */
     uint32_t region_shift;                         /* 0: no map */
     bool assume_equal;
+    bool seed; /* equal to a seed that is still to be made (SPEC.md §6.13); needs regions */
 };
 /*
- * -EINVAL: nil ids, no volume, a bad name, a size that is no multiple of 512, a bad region size;
- * -E2BIG: more regions than a map can hold. Volumes get their first_region.
+ * -EINVAL: nil ids, a seed without regions, no volume, a bad name, a size that is no multiple of
+ * 512, a bad region size; -E2BIG: more regions than a map can hold. Volumes get their first_region.
  */
 int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super);
 

@@ -58,6 +58,8 @@ int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
                 return -EINVAL;
         }
     }
+    if (p->seed && p->region_shift == 0)
+        return -EINVAL;
     err = check_regions(p);
     if (err)
         return err;
@@ -66,7 +68,10 @@ int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
     ret_super->version = HK_SUPER_VERSION;
     ret_super->role = HK_ROLE_PRIMARY;
     ret_super->sequence = 1;
-    ret_super->flags = HK_SF_CLEAN | (p->assume_equal ? HK_SF_ASSUMED_EQUAL : HK_SF_FULL_COMPARE);
+    ret_super->flags =
+        HK_SF_CLEAN | (p->assume_equal || p->seed ? HK_SF_ASSUMED_EQUAL : HK_SF_FULL_COMPARE);
+    /* A resync without a stale region: its end is where the seed's copy becomes consistent. */
+    ret_super->flags |= p->seed ? HK_SF_STALE : 0;
     ret_super->group_id = p->group_id;
     ret_super->site_id = p->site_id;
     ret_super->replica_id = p->replica_id;

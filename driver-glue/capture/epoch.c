@@ -234,9 +234,16 @@ void hk_epoch_begun(struct hk_capture *c, const struct hk_reserved *r)
     c->begin_first = false;
 }
 
+/*
+ * Not while no standby was ever met: nobody could have been equal yet, and the copy that a seed
+ * becomes (SPEC.md §6.13) is of no one moment; the end of a resync is where it becomes consistent,
+ * so it must come behind all that the seed holds.
+ */
 bool hk_epoch_wants_end(const struct hk_capture *c)
 {
     if (!c->resync_at || c->closed)
+        return false;
+    if (hk_uuid_is_nil(&c->super.peer_replica_id))
         return false;
     return !hk_epoch_unequal(c) || (HK_BUG(resync_end_early) && hk_dirty_stale(c) <= 1);
 }

@@ -275,7 +275,7 @@ class Cluster:
             s.connect(str(self.nbd_socket))
             return s.recv(8) == b'NBDMAGIC'
 
-    def start(self, wait=True, create=True):
+    def start(self, wait=True, create=True, plugin=True):
         if create:
             self.create()
         hikaed = tool('hikaed')
@@ -284,7 +284,8 @@ class Cluster:
         self.primary = self._process(self.tokyo, 'tokyo', hikaed, '-g', self.group_conf, '-s',
                                      self.tokyo.conf)
         self.standby.start()
-        self.start_plugin()
+        if plugin:
+            self.start_plugin()
         self.primary.start()
         if wait:
             self.wait_healthy()

@@ -88,10 +88,19 @@ static inline void up(enum hk_start how)
     rig_attach(&r);
 }
 
+static inline void meet_standby(void)
+{
+    struct hk_uuid peer = rig_uuid(99);
+
+    assert_int_equal(hk_capture_bind_peer(r.c, r.lease, &peer), 0);
+    settle();
+}
+
 static inline void live(enum hk_link_loss policy)
 {
     create(policy);
     up(HK_START_NEW_RING);
+    meet_standby();
     rig_drain(&r);
     settle();
 }

@@ -509,6 +509,37 @@ static void killed_in_a_resync(void **state)
     rig_expect_next(&r, &late, HK_DONE);
 }
 
+/* Made for a seed: the resync that makes its copy consistent ends with a standby, not before. */
+static void seed_ends_with_a_standby(void **state)
+{
+    struct hk_op op = rig_write(0, 5 * REGION, 4096);
+    uint64_t end;
+
+    (void)state;
+    create(HK_LINK_LOSS_CONTINUE);
+    r.super.flags |= HK_SF_STALE;
+    hk_super_encode(&r.super, r.metadata + HK_SUPER_BYTES);
+    up(HK_START_NEW_RING);
+    assert_int_equal(newest(0).type, HK_REC_RESYNC_BEGIN);
+    run(&op);
+    for (int i = 0; i < 4; i++) {
+        rig_pass(&r, RIG_PATIENCE);
+        settle();
+        hk_capture_tick(r.c, &r.now);
+    }
+    assert_int_equal(newest(0).type, HK_REC_WRITE);
+    assert_true(rig_status(&r).resync && (r.super.flags & HK_SF_STALE));
+    end = rig_status(&r).produced.v;
+    meet_standby();
+    hk_capture_tick(r.c, &r.now);
+    settle();
+    assert_int_equal(newest(0).type, HK_REC_RESYNC_END);
+    assert_true(newest(0).lsn >= end);
+    assert_true(rig_status(&r).resync);
+    drain();
+    assert_false(rig_status(&r).resync || (r.super.flags & HK_SF_STALE));
+}
+
 /* Closed, and nobody writes: no step of the ladder is due, however long it takes. */
 static void closed_and_idle(void **state)
 {
@@ -698,6 +729,7 @@ int main(void)
         cmocka_unit_test_teardown(damaged_and_slow, teardown),
         cmocka_unit_test_teardown(standby_elsewhere, teardown),
         cmocka_unit_test_teardown(closed_and_idle, teardown),
+        cmocka_unit_test_teardown(seed_ends_with_a_standby, teardown),
         cmocka_unit_test_teardown(killed_in_a_resync, teardown),
         cmocka_unit_test_teardown(origin_error, teardown),
         cmocka_unit_test_teardown(block_takes_the_range, teardown),

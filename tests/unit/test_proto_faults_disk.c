@@ -667,6 +667,16 @@ static void test_super_create(void **state)
         assert_int_equal(hk_super_decode(slot, &back), HK_SUPER_OK);
         assert_memory_equal(&back, &s, sizeof(s));
     }
+    /* Relative to a seed: clean, and inside a resync until a standby has come of it. */
+    creation_sound();
+    creation.seed = true;
+    creation.region_shift = 0;
+    creation_refused();
+    creation.region_shift = 16;
+    assert_int_equal(hk_super_create(&creation, &s), 0);
+    assert_int_equal(s.flags, HK_SF_CLEAN | HK_SF_ASSUMED_EQUAL | HK_SF_STALE);
+    hk_super_encode(&s, slot);
+    assert_int_equal(hk_super_decode(slot, &back), HK_SUPER_OK);
 }
 
 static void test_every_fault_seen(void **state)
