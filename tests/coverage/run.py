@@ -28,9 +28,9 @@ JUDGED = ['proto', 'driver-glue/capture', 'replicator/core', 'replicator/store',
 LISTED_ONLY = 'replicator/group'
 EXPLAINED = os.path.join(TOP, 'tests/coverage/EXPLAINED.tsv')
 PROGRAMS = re.compile(
-    r'^(test_(bounds|proto_|store_|capture|ring$|core_|group_)(?!nbd|_nbd|litmus|_litmus)|'
-    r'fuzz_(ack|frame|history|record|segment|super|uuid_name|journal|handshake|receiver|sender|'
-    r'ring_|ipc_|schedule)|crash-(?!bug)|hk-sim$)')
+    r'^(test_(bounds|proto_|store_|capture|dirty|ring$|core_|group_)(?!nbd|_nbd|litmus|_litmus)|'
+    r'fuzz_(ack|dmap|snapmap|frame|history|record|segment|super|uuid_name|journal|handshake|'
+    r'receiver|sender|ring_|ipc_|schedule)|crash-(?!bug)|hk-sim$)')
 LIMIT_S = 1200
 
 
