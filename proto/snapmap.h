@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * The index of a snapshot: a header page, then for each volume whole pages of presence bits, one
- * bit a chunk of 4 KiB. SPEC.md §6.5. The unit of truth is a sector of 512 bytes: each carries its
+ * bit a chunk of 4 KiB. SPEC.md §8.7. The unit of truth is a sector of 512 bytes: each carries its
  * own hash and its place, so a write that was torn leaves whole old and whole new sectors, and bits
  * that rotted, strayed or belong to an earlier snapshot of the same files are told from good ones.
  * A sector of zeroes is no sector: an index is written whole before its snapshot counts.

@@ -236,6 +236,27 @@ def dmap_map():
     return dmap_page(2, 2, 78, 1003, [(0, packed[448 * i:448 * i + 448]) for i in range(8)])
 
 
+def snap_header():
+    """§8.7: the pin of the standby, its sixth snapshot, which is being deleted."""
+    volumes = b"".join(struct.pack("<Q", size) for size in (1 << 40, 256 << 20))
+    out = (b"HAKSNP1\0" + struct.pack("<IIIIQQ", 1, 1, 6, 2, STEP + 704, TIME + 5) + GROUP +
+           STANDBY + bytes(64) + struct.pack("<IIQ", 2, 1, xxh64(volumes)))
+    out = out.ljust(504, b"\0")
+    return out + struct.pack("<Q", xxh64(out))
+
+
+def snap_page():
+    """§8.7: page 1 of volume 1; of its sectors each third chunk of the first and the last one."""
+    out = b""
+    for i in range(8):
+        bits = bytearray(480)
+        for chunk in range(0, 3840, 3) if i == 0 else (3839,) if i == 7 else ():
+            bits[chunk // 8] |= 1 << chunk % 8
+        rest = struct.pack("<IIQQ", 6, 1, 8 + i, 0) + bytes(bits)
+        out += struct.pack("<Q", xxh64(rest, seed_of(STANDBY))) + rest
+    return out
+
+
 def sealed_page(head, epoch_id):
     page = head.ljust(4088, b"\0")
     return page + struct.pack("<Q", xxh64(page, seed_of(epoch_id)))
@@ -296,6 +317,7 @@ def vectors():
         intervals=[(STEP, STEP + 704, 2)])
     out["history_dropped.bin"] = history(1)
     out["dmap_log.bin"], out["dmap_map.bin"] = dmap_log(), dmap_map()
+    out["snap_header.bin"], out["snap_page.bin"] = snap_header(), snap_page()
     return out
 
 

@@ -17,7 +17,7 @@
 #include <errno.h>
 
 /* One less row than this, and a check has lost its test. */
-enum { POINTS_MIN = 345 };
+enum { POINTS_MIN = 359 };
 
 #define U64_MAX UINT64_MAX
 
@@ -258,6 +258,8 @@ enum { PAYLOAD_LSN = 16384 };
 #define MARK(field)          FIELD(struct hk_mark, field)
 #define GAP(field)           FIELD(struct hk_gap, field)
 #define MODE(field)          FIELD(struct hk_mode_change, field)
+#define BEGIN(field)         FIELD(struct hk_resync_begin, field)
+#define END(field)           FIELD(struct hk_resync_end, field)
 #define BYTE(type, field, i) offsetof(type, field) + (i), 1
 
 static const struct fault_row mark_rows[] = {
@@ -297,6 +299,26 @@ static const struct fault_row mode_rows[] = {
     {"payload hash", MODE(mode), 1, false, HK_RECORD_BAD_PAYLOAD},
 };
 
+static const struct fault_row begin_rows[] = {
+    {"pass 0", BEGIN(pass), 0, true, HK_RECORD_BAD_CONTENT},
+    {"reason none", BEGIN(reason), 0, true, HK_RECORD_BAD_CONTENT},
+    {"reason beyond the last", BEGIN(reason), HK_RESYNC_ASKED + 1, true, HK_RECORD_BAD_CONTENT},
+    {"reserved0", BEGIN(reserved0), 1, true, HK_RECORD_BAD_CONTENT},
+    {"reserved1 first", BYTE(struct hk_resync_begin, reserved1, 0), 1, true, HK_RECORD_BAD_CONTENT},
+    {"reserved1 last", BYTE(struct hk_resync_begin, reserved1, 39), 1, true, HK_RECORD_BAD_CONTENT},
+    {"payload hash", BEGIN(pass), 4, false, HK_RECORD_BAD_PAYLOAD},
+};
+
+static const struct fault_row end_rows[] = {
+    {"pass 0", END(pass), 0, true, HK_RECORD_BAD_CONTENT},
+    {"begins nowhere", END(begin_lsn), 0, true, HK_RECORD_BAD_CONTENT},
+    {"begins at its own end", END(begin_lsn), PAYLOAD_LSN, true, HK_RECORD_BAD_CONTENT},
+    {"begins between records", END(begin_lsn), HK_LSN_FIRST + 1, true, HK_RECORD_BAD_CONTENT},
+    {"reserved first", BYTE(struct hk_resync_end, reserved, 0), 1, true, HK_RECORD_BAD_CONTENT},
+    {"reserved last", BYTE(struct hk_resync_end, reserved, 47), 1, true, HK_RECORD_BAD_CONTENT},
+    {"payload hash", END(pass), 4, false, HK_RECORD_BAD_PAYLOAD},
+};
+
 static void check_payload_rows(uint8_t type, const struct fault_row *rows, size_t count)
 {
     const struct sample_step step = {type, false, 0};
@@ -330,6 +352,8 @@ static void test_record_payloads(void **state)
     check_payload_rows(HK_REC_MARK, mark_rows, HK_ARRAY_SIZE(mark_rows));
     check_payload_rows(HK_REC_GAP, gap_rows, HK_ARRAY_SIZE(gap_rows));
     check_payload_rows(HK_REC_MODE, mode_rows, HK_ARRAY_SIZE(mode_rows));
+    check_payload_rows(HK_REC_RESYNC_BEGIN, begin_rows, HK_ARRAY_SIZE(begin_rows));
+    check_payload_rows(HK_REC_RESYNC_END, end_rows, HK_ARRAY_SIZE(end_rows));
 
     sample_record(&gap, PAYLOAD_LSN, 0, 1, 0, sound);
     memcpy(&r, sound, sizeof(r));
