@@ -277,6 +277,14 @@ void app_all_lost(struct sim *s)
     }
 }
 
+/* Nobody remembers that ops behind it had completed: what is under way need not come after them. */
+void app_forgotten(struct sim *s, uint64_t lsn)
+{
+    s->local_done_end = hk_min_u64(s->local_done_end, lsn);
+    for (uint32_t i = 0; i < s->o.clients; i++)
+        s->client[i].op.floor_end = hk_min_u64(s->client[i].op.floor_end, lsn);
+}
+
 /* The origin lost its cache: anything since the last flush may be read again. */
 void app_power_lost(struct sim *s)
 {

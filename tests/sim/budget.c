@@ -253,6 +253,18 @@ static void acks_forgotten(struct sim *s, uint64_t at)
     s->lost_count = kept;
 }
 
+/*
+ * LSNs from `first_lsn` on are given a second time, in a new epoch: what had been acknowledged
+ * alone behind it is missing until a compare that begins there has ended.
+ */
+void budget_given_again(struct sim *s, uint64_t first_lsn)
+{
+    for (uint32_t i = 0; i < s->lost_count; i++)
+        s->lost[i].end = hk_min_u64(s->lost[i].end, first_lsn);
+    s->passing_end = hk_min_u64(s->passing_end, first_lsn);
+    s->acked_end = hk_min_u64(s->acked_end, first_lsn);
+}
+
 /* Only metadata that was rolled back, or never written although promised, explains that. */
 void budget_primary_began(struct sim *s, uint64_t at)
 {
@@ -268,7 +280,8 @@ void budget_primary_began(struct sim *s, uint64_t at)
     s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, at);
     s->primary_dead = s->origin_suspect = s->origin_ahead = true;
     if (s->sent_end <= at) {
-        s->local_done_end = s->acked_end = hk_min_u64(s->acked_end, at);
+        app_forgotten(s, at);
+        s->acked_end = hk_min_u64(s->acked_end, at);
         ref_rewind(s, at);
         acks_forgotten(s, at);
         return;

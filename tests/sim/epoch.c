@@ -162,12 +162,37 @@ static void forked_returns(struct sim *s, const struct hk_epoch *e)
     s->over = true;
 }
 
+/*
+ * A primary that was set back to before its newest epochs begins others in their place. If nobody
+ * has anything of those they never were; else this is a fork.
+ */
+static void forget_epochs(struct sim *s, const struct hk_epoch *e)
+{
+    struct ref *r = &s->ref;
+    uint32_t k = r->epoch_count;
+
+    while (k > 1 && r->epoch[k - 1].ordinal >= e->ordinal)
+        k--;
+    if (k == r->epoch_count || r->epoch[k].ordinal != e->ordinal || !(s->vanished & 1u << C_MD) ||
+        memcmp(&r->epoch[k].id, &e->id, sizeof(e->id)) == 0)
+        return;
+    if (s->sent_end > r->epoch[k].first_lsn) {
+        s->forked = true;
+        s->fork_lsn = r->epoch[k].parent_end;
+        return;
+    }
+    ref_rewind(s, r->epoch[k].first_lsn);
+    r->epoch_count = k;
+}
+
 /* The metadata have been written: does an epoch begin? Nothing is given in the old one any more. */
 void ref_epoch_look(struct sim *s)
 {
     const struct hk_epoch *e = newest(s);
     struct ref *r = &s->ref;
 
+    if (!s->forked)
+        forget_epochs(s, e);
     if (s->forked)
         forked_returns(s, e);
     if (s->forked || e->ordinal <= r->epoch[r->epoch_count - 1].ordinal)
@@ -177,12 +202,14 @@ void ref_epoch_look(struct sim *s)
               e->parent_end);
     take_epoch(s, e);
     sim_struck(s, F_BEHIND);
-    if (e->first_lsn < r->used_end) /* of what was forgotten nothing is in the ring */
+    if (e->first_lsn < r->used_end) { /* of what was forgotten nothing is in the ring */
         ref_rewind(s, e->parent_end);
+        budget_given_again(s, e->first_lsn);
+    }
     ref_cut(s, e->parent_end, e->first_lsn);
     r->used_end = e->first_lsn;
     if (s->vanished & 1u << C_MD) /* nobody remembers what it had given */
-        s->local_done_end = hk_min_u64(s->local_done_end, e->first_lsn);
+        app_forgotten(s, e->first_lsn);
     s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, e->parent_end);
     close_interval(s, ref_norm(s, e->parent_end));
     r->resync = false;

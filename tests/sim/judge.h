@@ -10,6 +10,7 @@ bool budget_recovered(struct sim *s, uint64_t end);
 void budget_met(struct sim *s);
 void budget_lost(struct sim *s, uint64_t end);
 void budget_primary_began(struct sim *s, uint64_t at);
+void budget_given_again(struct sim *s, uint64_t first_lsn);
 void budget_forked_send(struct sim *s);
 bool budget_explains_standby(const struct sim *s);
 uint64_t budget_durable(const struct sim *s);

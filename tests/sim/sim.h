@@ -713,6 +713,7 @@ void app_setup(struct sim *s);
 void app_go(struct sim *s, uint64_t index, void *p);
 void app_done(struct sim *s, struct sim_op *op, int result);
 void app_all_lost(struct sim *s);
+void app_forgotten(struct sim *s, uint64_t lsn);
 void app_power_lost(struct sim *s);
 void app_off_the_list(struct sim *s, struct sim_op *op);
 uint8_t op_value(const struct sim_op *op, unsigned sector);
