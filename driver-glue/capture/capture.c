@@ -726,6 +726,10 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->super.ring_id = c->want.ring_id;
     if (!c->returning)
         ret->super.ring_first_lsn = c->want.ring_first_lsn;
+    /* An epoch that is durable has no place in the ring before the old one's slots are free: who
+     * was told of it now would look for its first record where that still stands. */
+    else if (hk_history_last(&c->super.history)->ordinal != c->epoch_ordinal)
+        ret->super.history.count--;
     ret->produced = HK_LSN(c->produced);
     ret->released = HK_LSN(c->released);
     ret->acked = HK_LSN(c->acked);

@@ -483,6 +483,40 @@ static void standby_elsewhere(void **state)
     assert_int_equal(rig_status(&r).stale_bytes, 2 * RIG_VOLUME_BYTES);
 }
 
+static uint32_t ordinal_told(void)
+{
+    struct hk_capture_status st = rig_status(&r);
+
+    return hk_history_last(&st.super.history)->ordinal;
+}
+
+/*
+ * The new epoch is durable, and a write of the old one is still on its way to the origin: its slot
+ * is where the ring's reader would look for the gap. The epoch is told when it has begun there.
+ */
+static void told_when_begun(void **state)
+{
+    struct hk_op op = rig_write(0, 0, 4096);
+    uint32_t ordinal;
+
+    (void)state;
+    live(HK_LINK_LOSS_CONTINUE);
+    assert_true(submit(&op));
+    ordinal = epoch_now()->ordinal;
+    assert_int_equal(hk_capture_stale_all(r.c, r.lease, &r.now), 0);
+    settle();
+    offer(7);
+    assert_int_equal(go_back(rig_status(&r).produced.v), 0);
+    settle();
+    assert_int_equal(epoch_now()->ordinal, ordinal + 1);
+    assert_int_equal(ordinal_told(), ordinal);
+    assert_true(rig_status(&r).tail_lsn.v < epoch_now()->first_lsn);
+    rig_written(&r, &op, 0);
+    settle();
+    assert_int_equal(ordinal_told(), ordinal + 1);
+    assert_int_equal(rig_status(&r).tail_lsn.v, epoch_now()->first_lsn);
+}
+
 /*
  * `degraded` is durable before a resync's first record, and so before T: a producer that is killed
  * and comes back in a resync goes on waiting for the standby, which may still count on it.
@@ -730,6 +764,7 @@ int main(void)
         cmocka_unit_test_teardown(standby_elsewhere, teardown),
         cmocka_unit_test_teardown(closed_and_idle, teardown),
         cmocka_unit_test_teardown(seed_ends_with_a_standby, teardown),
+        cmocka_unit_test_teardown(told_when_begun, teardown),
         cmocka_unit_test_teardown(killed_in_a_resync, teardown),
         cmocka_unit_test_teardown(origin_error, teardown),
         cmocka_unit_test_teardown(block_takes_the_range, teardown),
