@@ -199,6 +199,21 @@ uint64_t hk_ring_reader_time_at(const struct hk_ring_reader *r, struct hk_lsn ls
     return slot_at(r, find(r, lsn.v))->time_ns;
 }
 
+uint64_t hk_ring_reader_undone(struct hk_ring_reader *r, uint64_t tail, uint64_t head)
+{
+    uint64_t at = hk_max_u64(r->done, tail);
+
+    head = hk_min_u64(head, at + r->slot_mask + 1);
+    while (at < head && __atomic_load_n(&r->sides[at & r->slot_mask].done, __ATOMIC_ACQUIRE))
+        at++;
+    r->done = at;
+    if (at >= head)
+        return 0;
+    /* Reserved, but not published: the origin can't have been asked yet. */
+    tail = __atomic_load_n(&r->sides[at & r->slot_mask].lsn, __ATOMIC_RELAXED);
+    return hk_ring_load_acquire(&slot_at(r, at)->lsn) == tail ? tail : 0;
+}
+
 void hk_ring_reader_release(struct hk_ring_reader *r, struct hk_lsn lsn)
 {
     while (r->tail < r->next) {

@@ -29,6 +29,7 @@ struct hk_ring_reader {
     uint64_t tail, next; /* slot indexes: oldest not released, first not seen yet */
     uint64_t tail_lsn, next_lsn;
     uint64_t hint; /* slot index of the last gather: reading is sequential */
+    uint64_t done; /* slot index: the origin has everything before */
 };
 
 /*
@@ -60,6 +61,12 @@ uint64_t hk_ring_reader_time_at(const struct hk_ring_reader *r, struct hk_lsn ls
 /* The header of the record that covers lsn; -ERANGE when it is not here. */
 int hk_ring_reader_header_at(const struct hk_ring_reader *r, struct hk_lsn lsn,
                              struct hk_record *ret_record);
+
+/*
+ * LSN of the oldest record whose write the origin has not ended, 0: none. tail and head as the
+ * capture side's page says; of a liar nothing but a wrong answer comes.
+ */
+uint64_t hk_ring_reader_undone(struct hk_ring_reader *r, uint64_t tail, uint64_t head);
 
 /* Forgets every record that ends at or below lsn. To be called before it is reported released. */
 void hk_ring_reader_release(struct hk_ring_reader *r, struct hk_lsn lsn);

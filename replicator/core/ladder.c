@@ -41,35 +41,42 @@ void hk_ladder_update(struct hk_ladder *l, const struct hk_ladder_input *in)
 }
 
 /* A stage with work that does not move is timed from when it was last seen to move. */
-static void watch(struct hk_stall *s, enum hk_stall_stage stage, bool work, uint64_t done,
-                  uint64_t mono_ns)
+static void watch(struct hk_stall_watch *w, bool work, uint64_t done, uint64_t mono_ns)
 {
     if (!work)
-        s->stage[stage].since_ns = 0;
-    else if (s->stage[stage].since_ns == 0 || done != s->stage[stage].done)
-        s->stage[stage].since_ns = hk_max_u64(mono_ns, 1);
-    s->stage[stage].done = done;
+        w->since_ns = 0;
+    else if (w->since_ns == 0 || done != w->done)
+        w->since_ns = hk_max_u64(mono_ns, 1);
+    w->done = done;
 }
 
 void hk_stall_update(struct hk_stall *s, const struct hk_stall_input *in, uint64_t mono_ns)
 {
-    watch(s, HK_STALLED_RING, in->attached && in->reserved > in->produced, in->produced, mono_ns);
-    watch(s, HK_STALLED_LINK, in->produced > in->acked, in->acked, mono_ns);
-    watch(s, HK_STALLED_JOURNAL, in->session && in->acked > in->durable, in->durable, mono_ns);
-    watch(s, HK_STALLED_APPLY, in->session && in->durable > in->applied, in->applied, mono_ns);
-    watch(s, HK_STALLED_ORIGIN, in->attached && in->ring_waits && in->ring_released, in->ring_done,
-          mono_ns);
+    struct hk_stall_watch *w = s->stage;
+
+    watch(&w[HK_STALLED_RING], in->attached && in->reserved > in->produced, in->produced, mono_ns);
+    watch(&s->reports, in->attached && in->reported_ns > in->taken_ns, in->taken_ns, mono_ns);
+    watch(&w[HK_STALLED_LINK], in->produced > in->acked, in->acked, mono_ns);
+    watch(&w[HK_STALLED_JOURNAL], in->session && in->acked > in->durable, in->durable, mono_ns);
+    watch(&w[HK_STALLED_APPLY], in->session && in->durable > in->applied, in->applied, mono_ns);
+    watch(&w[HK_STALLED_ORIGIN], in->attached && in->origin_lsn != 0, in->origin_lsn, mono_ns);
 }
 
+static bool stands(const struct hk_stall_watch *w, uint64_t patience_ns, uint64_t mono_ns)
+{
+    return w->since_ns && mono_ns >= w->since_ns && mono_ns - w->since_ns >= patience_ns;
+}
+
+/* A capture process that stands still leaves origin and log alike undone: it comes first. */
 enum hk_stall_stage hk_stall_which(const struct hk_stall *s, uint64_t patience_ns, uint64_t mono_ns)
 {
     static const enum hk_stall_stage order[] = {
-        HK_STALLED_ORIGIN, HK_STALLED_RING, HK_STALLED_JOURNAL, HK_STALLED_LINK, HK_STALLED_APPLY};
+        HK_STALLED_RING, HK_STALLED_ORIGIN, HK_STALLED_JOURNAL, HK_STALLED_LINK, HK_STALLED_APPLY};
 
+    if (stands(&s->reports, patience_ns, mono_ns))
+        return HK_STALLED_RING;
     for (uint32_t i = 0; i < HK_ARRAY_SIZE(order); i++) {
-        uint64_t since_ns = s->stage[order[i]].since_ns;
-
-        if (since_ns && mono_ns >= since_ns && mono_ns - since_ns >= patience_ns)
+        if (stands(&s->stage[order[i]], patience_ns, mono_ns))
             return order[i];
     }
     return HK_STALLED_NONE;

@@ -33,7 +33,7 @@ enum hk_stall_stage {
     HK_STALLED_LINK,    /* sent, and nothing comes back */
     HK_STALLED_JOURNAL, /* received there, not durable */
     HK_STALLED_APPLY,   /* durable there, not applied */
-    HK_STALLED_ORIGIN,  /* released, and the ring does not get free */
+    HK_STALLED_ORIGIN,  /* published, and the origin does not end a write */
     HK_STALL_STAGES
 };
 
@@ -63,15 +63,15 @@ struct hk_stall_input {
     uint64_t reserved;                /* LSN the next record gets */
     uint64_t produced;                /* published */
     uint64_t acked, durable, applied; /* at the standby */
-    bool ring_waits;                  /* writers wait for room … */
-    uint64_t ring_done;               /* … and this counts what got free */
-    bool ring_released;               /* the oldest slot was released: only the origin keeps it */
+    /* Contact that the capture side was told of, and the newest of it that it has taken. */
+    uint64_t reported_ns, taken_ns;
+    uint64_t origin_lsn; /* oldest record that the origin has not got yet; 0: none */
 };
 
 struct hk_stall {
-    struct {
+    struct hk_stall_watch {
         uint64_t done, since_ns; /* since when it stands there with work; 0: it has none */
-    } stage[HK_STALL_STAGES];
+    } stage[HK_STALL_STAGES], reports;
 };
 
 void hk_stall_update(struct hk_stall *s, const struct hk_stall_input *in, uint64_t mono_ns);

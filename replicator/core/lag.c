@@ -21,6 +21,21 @@ uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to)
     return bytes;
 }
 
+uint64_t hk_lag_before(const struct hk_history *h, uint64_t to, uint64_t bytes)
+{
+    for (uint32_t i = h->count; i-- > 0;) {
+        const struct hk_epoch *e = &h->epoch[i];
+
+        if (to > e->first_lsn) {
+            if (to - e->first_lsn >= bytes)
+                return to - bytes;
+            bytes -= to - e->first_lsn;
+        }
+        to = hk_min_u64(to, e->parent_end);
+    }
+    return 0;
+}
+
 static uint64_t offset_of(uint64_t mono_ns, uint64_t real_ns)
 {
     return real_ns > mono_ns ? real_ns - mono_ns : 0;

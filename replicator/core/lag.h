@@ -10,6 +10,8 @@
 
 /* Log bytes between two positions of one line of history; the holes between epochs hold no log. */
 uint64_t hk_lag_bytes(const struct hk_history *h, uint64_t from, uint64_t to);
+/* The position so many log bytes before `to`; 0: that is before what the history still knows. */
+uint64_t hk_lag_before(const struct hk_history *h, uint64_t to, uint64_t bytes);
 
 /*
  * Age of the oldest record that is not durable. Capture times are realtime, which may be set back:

@@ -82,6 +82,8 @@ static bool source_look(struct hk_source *s, struct hk_source_view *ret)
     ret->state = __atomic_load_n(&page->state, __ATOMIC_ACQUIRE);
     ret->next = HK_LSN(hk_ring_load_acquire(&page->next_lsn));
     ret->newest_ns = __atomic_load_n(&page->last_time_ns, __ATOMIC_RELAXED);
+    ret->origin_lsn = hk_ring_reader_undone(r, hk_ring_load_acquire(&page->tail),
+                                            hk_ring_load_acquire(&page->head));
     return true;
 }
 

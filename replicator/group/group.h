@@ -28,6 +28,7 @@ struct hk_source_view {
     uint32_t state;      /* enum hk_group_state */
     struct hk_lsn next;  /* LSN the next record gets: above it nothing is even reserved */
     uint64_t newest_ns;  /* capture time of the newest record; 0: not known */
+    uint64_t origin_lsn; /* oldest record that the origin has not got yet; 0: none */
 };
 
 /* Ring or spool: where log bytes come from. The reactor gathers when it executes SEND. */

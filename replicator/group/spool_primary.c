@@ -233,16 +233,16 @@ void hk_primary_stall_step(struct hk_group *g)
         .acked = p->acked,
         .durable = p->sender.running ? p->sender.durable : p->durable,
         .applied = p->sender.running ? p->sender.applied : 0,
-        .ring_waits = p->state == HK_STATE_PACING || p->state == HK_STATE_BLOCKED,
-        .ring_done = p->produced,
-        .ring_released = p->released >= p->ring_end,
     };
 
     if (g->now.mono_ns < p->stall_look_ns)
         return;
     p->stall_look_ns = g->now.mono_ns + HK_GROUP_STALL_LOOK_NS;
-    if (p->attached && source->look)
-        source->look(source, &view);
+    if (p->attached && source->look && source->look(source, &view)) {
+        in.reported_ns = p->reported.contact_ns;
+        in.taken_ns = view.contact_ns;
+        in.origin_lsn = view.origin_lsn;
+    }
     in.reserved = view.next.v;
     hk_stall_update(&p->stall, &in, g->now.mono_ns);
 }

@@ -221,9 +221,8 @@ static void journal_step(struct hk_group *g)
     s->log_in_doubt = s->journal.result.verdict == HK_JOURNAL_TORN;
     s->turn_lsn = s->journal.result.turn_lsn;
     s->turn_type = s->journal.result.turn_type;
-    hk_journal_retain(&s->journal, super->applied > g->cfg.journal_retain_bytes
-                                       ? super->applied - g->cfg.journal_retain_bytes
-                                       : 0);
+    hk_journal_retain(&s->journal,
+                      hk_lag_before(&super->history, super->applied, g->cfg.journal_retain_bytes));
     s->pin_release = true; /* of the life before, if there is any */
     hk_apply_start(&s->apply, super->applied);
     s->stage = HK_STAGE_REDO;

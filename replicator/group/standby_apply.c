@@ -24,13 +24,14 @@ uint64_t hk_standby_lag_bytes(const struct hk_group *g)
 static void applied_is_stored(struct hk_group *g, uint64_t lsn)
 {
     struct hk_standby *s = g->standby;
-    uint64_t retain = g->cfg.journal_retain_bytes;
 
     if (lsn <= s->applied)
         return;
     s->applied = lsn;
     hk_journal_applied(&s->journal, lsn);
-    hk_journal_retain(&s->journal, lsn > retain ? lsn - retain : 0);
+    /* What may be looked back on is counted in log: the hole before an epoch holds none. */
+    hk_journal_retain(&s->journal, hk_lag_before(&hk_standby_super(g)->history, lsn,
+                                                 g->cfg.journal_retain_bytes));
 }
 
 bool hk_standby_drained(const struct hk_group *g)

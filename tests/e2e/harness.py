@@ -25,6 +25,7 @@ import uuid
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get('HK_BUILD', TOP / 'build'))
 QUICK = os.environ.get('HK_TEST_MODE', 'full') == 'quick'
+WHOLE = os.environ.get('HK_TEST_MODE', 'full') == 'whole'
 MIB = 1 << 20
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -132,7 +133,7 @@ class Cluster:
     def __init__(self, work, mode='sync', policy='block', backend='udp', impair=None,
                  contact_timeout_ms=1500, data_mib=48, wal_mib=16, journal_mib=1024,
                  ring_payload_mib=64, wire=None, region_bytes=None, assume_equal=True,
-                 spool_segments=0):
+                 spool_segments=0, snapshot_mib=0, segment_mib=16, ring_slots=16384):
         Cluster.counter += 1
         self.tag = f'{os.getpid() % 100000}x{Cluster.counter}'
         self.work = pathlib.Path(work)
@@ -141,6 +142,8 @@ class Cluster:
         self.wire_options, self.wire_ns = wire, f'hke{self.tag}w'
         self.region_bytes = region_bytes
         self.spool_segments = spool_segments  # of 8 MiB; 0: no spool
+        self.snapshot_mib = snapshot_mib      # room for before-images; 0: no bound
+        self.segment_mib, self.ring_slots = segment_mib, ring_slots
         self.wire = None
         self.volumes = [('data', data_mib * MIB), ('wal', wal_mib * MIB)]
         self.journal_mib, self.ring_payload_mib = journal_mib, ring_payload_mib
@@ -230,7 +233,7 @@ class Cluster:
                 f'state-dir = "{site.dir}";\n')
         if role == 'primary':
             text += (f'capture = {{ socket = "{self.work}/{site.name}.cap"; ring = "{self.ring}"; '
-                     f'ring-slots = 16384; ring-payload = {self.ring_payload_mib * MIB}L; '
+                     f'ring-slots = {self.ring_slots}; ring-payload = {self.ring_payload_mib * MIB}L; '
                      f'metadata = "{site.dir}/core.md"; {paths("origins")} }};\n')
             if self.spool_segments:
                 text += (f'spool = {{ directory = "{site.dir}/spool"; segment-mib = 8; '
@@ -239,7 +242,8 @@ class Cluster:
             text += (f'standby = {{ metadata = "{site.dir}/core.md"; '
                      f'primary-metadata = "{site.dir}/core-primary.md"; '
                      f'journal = "{site.dir}/journal"; journal-mib = {self.journal_mib}; '
-                     f'segment-mib = 16; window-mib = 32; apply-mib = 16; '
+                     f'segment-mib = {self.segment_mib}; window-mib = 32; apply-mib = 16; '
+                     f'snapshot-mib = {self.snapshot_mib}; '
                      f'{paths("replicas")} }};\n')
         impair = ''
         if self.impair:
@@ -296,6 +300,11 @@ class Cluster:
     def hikae(self, site, verb, *argv, timeout=60, check=True):
         return run(tool('hikae'), verb, '--group', self.group_conf, '--site', site.conf, *argv,
                    timeout=timeout, check=check)
+
+    def hikae_again(self, site, verb, *argv, timeout=30):
+        """A verb to a daemon that has only just been started."""
+        return wait_until(f'{verb} at {site.name}',
+                          lambda: self.hikae(site, verb, *argv, timeout=10), timeout)
 
     def status(self, site):
         # Exit 2 tells that there are alarms; the answer is as good.

@@ -103,9 +103,7 @@ static void names_what_stands(void **state)
 
             at = n * 64;
             in.reserved = at + 64 * 6;
-            in.ring_waits = true;
-            in.ring_done = c == HK_STALLED_ORIGIN && stop ? in.ring_done : at;
-            in.ring_released = c == HK_STALLED_ORIGIN;
+            in.origin_lsn = c == HK_STALLED_ORIGIN && stop ? in.origin_lsn : at;
             in.produced = c == HK_STALLED_RING && stop ? in.produced : at + 64 * 5;
             in.acked = c == HK_STALLED_LINK && stop ? in.acked : hk_min_u64(in.produced, at + 256);
             in.durable =
@@ -120,6 +118,31 @@ static void names_what_stands(void **state)
         }
         /* T after it stopped, and a look's time. */
         assert_true(stopped >= 14000 * MS && stopped <= 15500 * MS);
+    }
+}
+
+/* A capture process that is stopped in the middle of writes, or in none: it takes no report. */
+static void a_capture_side_that_takes_no_report(void **state)
+{
+    for (int writes = 0; writes < 2; writes++) {
+        struct hk_stall s = {0};
+        struct hk_stall_input in = {.attached = true, .session = true};
+        uint64_t stopped = 0;
+
+        for (uint64_t now = 1000 * MS; now < 20000 * MS; now += 250 * MS) {
+            in.reported_ns = now;
+            if (now < 5000 * MS) {
+                in.taken_ns = now - 100 * MS;
+                in.origin_lsn = writes ? now : 0;
+            }
+            hk_stall_update(&s, &in, now);
+            if (hk_stall_which(&s, 5000 * MS, now) == HK_STALLED_NONE)
+                continue;
+            if (!stopped)
+                stopped = now;
+            assert_int_equal(hk_stall_which(&s, 5000 * MS, now), HK_STALLED_RING);
+        }
+        assert_true(stopped >= 9500 * MS && stopped <= 10500 * MS);
     }
 }
 
@@ -140,9 +163,12 @@ static void idle_is_no_stall(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equal_rates_do_not_flap), cmocka_unit_test(comes_back_with_headroom),
-        cmocka_unit_test(says_the_last_steps),     cmocka_unit_test(names_what_stands),
+        cmocka_unit_test(equal_rates_do_not_flap),
+        cmocka_unit_test(comes_back_with_headroom),
+        cmocka_unit_test(says_the_last_steps),
+        cmocka_unit_test(names_what_stands),
         cmocka_unit_test(idle_is_no_stall),
+        cmocka_unit_test(a_capture_side_that_takes_no_report),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -568,6 +568,23 @@ static void lag_does_not_count_the_hole(void **state)
     assert_int_equal(hk_lag_bytes(&h, 8192, 4096), 0);
 }
 
+static void looking_back_does_not_count_the_hole(void **state)
+{
+    struct hk_history h;
+    uint64_t to = (2 << 20) + 128;
+
+    (void)state;
+    history_of(&h, 3);
+    assert_int_equal(hk_lag_before(&h, to, 128), to - 128);
+    assert_int_equal(hk_lag_before(&h, to, 192), 1 << 20);
+    assert_int_equal(hk_lag_before(&h, to, 256), 65536 - 64);
+    assert_int_equal(hk_lag_before(&h, 1 << 20, 64), 65536 - 64);
+    assert_int_equal(hk_lag_before(&h, to, 64 << 20), 0);
+    assert_int_equal(hk_lag_before(&h, 65536, 4096), 65536 - 4096);
+    for (uint64_t bytes = 64; bytes < 60000; bytes += 64)
+        assert_int_equal(hk_lag_bytes(&h, hk_lag_before(&h, to, bytes), to), bytes);
+}
+
 static void age_survives_a_clock_step(void **state)
 {
     struct hk_lag_age a = {0};
@@ -692,6 +709,7 @@ int main(void)
         cmocka_unit_test(welcome),
         cmocka_unit_test(every_refusal_has_its_text),
         cmocka_unit_test(lag_does_not_count_the_hole),
+        cmocka_unit_test(looking_back_does_not_count_the_hole),
         cmocka_unit_test(age_survives_a_clock_step),
         cmocka_unit_test(age_knows_the_newest_stamp),
         cmocka_unit_test(rate_counts_busy_time_only),

@@ -342,6 +342,11 @@ static void test_check_refuses(void **state)
     rig_free(&r);
 }
 
+static uint64_t undone(const struct rig *r, struct hk_ring_reader *reader)
+{
+    return hk_ring_reader_undone(reader, rig_producer(r)->tail, rig_producer(r)->head);
+}
+
 /* Any piece of the log, gathered, is the log: compared with a copy made record by record. */
 static void test_reader_gathers(void **state)
 {
@@ -379,13 +384,16 @@ static void test_reader_gathers(void **state)
         assert_int_equal(rig_begin(&r, &op), HK_COPY);
         if (op.payload)
             unit_random_bytes(&seed, op.payload, op.length);
+        assert_int_equal(undone(&r, &reader), 0); /* the origin was not asked yet */
         hk_capture_publish(r.c, &op);
         hk_capture_copied(r.c, &op);
+        assert_int_equal(undone(&r, &reader), op.lsn.v);
         assert_int_equal(rig_written(&r, &op, 0), HK_DONE);
         memcpy(log + bytes, rig_slot(&r, op.slot), 64);
         if (op.payload)
             memcpy(log + bytes + 64, op.payload, op.length);
         bytes += op.end.v - op.lsn.v;
+        assert_int_equal(undone(&r, &reader), 0);
     }
     assert_int_equal(hk_ring_reader_poll(&reader, 4, &produced), 4);
     assert_int_equal(hk_ring_reader_poll(&reader, 100, &produced), 7);
