@@ -154,6 +154,13 @@ static void standby_causes(struct hk_control *c, struct hk_status_text *s)
     else if (g->inconsistent)
         add(s, "HKE3101I the first synchronisation is under way: there is nothing to fail over to "
                "yet");
+    if (g->pin_stands)
+        hk_report_list(s, hk_report_keep(s,
+                                         "HKE4042E before-images can't be stored (%s): nothing is "
+                                         "applied until they can",
+                                         strerror(-g->pin_stands)));
+    if (g->journal_full)
+        add(s, "HKE4020W the journal is full: nothing more is acknowledged until it has room");
     if (g->super.flags & HK_SF_IN_DOUBT)
         add(s, "HKE4025W a superblock was found damaged: newer facts may be gone, so a loss is "
                "stated as \"unknown\" and no better");
@@ -291,6 +298,9 @@ static void standby_do(struct hk_control *c, struct hk_status_text *s)
                                          "0 let %s connect: the doubt about the metadata then ends "
                                          "by itself (hikae explain HKE4025W)",
                                          peer_of(c)));
+    if (g->pin_stands)
+        add(s, "0 give the snapshots directory room, or raise snapshot-mib and start hikaed again; "
+               "the pin is not given up by itself (hikae explain HKE4042E)");
     if (g->contact) {
         hk_report_list(s, hk_report_keep(s, "1 look at `hikae status` at %s", peer_of(c)));
         return;

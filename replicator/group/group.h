@@ -378,6 +378,7 @@ struct hk_group_status {
     struct hk_lsn pin_lsn;
     uint64_t pin_time_ns;    /* realtime when it was made; 0 not known */
     int pin_stands;          /* the applier stands for want of room: -errno; 0 */
+    bool journal_full;       /* nothing more is acknowledged until there is room */
     uint64_t rollback_bytes; /* that a promotion would copy back now; part of take over now */
     uint64_t rollback_done_bytes;
     uint64_t snapshot_used, snapshot_room; /* bytes of before-images; UINT64_MAX: no bound */

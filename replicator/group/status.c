@@ -246,6 +246,7 @@ static void standby_status(const struct hk_group *g, const struct hk_now *now,
         st->journal_used = hk_journal_used(&s->journal);
         st->journal_total = hk_journal_total(&s->journal);
         st->journal_held = hk_journal_held(&s->journal);
+        st->journal_full = s->journal_full;
     }
 }
 
