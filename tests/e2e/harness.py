@@ -233,7 +233,8 @@ class Cluster:
                 f'state-dir = "{site.dir}";\n')
         if role == 'primary':
             text += (f'capture = {{ socket = "{self.work}/{site.name}.cap"; ring = "{self.ring}"; '
-                     f'ring-slots = {self.ring_slots}; ring-payload = {self.ring_payload_mib * MIB}L; '
+                     f'ring-slots = {self.ring_slots}; '
+                     f'ring-payload = {self.ring_payload_mib * MIB}L; '
                      f'metadata = "{site.dir}/core.md"; {paths("origins")} }};\n')
             if self.spool_segments:
                 text += (f'spool = {{ directory = "{site.dir}/spool"; segment-mib = 8; '
@@ -242,7 +243,8 @@ class Cluster:
             text += (f'standby = {{ metadata = "{site.dir}/core.md"; '
                      f'primary-metadata = "{site.dir}/core-primary.md"; '
                      f'journal = "{site.dir}/journal"; journal-mib = {self.journal_mib}; '
-                     f'segment-mib = {self.segment_mib}; window-mib = 32; apply-mib = 16; '
+                     f'segment-mib = {self.segment_mib}; window-mib = 32; '
+                     f'apply-mib = 16; '
                      f'snapshot-mib = {self.snapshot_mib}; '
                      f'{paths("replicas")} }};\n')
         impair = ''

@@ -122,7 +122,8 @@ static bool look(struct hk_source *source, struct hk_source_view *ret)
 
     if (!s->rep.attached || !s->cap.ring_there)
         return false;
-    *ret = (struct hk_source_view){p->contact_ns, p->state, HK_LSN(p->next_lsn), p->last_time_ns, 0};
+    *ret =
+        (struct hk_source_view){p->contact_ns, p->state, HK_LSN(p->next_lsn), p->last_time_ns, 0};
     return true;
 }
 
