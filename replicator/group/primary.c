@@ -50,6 +50,16 @@ int hk_primary_init(struct hk_group *g, struct hk_arena *arena)
 
 /* ---- session ---- */
 
+/*
+ * What a HELLO on its way does not know of is not sent before it is answered, else the standby
+ * could have more than the HELLO says was ever produced, and ask for a compare of everything.
+ */
+static void tell_sender(struct hk_primary *p)
+{
+    if (!p->greeting)
+        hk_sender_produced(&p->sender, p->produced);
+}
+
 static void end_session(struct hk_group *g, enum hk_refusal why)
 {
     struct hk_primary *p = g->primary;
@@ -70,6 +80,7 @@ static void close_control(struct hk_group *g)
     if (!p->control_up)
         return;
     p->control_up = p->greeting = false;
+    tell_sender(p);
     hk_group_queue(g, HK_ACT_CONTROL_CLOSE);
 }
 
@@ -342,7 +353,7 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
     p->durable = hk_max_u64(p->durable, e->capture.durable.v);
     p->produced = hk_max_u64(p->produced, e->capture.produced.v);
     p->ring_end = hk_max_u64(p->ring_end, e->capture.produced.v);
-    hk_sender_produced(&p->sender, p->produced);
+    tell_sender(p);
 }
 
 static void ring_lost(struct hk_group *g)
@@ -471,7 +482,7 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_PRODUCED:
         p->produced = hk_max_u64(p->produced, e->produced.produced.v);
         p->ring_end = hk_max_u64(p->ring_end, e->produced.produced.v);
-        hk_sender_produced(&p->sender, p->produced);
+        tell_sender(p);
         break;
     case HK_EV_CAPTURE: capture_changed(g, e); break;
     case HK_EV_FRAME_IN: take_frame(g, &e->frame.header, e->frame.body); break;
@@ -483,6 +494,7 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_CONTROL_IN: take_control(g, e->control); break;
     case HK_EV_CONTROL_DOWN:
         p->control_up = p->greeting = false;
+        tell_sender(p); /* an older session goes on without it */
         hk_primary_resync_stop(g, false);
         break;
     case HK_EV_LINK:

@@ -210,7 +210,8 @@ void hk_primary_spool_step(struct hk_group *g)
         hk_spool_write(sp, p->durable, p->released, p->ring_end);
     if (p->sender.running) {
         hk_spool_prefetch(sp, p->sender.acked, ring_from(p));
-        hk_sender_produced(&p->sender, hk_primary_spool_tail(p));
+        if (!p->greeting)
+            hk_sender_produced(&p->sender, hk_primary_spool_tail(p));
     }
     hk_sender_held(&p->sender, ring_from(p), sp->read_first, sp->read_end);
     cut_at_damage(g);
