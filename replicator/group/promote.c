@@ -52,6 +52,17 @@ static bool fenced_in_time(const struct hk_group *g, uint64_t fence_ns, uint64_t
     return g->now.mono_ns - ago_ns < s->t0.mono_ns + timeout_ns;
 }
 
+/*
+ * The history names an epoch whose gap is not applied yet: what is stale at the primary may be what
+ * this side has lost, and had once reported.
+ */
+static bool gap_ahead(const struct hk_group *g)
+{
+    const struct hk_epoch *e = new_epoch(g);
+
+    return e && e->reason >= HK_EPOCH_GAP_BEHIND && g->standby->applied <= e->first_lsn;
+}
+
 /* SPEC.md §9: never better than what is proven (I18). */
 enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_verb *v)
 {
@@ -70,7 +81,7 @@ enum hk_loss_class hk_promote_class(const struct hk_group *g, const struct hk_ve
     if (s->applied < s->mode_unsure_until)
         return HK_LOSS_UNKNOWN;
     /* A gap or resync-begin that is not applied yet: it may come to the pin. */
-    if (s->applied < s->turn_lsn)
+    if (s->applied < s->turn_lsn || gap_ahead(g))
         return HK_LOSS_UNKNOWN;
     if (super->on_link_loss == HK_LINK_LOSS_BLOCK)
         return HK_LOSS_ZERO_PROVEN;
