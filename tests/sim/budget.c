@@ -82,8 +82,11 @@ static void super_fell_back(struct sim *s)
         s->standby_suspect = true; /* a side that forgot that it was promoted */
         promoted_forgotten(s);
     }
-    if (!(super->flags & (HK_SF_PROMOTING | HK_SF_PROMOTED)))
+    if (!(super->flags & (HK_SF_PROMOTING | HK_SF_PROMOTED))) {
         s->sby.promoting = false;
+        if (s->sby.rolled) /* and went back to the pin: a part of the replicas may be there */
+            s->standby_suspect = true;
+    }
     if (super->history.count == 0 && s->sby.said_durable <= HK_LSN_FIRST)
         s->sby.said_durable = 0;
     if (s->vanished & 1u << C_SUPER) { /* more than one step back: the replica may be ahead */
@@ -134,6 +137,8 @@ void budget_read(struct sim *s, const struct sim_io *io)
     if (!damage_at(f, io->offset, io->bytes))
         return;
     s->damaged[0] |= 1u << f->kind;
+    if (f->kind == C_REPLICA && sby_durable(s)->flags & HK_SF_PINNED)
+        s->sby.rot_saved = true;
     damage_read(f, io->offset, io->bytes);
     sim_trace(s, "read of damage, class %llu at %llu", f->kind, io->offset, 0);
     if (f->kind == C_SUPER || f->kind == C_MD)
@@ -278,7 +283,7 @@ void budget_primary_began(struct sim *s, uint64_t at)
     sim_trace(s, "fork the primary goes on at %llu; log %llu sent %llu", at, s->ref.next_lsn,
               s->sent_end);
     s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, at);
-    s->primary_dead = s->origin_suspect = s->origin_ahead = true;
+    s->primary_dead = s->origin_suspect = s->origin_ahead = s->origin_void = true;
     if (s->sent_end <= at) {
         app_forgotten(s, at);
         s->acked_end = hk_min_u64(s->acked_end, at);

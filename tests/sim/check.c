@@ -232,10 +232,10 @@ void check_capture_started(struct sim *s, enum hk_start start, const struct hk_s
               "the ring was lost in an epoch begun by a gap, and nothing is said to be stale");
     if (start == HK_START_NEW_RING) {
         s->cap.released = s->ref.next_lsn;
-        if (s->dmap) /* what it had been told since is not written down */
-            s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, dmap_relied(s, super));
         if (!st->passing && !st->barred && s->ref.count)
             budget_primary_began(s, st->produced.v);
+        if (s->dmap) /* what it had been told since is not written down */
+            s->cap.durable_taken = hk_min_u64(s->cap.durable_taken, dmap_relied(s, super));
     }
     if (!s->cap.ring_was_lost)
         return;
@@ -438,7 +438,7 @@ void check_replica_write(struct sim *s, const struct sim_io *io)
     const struct sim_file *f = io->file;
     unsigned first = (unsigned)(io->offset / SIM_SECTOR), n = (unsigned)(io->bytes / SIM_SECTOR);
     uint64_t applied, pin = sby_durable(s)->pin_lsn;
-    bool back = sby_durable(s)->flags & HK_SF_ROLLING_BACK;
+    bool back = s->sby.rolling;
 
     if (io->result || s->standby_suspect || s->sby.promoted)
         return;
@@ -449,6 +449,11 @@ void check_replica_write(struct sim *s, const struct sim_io *io)
         if (damage_at(f, (uint64_t)i * SIM_SECTOR, SIM_SECTOR))
             continue;
         if (back) {
+            /* What rotted before it was saved comes back like that. */
+            if (s->sby.rot_saved && got < 0) {
+                s->standby_suspect = true;
+                return;
+            }
             SIM_CHECK(s, "I10", (uint8_t)got == ref_value_at(s, f->volume, i, pin),
                       "going back to the pin at %llu wrote %d to volume %u sector %u", ULL(pin),
                       got, f->volume, i);
@@ -556,8 +561,6 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
     s->sby.loss_class = loss_class;
     s->sby.fence_limit = from_real(s, super->contact_time_ns) + super->contact_timeout_ns;
     s->sby.frozen = false;
-    if (super->pin_lsn == 0 && s->st.fault[F_PINNED] && position < ref_norm(s, s->nj.durable))
-        sim_struck(s, F_BACK_TO_PIN);
     if (s->standby_suspect || s->sby.not_promotable)
         return;
     SIM_CHECK(s, "I13", super->flags & HK_SF_PROMOTED, "promoted, but not durably");

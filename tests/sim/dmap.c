@@ -378,14 +378,19 @@ bool dmap_all_stale(struct sim *s)
     return true;
 }
 
-bool dmap_any_stale(struct sim *s)
+uint32_t dmap_count_stale(struct sim *s)
 {
     const struct sim_dmap *d = look(s);
+    uint32_t n = 0;
 
     for (uint32_t r = 0; r < dmap_regions(s); r++)
-        if (d->stale[r])
-            return true;
-    return false;
+        n += d->stale[r];
+    return n;
+}
+
+bool dmap_any_stale(struct sim *s)
+{
+    return dmap_count_stale(s) > 0;
 }
 
 /*

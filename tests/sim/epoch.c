@@ -241,6 +241,8 @@ void ref_control(struct sim *s, const struct ref_rec *r)
                   ULL(r->lsn));
         close_interval(s, r->lsn);
         ref->resync = true;
+        s->heals = 0;
+        s->heals_due = s->dmap ? dmap_count_stale(s) : 0;
     }
     if (r->type == HK_REC_BAD_RANGE) {
         SIM_CHECK(s, "I2", s->origin_unread,

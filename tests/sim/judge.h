@@ -61,6 +61,7 @@ void dmap_check(struct sim *s);
 uint64_t dmap_relied(struct sim *s, const struct hk_super *super); /* the newest position */
 bool dmap_any_stale(struct sim *s);
 bool dmap_origin_told(struct sim *s, unsigned volume, uint32_t sector);
+uint32_t dmap_count_stale(struct sim *s);
 bool dmap_all_stale(struct sim *s);
 
 #endif

@@ -2,6 +2,7 @@
 /*
  * hk-sim: runs seeds until a number, a budget of seconds or the first violation is reached.
  *   --seeds N  --first X  --budget SECONDS  --seed X [--verbose]  --twice
+ *   --each-percent: in run i a failover when i percent of a resync are through (1 to 100, in turn)
  *   --bugs: names of the seeded bugs in this program; --bug NAME: with that one, --until-found
  */
 #include <malloc.h>
@@ -46,7 +47,8 @@ static void print_failure(struct sim *s, uint32_t lines)
     sim_opts_print(s, stdout);
     for (uint64_t i = from; i < s->trace_at && !s->verbose; i++)
         sim_trace_print(&s->trace[i % SIM_TRACE_KEEP]);
-    printf("replay: %s --seed %llu --verbose\n", self, (unsigned long long)s->seed);
+    printf("replay: %s --seed %llu --verbose%s\n", self, (unsigned long long)s->seed,
+           s->each_percent ? " --each-percent" : "");
 }
 
 static void print_stats(const struct sim_stats *st, double seconds)
@@ -78,7 +80,7 @@ static void print_stats(const struct sim_stats *st, double seconds)
 struct args {
     uint64_t seeds, first, seed;
     double budget;
-    bool one, verbose, twice, until_found, bugs;
+    bool one, verbose, twice, until_found, bugs, each_percent;
     const char *bug;
     uint32_t lines, failures_max;
 };
@@ -107,6 +109,8 @@ static bool parse(struct args *a, int argc, char **argv)
             a->twice = true;
         else if (!strcmp(argv[i], "--until-found"))
             a->until_found = true;
+        else if (!strcmp(argv[i], "--each-percent"))
+            a->each_percent = true;
         else if (!strcmp(argv[i], "--bugs"))
             a->bugs = true;
         else if (!strcmp(argv[i], "--bug"))
@@ -165,7 +169,7 @@ int main(int argc, char **argv)
         fprintf(stderr,
                 "usage: %s [--seeds N | --budget SECONDS | --seed X [--verbose]] "
                 "[--first X] [--twice] [--until-found] [--max-failures N] [--lines N] [--bugs] "
-                "[--bug NAME]\n",
+                "[--bug NAME] [--each-percent]\n",
                 argv[0]);
         return 2;
     }
@@ -190,8 +194,10 @@ int main(int argc, char **argv)
     if (a.until_found)
         return until_found(&a);
     for (uint64_t i = 0; i < a.seeds; i++) {
-        bool ok = sim_run(&sim, a.first + i, a.verbose);
+        bool ok;
 
+        sim.each_percent = a.each_percent ? (uint32_t)((a.first + i - 1) % 100) + 1 : 0;
+        ok = sim_run(&sim, a.first + i, a.verbose);
         if (ok && a.twice)
             ok = same_twice(&sim, a.first + i);
         hash = rng_mix(hash ^ sim.trace_hash);

@@ -242,7 +242,7 @@ static void lost_slowly(struct sim *s)
     sim_at(s, s->now + dies, NULL, primary_lost_later, 0, NULL);
 }
 
-static void failover(struct sim *s)
+void oper_failover(struct sim *s)
 {
     uint64_t delay;
 
@@ -324,7 +324,7 @@ static void do_strike(struct sim *s, enum sim_fault kind)
     case F_STOP_VERB: stop_daemon(s); break;
     case F_RESTORED: image_strike(s); break;
     case F_FREEZE_END: freeze_end(s); break;
-    case F_FAILOVER: failover(s); break;
+    case F_FAILOVER: oper_failover(s); break;
     case F_LATENT:
     case F_ROT_JOURNAL:
     case F_ROT_SUPER:

@@ -255,8 +255,26 @@ static void draw_sizes(struct sim_opts *o, struct sim_rng *r)
     o->rate_max = rng_below(r, 3) ? 0 : rng_range(r, 1, 64) << 20;
 }
 
+/* A primary that goes behind again and again with much to compare, and a failover meanwhile. */
+static void draw_resyncs(struct sim_opts *o, struct sim_rng *r)
+{
+    o->region_shift = HK_REGION_SHIFT_MIN;
+    o->sectors = SIM_SECTORS_MAX;
+    o->ring_slots = 32;
+    o->policy = HK_LINK_LOSS_CONTINUE;
+    o->contact_ns = rng_range(r, 100, 400) * NS_MS;
+    o->pace_ns = rng_range(r, 50, 200) * NS_MS;
+    o->run_ns = 6 * NS_S;
+    o->primary_returns = true;
+    o->mean_ns[F_PARTITION_BOTH] = rng_range(r, 600, 1500) * NS_MS;
+    o->mean_ns[F_FAILOVER] = 0;
+    o->mean_ns[F_FREEZE] = 0;
+    if (rng_below(r, 2))
+        o->ppm[F_NESTED] = 500000;
+}
+
 /* The dirty map and the snapshot store; small regions, so that much happens in few events. */
-static void draw_map(struct sim_opts *o, uint64_t seed)
+static void draw_map(struct sim_opts *o, uint64_t seed, uint32_t each_percent)
 {
     const struct hk_capture_cfg probe = {.region_shift = HK_REGION_SHIFT_MIN,
                                          .volume_count = 1,
@@ -270,6 +288,12 @@ static void draw_map(struct sim_opts *o, uint64_t seed)
         return;
     o->region_shift = HK_REGION_SHIFT_MIN + (uint32_t)rng_below(&r, 2);
     o->hot_max = rng_below(&r, 2) ? 0 : (uint32_t)rng_range(&r, 10, 32);
+    rng_seed(&r, seed, 13);
+    o->promote_pct = rng_below(&r, 16) ? 0 : (uint32_t)rng_range(&r, 1, 100);
+    if (each_percent)
+        o->promote_pct = each_percent;
+    if (o->promote_pct)
+        draw_resyncs(o, &r);
 }
 
 /* A replicator that stands still and was replaced would hold the files' locks: not both. */
@@ -357,7 +381,7 @@ void sim_opts_draw(struct sim *s)
     o->mean_ns[F_MEM_RING] = every(&r, 6, NS_S / 2, 4 * NS_S);
     o->ppm[F_MEM_RELINK] = chance(&r, 12, 20000);
     draw_world(o, s->seed);
-    draw_map(o, s->seed);
+    draw_map(o, s->seed, s->each_percent);
     draw_spool(o, s->seed);
 #ifdef SIM_FED
     o->run_ns /= 8; /* for a fuzzer many short runs are better than few long ones */

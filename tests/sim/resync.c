@@ -144,6 +144,25 @@ static void ask_stale(struct sim *s, const struct ipc_msg *m)
     answer(s, IPC_STALE, &r);
 }
 
+static void fail_over(struct sim *s, uint64_t a, void *p)
+{
+    (void)a;
+    (void)p;
+    if (s->faults_on)
+        oper_failover(s);
+}
+
+/*
+ * Somebody decides in the middle of a resync that the primary is lost. An event of its own: it may
+ * take the power from the very process that is being asked (seed 160).
+ */
+static void promote_in_time(struct sim *s)
+{
+    s->heals++;
+    if (s->o.promote_pct && s->heals * 100 >= s->o.promote_pct * s->heals_due)
+        sim_at(s, s->now, NULL, fail_over, 0, NULL);
+}
+
 static void ask_heal(struct sim *s, const struct ipc_msg *m)
 {
     struct hk_now now = sim_clock(s, 0);
@@ -155,6 +174,8 @@ static void ask_heal(struct sim *s, const struct ipc_msg *m)
     if (r.error == 0)
         ref_compare_ended(s, m->volume, m->offset, dmap_region_bytes(s, m->offset));
     answer(s, IPC_HEALED, &r);
+    if (r.error == 0)
+        promote_in_time(s);
 }
 
 void resync_ask(struct sim *s, uint32_t kind, const struct ipc_msg *m)

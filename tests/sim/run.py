@@ -5,7 +5,8 @@
   --minutes N           new seeds for that long, then one line in tests/seeds/LEDGER.tsv
   --ledger              what the ledger adds up to
   --budget SECONDS      the run of ./dev test; from 120 s on with compilers and seeded bugs
-  --seeds N [--first X] that many seeds
+  --seeds N [--first X] that many seeds; with --each-percent seed X has a failover when X percent
+                        (1 to 100, in turn) of a resync are through
   --seed X [...]        one seed again, with the options of hk-sim (--verbose, --twice, --lines N)
   --mutants [NAME...]   every seeded bug, from seed 1; --record writes tests/sim/mutants.tsv anew
   --compilers           the same seeds give the same traces under gcc and clang, -O0 and -O3
@@ -37,6 +38,8 @@ MUTANT_SEEDS = int(os.environ.get('HK_MUTANT_SEEDS', '10000'))
 MUTANT_NEAR = 4           # seeds tried around the one that found it last, before all from 1
 MUTANT_SHARE = 0.4        # of a budget
 COMPARE_SEEDS = 40
+PERCENT_SEEDS = 200       # of a run of ./dev test: each percent of a resync twice
+PERCENT_BACK_MIN = 60     # of them must have gone back to the pin, or they proved little
 JOBS = os.cpu_count() or 1
 
 children = set()
@@ -179,7 +182,7 @@ class Seeds:
             print(text)
 
 
-def run_seeds(first, count=None, seconds=None, enough=lambda s: False):
+def run_seeds(first, count=None, seconds=None, enough=lambda s: False, options=()):
     """`count` seeds from `first` on, or as many as begin within `seconds`, on every core."""
     total = Seeds(first)
     last = first + count if count is not None else 1 << 63
@@ -191,7 +194,7 @@ def run_seeds(first, count=None, seconds=None, enough=lambda s: False):
                    time.monotonic() < deadline and not enough(total)):
                 n = min(CHUNK, last - total.next)
                 argv = [program(GCC), '--first', str(total.next), '--seeds', str(n),
-                        '--lines', '20']
+                        '--lines', '20', *options]
                 running[pool.submit(run, argv, CHUNK_TIMEOUT_S)] = (total.next, n)
                 total.next += n
             if not running:
@@ -402,6 +405,17 @@ def ledger():
 
 # ---- the run of ./dev test ----
 
+def each_percent(count):
+    """A promotion in the middle of a resync, at each percent of it."""
+    print(f'sim: failovers at each percent of a resync, {PERCENT_SEEDS} seeds')
+    s = run_seeds(1, PERCENT_SEEDS, options=['--each-percent'])
+    count.passed += s.passed
+    count.failed += s.failed
+    back = s.faults['back-to-pin']
+    print(f'sim: {back} promotions went back to the pin, of at least {PERCENT_BACK_MIN}')
+    count.verdict(back >= PERCENT_BACK_MIN)
+
+
 def budget(count, seconds):
     long = seconds >= 120
     if long:
@@ -409,6 +423,7 @@ def budget(count, seconds):
     began = time.monotonic()
     if long:
         compilers(count)
+        each_percent(count)
         mutants(count, max(150.0, seconds * MUTANT_SHARE))
     else:
         print('compilers, seeded bugs: only in runs of 120 s and more')
@@ -440,6 +455,7 @@ def parse(argv):
     args.add_argument('--mutants', nargs='*')
     args.add_argument('--record', action='store_true')
     args.add_argument('--compilers', action='store_true')
+    args.add_argument('--each-percent', action='store_true')
     args.add_argument('--ledger', action='store_true')
     return args.parse_known_args(argv)
 
@@ -458,8 +474,9 @@ def main(argv):
     if not build(GCC, wanted):
         print('0 passed, 1 failed, 0 skipped')
         return 1
+    options = ['--each-percent'] if args.each_percent else []
     if args.seed is not None:
-        return subprocess.run([program(GCC), '--seed', str(args.seed)] + rest, cwd=TOP,
+        return subprocess.run([program(GCC), '--seed', str(args.seed)] + options + rest, cwd=TOP,
                               check=False).returncode
     if args.compilers:
         compilers(count)
@@ -472,7 +489,7 @@ def main(argv):
     elif args.budget:
         budget(count, args.budget)
     else:
-        s = run_seeds(args.first, args.seeds or 100)
+        s = run_seeds(args.first, args.seeds or 100, options=options)
         count.passed, count.failed = s.passed, s.failed
     print(f'{count.passed} passed, {count.failed} failed, 0 skipped')
     return 1 if count.failed or not count.passed else 0

@@ -201,6 +201,12 @@ static void notice(struct sim *s, const struct hk_action *a)
         SIM_CHECK(s, "I10", ref_is_consistent(s, arg[0]) || s->standby_suspect,
                   "pinned at %llu, in no consistent interval", ULL(arg[0]));
         break;
+    case HK_NOTE_ROLLBACK: /* a promotion in a resync: and it may die of it */
+        sim_struck(s, F_BACK_TO_PIN);
+        s->sby.rolling = s->sby.rolled = true;
+        if (s->faults_on && rng_below(&s->rng_fault, 2))
+            s->sby.proc.kill_in = (uint32_t)rng_range(&s->rng_fault, 1, 30);
+        break;
     case HK_NOTE_PIN_SPACE:
         sim_struck(s, F_PIN_FULL);
         s->sby.pin_full = true;
@@ -400,6 +406,7 @@ void sby_start(struct sim *s, uint64_t a, void *p)
     s->sby.want_room = false;
     s->sby.failover_op = 0;
     s->sby.life_acked = 0;
+    s->sby.rolling = false;
     s->sby.disk.submit = disk_submit;
     check_standby_starts(s);
     if (naive_super(&s->super, false, &s->pmd_super) && (s->pmd_super.flags & HK_SF_PROMOTING))

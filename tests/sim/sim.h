@@ -135,7 +135,8 @@ struct sim_opts {
     enum hk_link_loss policy;
     uint64_t contact_ns, pace_ns, run_ns;
     uint32_t clients, think_us, values, zero_pct, read_pct, flush_pct, big_pct, align_pct;
-    uint32_t sectors;               /* per volume */
+    uint32_t sectors;     /* per volume */
+    uint32_t promote_pct; /* a failover when so much of a resync is through; 0: not by that */
     uint32_t region_shift, hot_max; /* of the dirty map; 0: there is none */
     uint32_t snapshots;             /* slots of the snapshot store */
     uint64_t snapshot_bytes;        /* room for before-images */
@@ -392,6 +393,9 @@ struct sim_sby {
     uint64_t hole_from; /* 0, or where it stood when it began again behind a hole */
     bool gap_asked;     /* it said that the log can't go on from where it stands */
     bool pin_full;      /* what stands behind in the journal can't be applied */
+    bool rot_saved;     /* damage of a replica was read while it was pinned */
+    bool rolled;        /* it began to go back to a pin, ever */
+    bool rolling;       /* this process writes before-images back; the applier has ended */
     uint64_t promote_lsn, fence_limit, promoted_at;
     uint64_t heard_late;  /* until then the primary may hear what was said long before */
     uint64_t claim_limit; /* latest t0 + T that was shown with "0 if fenced before" */
@@ -503,6 +507,7 @@ struct sim {
     struct sim_snap *snap[2];
     uint64_t rotten_lsn, rotten_end; /* the record whose copy in the ring is damaged; 0: none */
     uint64_t op_ids;
+    uint32_t heals, heals_due; /* of the present resync: regions so far, stale at its begin */
     uint8_t *scratch;
     struct sim_super_cache md_cache, sby_cache;
     struct hk_super pmd_super;
@@ -511,7 +516,8 @@ struct sim {
 
     /* What is kept from run to run: memory and sums. sim_forget_run() clears all above. */
     struct sim_stats st;
-    bool strict; /* memory is looked at closely: sim_pages(), sim_pages_any() */
+    uint32_t each_percent; /* 0, or promote_pct of this run, whatever is drawn */
+    bool strict;           /* memory is looked at closely: sim_pages(), sim_pages_any() */
     struct ref ref;
     struct naive_journal nj;
     struct sim_due *heap;
@@ -762,6 +768,7 @@ void sim_group_cfg(struct sim *s, struct hk_group_cfg *c, unsigned site);
 /* oper.c */
 void oper_setup(struct sim *s);
 void oper_stop_faults(struct sim *s);
+void oper_failover(struct sim *s);
 void oper_maybe_die(struct sim *s, struct sim_proc *p);
 void oper_started(struct sim *s, struct sim_proc *p);
 
