@@ -486,16 +486,142 @@ static void pace_has_a_floor_and_a_cap(void **state)
     assert_true(hk_pace_ready_ns(&p) <= now + 1000 * MS);
 }
 
+/* Both sides asked about one region of three blocks; each says nothing but zeroes, or an error. */
+static uint64_t blocks_after(int here_error, int there_error)
+{
+    static struct world w;
+    struct hk_resync_step s;
+    struct hk_hashes h = {0};
+    uint64_t blocks = 0;
+
+    begin(&w, 11);
+    w.r.load.stale_bytes = 3 * HK_COMPARE_BLOCK_BYTES;
+    for (int i = 0; i < 100; i++) {
+        w.now += 10 * MS;
+        if (!hk_resync_next(&w.r, w.now, &s))
+            continue;
+        h.request = s.ask.request;
+        switch (s.kind) {
+        case HK_RSTEP_STALE_ASK:
+            hk_resync_stale(&w.r, blocks == 0 && w.r.compared_bytes == 0, 0, 0,
+                            3 * HK_COMPARE_BLOCK_BYTES, 1, 1, w.now);
+            break;
+        case HK_RSTEP_HASH:
+            h.error = here_error;
+            h.count = here_error ? 0 : 3;
+            hk_resync_hashed(&w.r, &h);
+            hk_resync_hashed(&w.r, &h); /* nobody waits for it any more */
+            break;
+        case HK_RSTEP_ASK:
+            h.error = there_error;
+            h.count = there_error ? 0 : 3;
+            assert_int_equal(hk_resync_answered(&w.r, &h), 0);
+            break;
+        case HK_RSTEP_BLOCK:
+            blocks++;
+            hk_resync_block_done(&w.r, s.request, 0, 100, w.now);
+            break;
+        case HK_RSTEP_HEAL: hk_resync_healed(&w.r, s.request, 0, w.now); break;
+        }
+    }
+    assert_int_equal(w.r.healed_regions, 1);
+    return blocks;
+}
+
+/* Who could not read has said nothing: two silences are not equal. */
+static void unread_is_unequal(void **state)
+{
+    (void)state;
+    assert_int_equal(blocks_after(0, 0), 0);
+    assert_int_equal(blocks_after(-EIO, 0), 3);
+    assert_int_equal(blocks_after(0, -EIO), 3);
+    assert_int_equal(blocks_after(-EIO, -EIO), 3);
+}
+
+static bool asks_anything(struct world *w, const struct hk_resync_load *l)
+{
+    struct hk_resync_step s;
+    bool asked = false;
+
+    for (int i = 0; i < 50; i++) {
+        w->now += 100 * MS;
+        hk_resync_load(&w->r, l, w->now);
+        while (hk_resync_next(&w->r, w->now, &s)) {
+            if (s.kind == HK_RSTEP_STALE_ASK)
+                answer_stale(w, &s);
+            asked = asked || s.kind == HK_RSTEP_ASK;
+        }
+    }
+    return asked;
+}
+
+/* Log that is not durable, or durable and not applied: nothing is added to it. */
+static void waits_for_the_standby(void **state)
+{
+    static struct world w;
+    const struct hk_resync_load well = {1ull << 40, 1ull << 40, 1ull << 40, 1 << 20};
+    struct hk_resync_load l = well;
+
+    (void)state;
+    begin(&w, 12);
+    l.durable -= 1ull << 30;
+    assert_false(asks_anything(&w, &l));
+    assert_true(hk_resync_deadline_ns(&w.r) == UINT64_MAX);
+    l = well;
+    l.applied -= HK_RESYNC_BACKLOG_BYTES + 1;
+    assert_false(asks_anything(&w, &l));
+    l.applied++;
+    assert_true(asks_anything(&w, &l));
+    hk_resync_stop(&w.r, true);
+    assert_true(hk_resync_deadline_ns(&w.r) == UINT64_MAX);
+    assert_false(asks_anything(&w, &well));
+}
+
+/* A block that found no room comes again when its time has come, and the deadline says when. */
+static void retry_has_a_deadline(void **state)
+{
+    static struct world w;
+    struct hk_resync_step s = {0};
+    struct hk_hashes h = {0};
+    uint64_t tried;
+
+    (void)state;
+    begin(&w, 13);
+    for (int i = 0; i < 100 && s.kind != HK_RSTEP_BLOCK; i++) {
+        w.now += 10 * MS;
+        load(&w);
+        if (!hk_resync_next(&w.r, w.now, &s))
+            continue;
+        h.request = s.ask.request;
+        h.error = -EIO;
+        if (s.kind == HK_RSTEP_STALE_ASK)
+            answer_stale(&w, &s);
+        else if (s.kind == HK_RSTEP_HASH)
+            hk_resync_hashed(&w.r, &h);
+        else if (s.kind == HK_RSTEP_ASK)
+            assert_int_equal(hk_resync_answered(&w.r, &h), 0);
+    }
+    assert_int_equal(s.kind, HK_RSTEP_BLOCK);
+    tried = w.now;
+    hk_resync_block_done(&w.r, s.request, -EAGAIN, 0, w.now);
+    hk_resync_block_done(&w.r, s.request + 12345, 0, 0, w.now); /* nobody's */
+    hk_resync_pause(&w.r, true);
+    while (hk_resync_next(&w.r, w.now, &s))
+        assert_int_not_equal(s.kind, HK_RSTEP_BLOCK);
+    assert_true(hk_resync_deadline_ns(&w.r) == tried + HK_RESYNC_RETRY_NS);
+    w.now = tried + HK_RESYNC_RETRY_NS;
+    assert_true(hk_resync_next(&w.r, w.now, &s));
+    assert_int_equal(s.kind, HK_RSTEP_BLOCK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(copies_become_equal),
-        cmocka_unit_test(reads_out_are_bounded),
-        cmocka_unit_test(answers_that_cannot_be),
-        cmocka_unit_test(pause_and_throttle),
-        cmocka_unit_test(eta_is_honest),
-        cmocka_unit_test(application_comes_first),
-        cmocka_unit_test(pace_has_a_floor_and_a_cap),
+        cmocka_unit_test(copies_become_equal),     cmocka_unit_test(reads_out_are_bounded),
+        cmocka_unit_test(answers_that_cannot_be),  cmocka_unit_test(unread_is_unequal),
+        cmocka_unit_test(waits_for_the_standby),   cmocka_unit_test(retry_has_a_deadline),
+        cmocka_unit_test(pause_and_throttle),      cmocka_unit_test(eta_is_honest),
+        cmocka_unit_test(application_comes_first), cmocka_unit_test(pace_has_a_floor_and_a_cap),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
