@@ -419,6 +419,7 @@ static void words_json(const Hk__Pb__Status *s, json_t *o)
                  {"state", s->state},
                  {"mode", s->mode},
                  {"on_link_loss", s->on_link_loss},
+                 {"on_overflow", s->on_overflow},
                  {"session", s->session},
                  {"epoch_id", s->epoch_id},
                  {"loss_class", s->loss_class},

@@ -22,6 +22,16 @@ enum hk_group_state {
     HK_STATE_DETACHED, /* no replicator */
 };
 
+/*
+ * What happens at a full ring, and a full spool if there is one. Whatever is asked for, a group
+ * that may not go on without its standby (on-link-loss = block) never goes behind.
+ */
+enum hk_overflow {
+    HK_OVERFLOW_PACE = 1, /* writers wait, each for a bounded time; then behind */
+    HK_OVERFLOW_BLOCK,    /* they wait without bound */
+    HK_OVERFLOW_BEHIND,   /* they do not wait longer than mode sync or semisync needs for itself */
+};
+
 /* Time as pure code gets it. */
 struct hk_now {
     uint64_t mono_ns; /* durations, deadlines */

@@ -17,6 +17,11 @@ static bool cfg_ok(const struct hk_capture_cfg *cfg, const struct hk_super *supe
         return false;
     if (cfg->on_link_loss != HK_LINK_LOSS_CONTINUE && cfg->on_link_loss != HK_LINK_LOSS_BLOCK)
         return false;
+    if (cfg->on_overflow > HK_OVERFLOW_BEHIND)
+        return false;
+    /* What must not be written without the standby must not be let by because a ring is full. */
+    if (cfg->on_overflow == HK_OVERFLOW_BEHIND && cfg->on_link_loss == HK_LINK_LOSS_BLOCK)
+        return false;
     if (cfg->contact_timeout_ns == 0)
         return false;
     if (cfg->volume_count == 0 || cfg->volume_count != super->volume_count)

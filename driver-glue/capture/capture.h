@@ -83,7 +83,8 @@ struct hk_op {
 struct hk_capture_cfg {
     enum hk_mode mode;
     enum hk_link_loss on_link_loss;
-    uint64_t contact_timeout_ns; /* T */
+    enum hk_overflow on_overflow; /* 0: pace; behind is refused with on_link_loss block */
+    uint64_t contact_timeout_ns;  /* T */
     uint64_t pace_bound_ns;
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
@@ -176,6 +177,16 @@ void hk_capture_detach(struct hk_capture *c, uint64_t lease, const struct hk_now
 int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn released,
                       struct hk_lsn acked, struct hk_lsn durable, uint64_t contact_ns,
                       const struct hk_now *now);
+/*
+ * What the replicator's spool is good for just now: it takes what the ring can't hold. Believed
+ * only as long as a wait is bounded anyway: with `behind` writers wait for it as they would with
+ * `pace`. -ESTALE.
+ */
+struct hk_capture_spool {
+    bool room; /* it is written to, and not full */
+};
+int hk_capture_spool(struct hk_capture *c, uint64_t lease, const struct hk_capture_spool *spool,
+                     const struct hk_now *now);
 /* Binds the standby's replica id durably on first contact; -EEXIST when another one is bound. */
 int hk_capture_bind_peer(struct hk_capture *c, uint64_t lease, const struct hk_uuid *replica_id);
 /*

@@ -169,6 +169,11 @@ struct hk_capture {
     uint64_t hold_stall_ns;  /* since when the awaited watermark has not moved */
     uint64_t drain_stall_ns; /* since when nothing was released */
     uint64_t room_since_ns;  /* since when writers wait for room */
+    bool spool_room;         /* the replicator's spool takes what the ring can't hold */
+    bool paced;              /* writers waited for room, and there was no lasting headroom since */
+    bool calm;               /* there is headroom, since … */
+    uint64_t calm_ns, calm_tail;
+    bool overflow_blocked; /* by policy they wait without bound, and have waited for long */
 
     enum hk_group_state state;
     uint64_t state_since_ns; /* realtime */

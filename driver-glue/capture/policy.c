@@ -11,6 +11,8 @@
 
 #include <errno.h>
 
+enum { PACE_CALM_RINGS = 4 };
+
 bool hk_policy_waits(const struct hk_capture *c)
 {
     return c->mode != HK_MODE_ASYNC;
@@ -180,6 +182,29 @@ static bool room_waits_for_replicator(const struct hk_capture *c)
            c->sides[c->tail & c->slot_mask].done;
 }
 
+/* The ladder ends with waiting: what a full ring can't take must not pass by. */
+static bool overflow_waits(const struct hk_capture *c)
+{
+    return !hk_policy_continues(c) ||
+           (c->cfg.on_overflow == HK_OVERFLOW_BLOCK && !HK_BUG(overflow_ignored));
+}
+
+static bool is_full(const struct hk_capture *c)
+{
+    return (c->stall == HK_STALL_ROOM || c->stall == HK_STALL_HOT) && c->waiting.first;
+}
+
+/*
+ * How long a writer may wait for room. With `behind` for what the spool is just taking, or in a
+ * mode that waits until the standby, which counts on us for T, can't do so any more.
+ */
+static uint64_t pace_limit_ns(const struct hk_capture *c)
+{
+    if (c->cfg.on_overflow != HK_OVERFLOW_BEHIND || c->spool_room)
+        return c->cfg.pace_bound_ns;
+    return hk_policy_waits(c) ? hk_policy_patience_ns(c) : 0;
+}
+
 /*
  * The ladder's last step is open. In sync mode nothing is acknowledged unreplicated before
  * degraded, which waits for T.
@@ -193,7 +218,7 @@ static bool may_go_behind(const struct hk_capture *c)
         return false;
     if (c->copy_lost || c->closed)
         return !hk_policy_waits(c) || c->stage == HK_SYNC_DEGRADED;
-    if (!room_waits_for_replicator(c))
+    if (overflow_waits(c) || !room_waits_for_replicator(c))
         return false;
     return c->mode != HK_MODE_SYNC || c->stage == HK_SYNC_DEGRADED;
 }
@@ -210,7 +235,7 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
         if (!may_go_behind(c))
             return;
         paced_ns = hk_elapsed_ns(now->mono_ns, c->room_since_ns);
-        if (!c->copy_lost && drained && paced_ns < c->cfg.pace_bound_ns)
+        if (!c->copy_lost && drained && paced_ns < pace_limit_ns(c))
             return;
         if (hk_policy_waits(c))
             want_degraded(c, now);
@@ -286,7 +311,7 @@ void hk_policy_step(struct hk_capture *c, const struct hk_now *now)
 /* Since when writers wait for replication without an end in sight; 0: they do not. */
 static uint64_t paced_since(const struct hk_capture *c, uint64_t mono_ns)
 {
-    if ((c->stall == HK_STALL_ROOM || c->stall == HK_STALL_HOT) && c->waiting.first)
+    if (is_full(c))
         return c->room_since_ns;
     if (!hk_policy_continues(c) && c->held.count > 0 &&
         hk_elapsed_ns(mono_ns, c->hold_stall_ns) >= c->contact_timeout_ns)
@@ -294,13 +319,52 @@ static uint64_t paced_since(const struct hk_capture *c, uint64_t mono_ns)
     return 0;
 }
 
+/* Less than a quarter of the ring is in use: it drained faster than it was filled. */
+static bool has_headroom(const struct hk_capture *c)
+{
+    return (c->head - c->tail) * 4 < c->slot_count &&
+           (c->payload_head - c->payload_tail) * 4 < c->payload_bytes;
+}
+
+/*
+ * Once writers had to wait it counts as pacing until there is headroom and stays, while some rings
+ * of log drained or nothing came: else the word would flap with each slot that gets free.
+ */
+static bool is_paced(struct hk_capture *c, uint64_t mono_ns)
+{
+    bool calm = has_headroom(c) && !is_full(c);
+
+    if (calm && !c->calm) {
+        c->calm_ns = mono_ns;
+        c->calm_tail = c->tail;
+    }
+    c->calm = calm;
+    if (is_full(c))
+        c->paced = true;
+    else if (c->passing || (calm && (c->tail - c->calm_tail >= PACE_CALM_RINGS * c->slot_count ||
+                                     hk_elapsed_ns(mono_ns, c->calm_ns) >= c->contact_timeout_ns)))
+        c->paced = false;
+    return c->paced;
+}
+
+/* By policy writers wait without bound, and have waited for as long as pacing may last. */
+static bool overflow_blocks(const struct hk_capture *c, uint64_t mono_ns)
+{
+    return overflow_waits(c) && is_full(c) &&
+           hk_elapsed_ns(mono_ns, c->room_since_ns) >= c->cfg.pace_bound_ns;
+}
+
 static enum hk_group_state state_of(struct hk_capture *c, uint64_t mono_ns)
 {
+    bool paced = is_paced(c, mono_ns);
+
+    c->overflow_blocked = overflow_blocks(c, mono_ns);
+
     if (c->want.flags & HK_SF_ORIGIN_FAILED)
         return HK_STATE_ORIGIN_FAILED;
     if (c->passing)
         return HK_STATE_BEHIND;
-    if (c->barred)
+    if (c->barred || c->overflow_blocked)
         return HK_STATE_BLOCKED;
     if (hk_dirty_on(c) && (c->closed || hk_epoch_resync(c)))
         return HK_STATE_RESYNC;
@@ -314,7 +378,7 @@ static enum hk_group_state state_of(struct hk_capture *c, uint64_t mono_ns)
     if (c->pace_since_ns && !hk_policy_continues(c) &&
         hk_elapsed_ns(mono_ns, c->pace_since_ns) >= c->cfg.pace_bound_ns)
         return HK_STATE_BLOCKED;
-    if (c->pace_since_ns)
+    if (c->pace_since_ns || paced)
         return HK_STATE_PACING;
     return c->attached ? HK_STATE_REPLICATING : HK_STATE_DETACHED;
 }
@@ -340,6 +404,7 @@ uint64_t hk_capture_attach(struct hk_capture *c, const struct hk_now *now)
     c->lease = hk_max_u64(HK_BUG(lease_by_clock) ? 0 : c->lease + 1, now->real_ns);
     c->producer->lease = c->lease;
     c->attached = true;
+    c->spool_room = false;
     hk_block_drop(c);
     c->report_ns = now->mono_ns;
     hk_capture_settle(c, now);
@@ -351,6 +416,7 @@ void hk_capture_detach(struct hk_capture *c, uint64_t lease, const struct hk_now
     if (!c->attached || lease != c->lease)
         return;
     c->attached = false;
+    c->spool_room = false;
     hk_block_drop(c);
     c->detached_since_ns = now->mono_ns;
     hk_capture_settle(c, now);
@@ -399,6 +465,16 @@ int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn releas
     return 0;
 }
 
+int hk_capture_spool(struct hk_capture *c, uint64_t lease, const struct hk_capture_spool *spool,
+                     const struct hk_now *now)
+{
+    if (!c->attached || lease != c->lease)
+        return -ESTALE;
+    c->spool_room = spool->room;
+    hk_capture_settle(c, now);
+    return 0;
+}
+
 void hk_capture_tick(struct hk_capture *c, const struct hk_now *now)
 {
     if (c->meta_backoff && now->mono_ns >= c->meta_retry_ns)
@@ -419,6 +495,10 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
         at = hk_min_u64(at, c->pass_from_ns);
     if (c->passing || c->barred)
         return at;
+    if (c->paced && c->calm)
+        at = hk_min_u64(at, c->calm_ns + c->contact_timeout_ns);
+    if (overflow_waits(c) && is_full(c) && !c->overflow_blocked)
+        at = hk_min_u64(at, c->room_since_ns + c->cfg.pace_bound_ns);
     if (hk_policy_continues(c)) {
         bool waiting = c->stage == HK_SYNC_WAITING || c->stage == HK_SYNC_REJOIN;
 
@@ -428,10 +508,10 @@ uint64_t hk_capture_deadline_ns(const struct hk_capture *c)
             at = hk_min_u64(at, c->closed_ns + hk_policy_patience_ns(c));
         if (may_go_behind(c) && !c->behind_wanted)
             at = hk_min_u64(at, hk_min_u64(c->drain_stall_ns + c->contact_timeout_ns,
-                                           c->room_since_ns + c->cfg.pace_bound_ns));
+                                           c->room_since_ns + pace_limit_ns(c)));
         return at;
     }
-    if (c->state == HK_STATE_PACING)
+    if (c->state == HK_STATE_PACING && c->pace_since_ns)
         return hk_min_u64(at, c->pace_since_ns + c->cfg.pace_bound_ns);
     if ((c->state == HK_STATE_REPLICATING || c->state == HK_STATE_DETACHED) && c->held.count > 0)
         at = hk_min_u64(at, c->hold_stall_ns + c->contact_timeout_ns);

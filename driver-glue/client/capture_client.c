@@ -463,6 +463,14 @@ int hk_capture_client_report(struct hk_capture_client *c, struct hk_lsn released
     return 0;
 }
 
+void hk_capture_client_spool(struct hk_capture_client *c, bool room, struct hk_lsn first,
+                             struct hk_lsn end)
+{
+    c->report.report.flags = room ? HK_IPC_REPORT_SPOOL_ROOM : 0;
+    c->report.report.spool_first = first.v;
+    c->report.report.spool_end = end.v;
+}
+
 static int send_attached(struct hk_capture_client *c, struct hk_cap_ipc *m,
                          enum hk_cap_ipc_type type)
 {

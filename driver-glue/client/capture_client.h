@@ -63,6 +63,9 @@ uint64_t hk_capture_client_lease(const struct hk_capture_client *c);
 int hk_capture_client_report(struct hk_capture_client *c, struct hk_lsn released,
                              struct hk_lsn acked, struct hk_lsn durable, uint64_t contact_ns,
                              uint32_t standby_flags);
+/* What the next reports say of the spool: does it take log, and [first, end) that is durable. */
+void hk_capture_client_spool(struct hk_capture_client *c, bool room, struct hk_lsn first,
+                             struct hk_lsn end);
 /* Asks for a mark; the answer is HK_CLIENT_INSERTED with the same request. -ENOTCONN, -EAGAIN. */
 int hk_capture_client_insert(struct hk_capture_client *c, uint64_t request,
                              const struct hk_mark *mark);

@@ -152,6 +152,10 @@ static void read_group(struct reader *r, config_setting_t *root, struct hk_nbd_c
                                         {NULL, 0}};
     static const struct word losses[] = {
         {"continue", HK_LINK_LOSS_CONTINUE}, {"block", HK_LINK_LOSS_BLOCK}, {NULL, 0}};
+    static const struct word overflows[] = {{"pace", HK_OVERFLOW_PACE},
+                                            {"block", HK_OVERFLOW_BLOCK},
+                                            {"behind", HK_OVERFLOW_BEHIND},
+                                            {NULL, 0}};
     config_setting_t *list;
 
     get_name(r, root, "name", c->group_name);
@@ -162,6 +166,14 @@ static void read_group(struct reader *r, config_setting_t *root, struct hk_nbd_c
     c->contact_timeout_ns =
         get_number(r, root, "contact-timeout-ms", false, 5000, 100, 600000) * 1000000;
     c->pace_bound_ns = get_number(r, root, "pace-bound-ms", false, 30000, 0, 600000) * 1000000;
+    if (config_setting_get_member(root, "on-overflow"))
+        c->on_overflow = (enum hk_overflow)get_word(r, root, "on-overflow", overflows,
+                                                    "\"pace\", \"block\" or \"behind\"");
+    if (!r->failed && c->on_overflow == HK_OVERFLOW_BEHIND && c->on_link_loss == HK_LINK_LOSS_BLOCK)
+        complain(r, HK_MSG_CONF_OVERFLOW, config_setting_get_member(root, "on-overflow"),
+                 "on-overflow",
+                 "\"behind\" with on-link-loss = \"block\": behind lets writes by that the standby "
+                 "lacks, block forbids just that; expected \"pace\" or \"block\"");
     list = get_list(r, root, "volumes");
     for (int i = 0; !r->failed && i < config_setting_length(list); i++) {
         config_setting_t *v = config_setting_get_elem(list, (unsigned)i);

@@ -23,6 +23,7 @@ struct hk_nbd_conf {
     struct hk_uuid group_id;
     enum hk_mode mode;
     enum hk_link_loss on_link_loss;
+    enum hk_overflow on_overflow;
     uint64_t contact_timeout_ns, pace_bound_ns;
     uint32_t volume_count;
     struct hk_nbd_volume volume[HK_VOLUMES_MAX];

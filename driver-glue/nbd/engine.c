@@ -92,8 +92,9 @@ static void say_state(struct hk_engine *e, const struct hk_now *now)
                      group);
         break;
     case HK_STATE_BLOCKED:
-        nbdkit_error(HK_MSG_BLOCKED " group %s: APPLICATION I/O STOPPED BY POLICY; reads go on; "
-                                    "repair link or standby",
+        nbdkit_error("%s group %s: APPLICATION I/O STOPPED BY POLICY; reads go on; repair link or "
+                     "standby",
+                     e->conf.on_link_loss == HK_LINK_LOSS_BLOCK ? HK_MSG_BLOCKED : HK_MSG_FULL,
                      group);
         break;
     case HK_STATE_DEGRADED:

@@ -435,6 +435,7 @@ static int start_capture(struct hk_engine *e, const struct hk_super *super, enum
 
     *cfg = (struct hk_capture_cfg){.mode = e->conf.mode,
                                    .on_link_loss = e->conf.on_link_loss,
+                                   .on_overflow = e->conf.on_overflow,
                                    .contact_timeout_ns = e->conf.contact_timeout_ns,
                                    .pace_bound_ns = e->conf.pace_bound_ns,
                                    .volume_count = e->conf.volume_count,

@@ -49,7 +49,12 @@ enum hk_cap_ipc_flags {
     HK_IPC_FLAG_RESYNC = 1 << 5, /* STATE: there are stale regions, or resync-end is not durable */
 };
 
-enum { HK_CAP_IPC_VERSION = 2, HK_CAP_IPC_BLOCK_BYTES_MAX = 64 << 10 };
+/* REPORT.flags */
+enum hk_cap_ipc_report_flags {
+    HK_IPC_REPORT_SPOOL_ROOM = 1 << 0, /* the spool takes what the ring can't hold */
+};
+
+enum { HK_CAP_IPC_VERSION = 3, HK_CAP_IPC_BLOCK_BYTES_MAX = 64 << 10 };
 
 /* REFUSED.reason: which check said no. */
 enum hk_cap_refusal {
@@ -89,7 +94,9 @@ struct hk_cap_ipc {
             uint64_t released, acked, durable;
             uint64_t contact_ns; /* CLOCK_MONOTONIC of the newest ack from the standby, 0 never */
             uint32_t standby_flags; /* enum hk_ack_flags */
-            uint32_t reserved;
+            uint32_t flags;         /* enum hk_cap_ipc_report_flags */
+            /* Log that is durable in the spool; both 0: none. */
+            uint64_t spool_first, spool_end;
         } report;
         struct {
             uint64_t request;

@@ -127,7 +127,10 @@ static void primary_causes(struct hk_control *c, struct hk_status_text *s)
     else if (!g->contact && v->attached)
         hk_report_list(s, hk_report_keep(s, "HKE2041E all paths to %s are silent", peer_of(c)));
     if (hk_report_stopped_since(c))
-        add(s, "HKE3011E APPLICATION I/O STOPPED BY POLICY (on-link-loss = block)");
+        add(s, c->conf->on_link_loss == HK_LINK_LOSS_BLOCK
+                   ? "HKE3011E APPLICATION I/O STOPPED BY POLICY (on-link-loss = block)"
+                   : "HKE3012E APPLICATION I/O STOPPED BY POLICY (on-overflow = block): ring and "
+                     "spool are full");
     else if (v->attached && v->state.state == HK_STATE_PACING && g->contact)
         add(s, "HKE3010W writes wait for room: the link or the standby is slower than the "
                "application");
@@ -211,6 +214,9 @@ static void primary_next(struct hk_control *c, struct hk_status_text *s)
     else if (block)
         add(s, "writes wait for the standby, without bound (on-link-loss = block); what was "
                "acknowledged is not lost");
+    else if (c->conf->on_overflow == HK_OVERFLOW_BLOCK)
+        add(s, "ring and spool take writes until they are full, then writes wait, without bound "
+               "(on-overflow = block); what was acknowledged is not lost");
     else
         add(s, has_map(c) ? "the ring takes writes until it is full, then BEHIND: they are not "
                             "captured, their regions are compared later. The application is NOT "

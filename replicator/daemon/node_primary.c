@@ -374,6 +374,8 @@ static void act_report(struct hk_node *n, const struct hk_action *a)
     n->capture.state.released = a->report.released.v;
     n->capture.state.acked = a->report.acked.v;
     n->capture.state.durable = a->report.durable.v;
+    hk_capture_client_spool(p->client, a->report.spool_room, a->report.spool_first,
+                            a->report.spool_end);
     hk_capture_client_report(p->client, a->report.released, a->report.acked, a->report.durable,
                              a->report.contact_ns, a->report.standby_flags);
     if (p->stop_wanted && a->report.durable.v >= p->produced.v)

@@ -477,6 +477,12 @@ void hk_notice_capture(struct hk_control *c, const struct hk_capture_view *befor
                             "application");
         break;
     case HK_STATE_BLOCKED:
+        if (c->conf->on_link_loss != HK_LINK_LOSS_BLOCK) {
+            hk_notice_add(c, "HKE3012E", 0, lsn, 0, NULL,
+                          "APPLICATION I/O STOPPED BY POLICY (on-overflow = block): ring and spool "
+                          "are full; writes wait until there is room again; nothing is lost");
+            break;
+        }
         hk_notice_add(c, "HKE3011E", 0, lsn, 0, NULL,
                       "APPLICATION I/O STOPPED BY POLICY (on-link-loss = block): writes wait until "
                       "the standby is there again; nothing is lost");

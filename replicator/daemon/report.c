@@ -63,7 +63,9 @@ uint64_t hk_report_stopped_since(const struct hk_control *c)
     const struct hk_capture_view *v = &c->status.capture;
     uint64_t lost = hk_report_contact_lost(c);
 
-    if (g->role != HK_ROLE_PRIMARY || !v->attached || g->on_link_loss != HK_LINK_LOSS_BLOCK)
+    if (g->role != HK_ROLE_PRIMARY || !v->attached)
+        return 0;
+    if (g->on_link_loss != HK_LINK_LOSS_BLOCK && v->state.state != HK_STATE_BLOCKED)
         return 0;
     if (v->state.state != HK_STATE_BLOCKED &&
         !(v->state.state == HK_STATE_PACING && v->state.held > 0 && !g->contact))
@@ -279,6 +281,10 @@ static void fill_identity(struct hk_control *c, struct hk_status_text *s)
                                                                    : "async");
     s->m.on_link_loss =
         hk_report_keep(s, "%s", c->conf->on_link_loss == HK_LINK_LOSS_BLOCK ? "block" : "continue");
+    s->m.on_overflow = hk_report_keep(s, "%s",
+                                      c->conf->on_overflow == HK_OVERFLOW_BLOCK    ? "block"
+                                      : c->conf->on_overflow == HK_OVERFLOW_BEHIND ? "behind"
+                                                                                   : "pace");
     s->m.session = hk_report_keep(s, "%s",
                                   g->session == HK_SESSION_UP         ? "up"
                                   : g->session == HK_SESSION_GREETING ? "greeting"

@@ -269,6 +269,8 @@ struct hk_action {
             struct hk_lsn released, acked, durable;
             uint64_t contact_ns;
             uint32_t standby_flags;
+            bool spool_room;                      /* the spool takes what the ring can't hold */
+            struct hk_lsn spool_first, spool_end; /* durable in it; both 0: nothing */
         } report;
         struct {
             uint64_t request;

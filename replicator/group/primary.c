@@ -595,6 +595,8 @@ static bool next_report(struct hk_group *g, struct hk_action *ret)
     ret->report.durable = HK_LSN(p->durable);
     ret->report.contact_ns = p->contact_ns;
     ret->report.standby_flags = p->reported.flags;
+    p->reported.spool_room = hk_primary_spool_room(p);
+    ret->report.spool_room = p->reported.spool_room;
     if (p->sender.running)
         remember_seen(g);
     return true;

@@ -96,6 +96,7 @@ struct hk_primary {
     struct {
         uint64_t released, acked, durable, contact_ns;
         uint32_t flags;
+        bool spool_room;
     } reported;
     bool report_wanted;
     bool bind_wanted;
@@ -310,6 +311,7 @@ int hk_primary_spool_init(struct hk_group *g, struct hk_arena *arena);
 uint64_t hk_primary_sendable_from(const struct hk_primary *p);
 uint64_t hk_primary_spool_tail(const struct hk_primary *p);
 uint64_t hk_primary_time_at(const struct hk_group *g, uint64_t lsn);
+bool hk_primary_spool_room(const struct hk_primary *p);
 uint64_t hk_primary_spool_release(const struct hk_primary *p);
 /* The history is known. False: what can be sent is not, before recovery has ended. */
 bool hk_primary_spool_started(struct hk_group *g);

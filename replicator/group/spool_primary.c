@@ -181,6 +181,13 @@ uint64_t hk_primary_spool_release(const struct hk_primary *p)
     return sp->bad_lsn ? hk_min_u64(end, sp->bad_lsn) : end;
 }
 
+/* Does it take what the ring can't hold? */
+bool hk_primary_spool_room(const struct hk_primary *p)
+{
+    return p->attached && !p->closed && hk_spool_writable(&p->spool) && !p->spool.full &&
+           !ring_is_short(p);
+}
+
 bool hk_primary_spool_started(struct hk_group *g)
 {
     struct hk_primary *p = g->primary;
@@ -215,7 +222,8 @@ void hk_primary_spool_step(struct hk_group *g)
     }
     hk_sender_held(&p->sender, ring_from(p), sp->read_first, sp->read_end);
     cut_at_damage(g);
-    if (hk_primary_spool_release(p) > p->released)
+    if (hk_primary_spool_release(p) > p->released ||
+        hk_primary_spool_room(p) != p->reported.spool_room)
         p->report_wanted = true;
     say_state(g);
 }

@@ -133,7 +133,8 @@ class Cluster:
     def __init__(self, work, mode='sync', policy='block', backend='udp', impair=None,
                  contact_timeout_ms=1500, data_mib=48, wal_mib=16, journal_mib=1024,
                  ring_payload_mib=64, wire=None, region_bytes=None, assume_equal=True,
-                 spool_segments=0, snapshot_mib=0, segment_mib=16, ring_slots=16384):
+                 spool_segments=0, snapshot_mib=0, segment_mib=16, ring_slots=16384,
+                 group_lines=''):
         Cluster.counter += 1
         self.tag = f'{os.getpid() % 100000}x{Cluster.counter}'
         self.work = pathlib.Path(work)
@@ -144,6 +145,7 @@ class Cluster:
         self.spool_segments = spool_segments  # of 8 MiB; 0: no spool
         self.snapshot_mib = snapshot_mib      # room for before-images; 0: no bound
         self.segment_mib, self.ring_slots = segment_mib, ring_slots
+        self.group_lines = group_lines  # more of group.conf
         self.wire = None
         self.volumes = [('data', data_mib * MIB), ('wal', wal_mib * MIB)]
         self.journal_mib, self.ring_payload_mib = journal_mib, ring_payload_mib
@@ -208,7 +210,7 @@ class Cluster:
         self.group_conf.write_text(
             f'name = "core";\ngroup-id = "{uuid.uuid4()}";\nmode = "{self.mode}";\n'
             f'on-link-loss = "{self.policy}";\ncontact-timeout-ms = {self.contact_timeout_ms};\n'
-            f'{self._region_line()}lab-unencrypted = true;\n'
+            f'{self._region_line()}{self.group_lines}lab-unencrypted = true;\n'
             f'volumes = ( {volumes} );\nsites = (\n{sites}\n);\n')
         self._site_conf(self.tokyo, 'primary')
         self._site_conf(self.osaka, 'standby')

@@ -104,12 +104,31 @@ static void tell_way_back(const struct hk_capture_status *st, struct ipc_msg *m)
     m->epoch = hk_history_last(&st->super.history)->ordinal;
 }
 
+/*
+ * I8: with on-overflow = block no write is let by because there is no room. Cut: the log ended for
+ * another reason (lost ring, damaged copy, a standby that stands elsewhere).
+ */
+static void judge_overflow(struct sim *s, bool passed)
+{
+    const struct hk_capture_status *st = &s->cap.status;
+
+    SIM_CHECK(s, "I8",
+              s->o.overflow != HK_OVERFLOW_BLOCK || passed || !st->passing || s->cap.cut ||
+                  st->copies_lost,
+              "writes pass by uncaptured for want of room (%u wait), though on-overflow = block",
+              st->waiting);
+    if (!st->closed && !st->passing)
+        s->cap.cut = false;
+}
+
 static void tell_state(struct sim *s)
 {
     struct hk_capture_status *st = &s->cap.status;
+    bool passed = st->passing;
     struct ipc_msg m = {0};
 
     hk_capture_status(s->cap.c, st);
+    judge_overflow(s, passed);
     s->cap.state_dirty = false;
     s->cap.told_ns = s->now;
     s->cap.last_state = cap_producer(s)->state;
@@ -393,6 +412,8 @@ static void on_report(struct sim *s, const struct ipc_msg *m)
               "report refused with %d (released %llu acked %llu durable %llu)", rc,
               ULL(m->released.v), ULL(m->acked.v), ULL(m->durable.v));
     check_lease(s, m, stale, rc);
+    if (rc == 0)
+        hk_capture_spool(s->cap.c, m->lease, &m->spool, &now);
     if (rc == 0 && m->released.v > s->cap.released)
         s->cap.released = m->released.v;
     if (rc == 0 && m->durable.v > s->cap.durable_taken)
@@ -522,6 +543,7 @@ void cap_cfg(struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots,
     memset(c, 0, sizeof(*c));
     c->mode = s->o.mode;
     c->on_link_loss = s->o.policy;
+    c->on_overflow = s->o.overflow;
     c->contact_timeout_ns = s->o.contact_ns;
     c->pace_bound_ns = s->o.pace_ns;
     c->volume_count = SIM_VOLUMES;
@@ -636,6 +658,7 @@ static void metadata_read(struct sim *s, struct sim_io *io)
     s->cap.ops.next = s->cap.ops.prev = &s->cap.ops;
     sim_trace(s, "capt starts, ring %llu (1 new, 2 old), flags %llx", start, super->flags, 0);
     rc = hk_capture_init(s->cap.c, cfg, s->cap.ring, start, super, &now);
+    s->cap.cut = true; /* until the log is seen to flow */
     SIM_CHECK(s, "I7", rc == 0, "capture does not start: %d", rc);
     if (start == HK_START_OLD_RING)
         ref_restarted(s);

@@ -309,6 +309,17 @@ static void draw_spool(struct sim_opts *o, uint64_t seed)
     o->ppm[F_EIO_SPOOL] = rng_below(&r, 8) ? 0 : (uint32_t)rng_range(&r, 100, 5000);
 }
 
+static void draw_overflow(struct sim_opts *o, uint64_t seed)
+{
+    struct sim_rng r;
+
+    rng_seed(&r, seed, 13);
+    o->overflow = (enum hk_overflow)rng_range(&r, HK_OVERFLOW_PACE, HK_OVERFLOW_BEHIND);
+    /* Under `block` nothing else is let by; and half of the runs stay with the default. */
+    if (rng_below(&r, 2) || (o->policy == HK_LINK_LOSS_BLOCK && o->overflow == HK_OVERFLOW_BEHIND))
+        o->overflow = HK_OVERFLOW_PACE;
+}
+
 static void draw_work(struct sim_opts *o, struct sim_rng *r)
 {
     o->clients = (uint32_t)rng_range(r, 1, SIM_CLIENTS_MAX);
@@ -383,6 +394,7 @@ void sim_opts_draw(struct sim *s)
     draw_world(o, s->seed);
     draw_map(o, s->seed, s->each_percent);
     draw_spool(o, s->seed);
+    draw_overflow(o, s->seed);
 #ifdef SIM_FED
     o->run_ns /= 8; /* for a fuzzer many short runs are better than few long ones */
 #endif
@@ -391,12 +403,14 @@ void sim_opts_draw(struct sim *s)
 void sim_opts_print(const struct sim *s, FILE *out)
 {
     static const char *const mode[] = {"?", "async", "semisync", "sync"};
+    static const char *const overflow[] = {"?", "pace", "block", "behind"};
     const struct sim_opts *o = &s->o;
 
-    fprintf(out, "  mode %s, on-link-loss %s, T %llu ms, pace %llu ms, run %llu s\n", mode[o->mode],
-            o->policy == HK_LINK_LOSS_BLOCK ? "block" : "continue",
-            (unsigned long long)(o->contact_ns / NS_MS), (unsigned long long)(o->pace_ns / NS_MS),
-            (unsigned long long)(o->run_ns / NS_S));
+    fprintf(out,
+            "  mode %s, on-link-loss %s, on-overflow %s, T %llu ms, pace %llu ms, run %llu s\n",
+            mode[o->mode], o->policy == HK_LINK_LOSS_BLOCK ? "block" : "continue",
+            overflow[o->overflow], (unsigned long long)(o->contact_ns / NS_MS),
+            (unsigned long long)(o->pace_ns / NS_MS), (unsigned long long)(o->run_ns / NS_S));
     fprintf(out,
             "  clients %u think %u us values %u sectors %u | ring %u slots, ceiling step %llu | "
             "segments %u x %llu, apply %llu, lag bound %llu\n",

@@ -206,6 +206,7 @@ static void act_report(struct sim *s, const struct hk_action *a)
     m.durable = a->report.durable;
     m.contact_ns = a->report.contact_ns;
     m.standby_flags = a->report.standby_flags;
+    m.spool.room = a->report.spool_room;
     to_capture(s, IPC_REPORT, &m);
 }
 

@@ -190,6 +190,7 @@ void resync_ask(struct sim *s, uint32_t kind, const struct ipc_msg *m)
     case IPC_BLOCK: ask_block(s, m); break;
     case IPC_HEAL: ask_heal(s, m); break;
     case IPC_STALE_ALL:
+        s->cap.cut = true;
         s->cap.all_stale_asked = true;
         hk_capture_stale_all(s->cap.c, m->lease, &now);
         break;

@@ -133,6 +133,7 @@ extern const char *const sim_fault_name[F_FAULTS];
 struct sim_opts {
     enum hk_mode mode;
     enum hk_link_loss policy;
+    enum hk_overflow overflow;
     uint64_t contact_ns, pace_ns, run_ns;
     uint32_t clients, think_us, values, zero_pct, read_pct, flush_pct, big_pct, align_pct;
     uint32_t sectors;     /* per volume */
@@ -336,6 +337,7 @@ struct sim_cap {
     struct hk_redo redo;
     struct hk_capture_status status;
     struct hk_super *told_super; /* the last one that was told */
+    bool cut;                    /* the log ended for another reason than want of room */
     struct hk_super super_read;
     struct sim_block block[SIM_BLOCKS_MAX];
     bool all_stale_asked, stop_flush;
@@ -688,6 +690,7 @@ struct ipc_msg {
     int error;
     bool in_sync, by_ghost;
     uint32_t state, standby_flags;
+    struct hk_capture_spool spool;
     struct hk_uuid replica_id, ring_id;
     uint8_t record_type;
     struct hk_mark mark;

@@ -117,6 +117,19 @@ static void hash_is_over_meaning(void **state)
                          &group, error),
                      0);
     assert_int_equal(group.region_shift, 0);
+    /* What happens at a full ring is the group's; saying what is meant anyway changes nothing. */
+    assert_int_equal(group.on_overflow, HK_OVERFLOW_PACE);
+    assert_int_equal(hk_group_conf_read(write_file("g", change(good_group, "lab-un",
+                                                               "on-overflow = \"pace\"; lab-un")),
+                                        &group, error),
+                     0);
+    assert_true(group.hash == hash);
+    assert_int_equal(hk_group_conf_read(write_file("g", change(good_group, "lab-un",
+                                                               "on-overflow = \"block\"; lab-un")),
+                                        &group, error),
+                     0);
+    assert_int_equal(group.on_overflow, HK_OVERFLOW_BLOCK);
+    assert_false(group.hash == hash);
 }
 
 struct mistake {
@@ -135,6 +148,9 @@ static const struct mistake group_mistakes[] = {
     {"11111111-2222-3333-4444-555555555555", "11111111-2222", "HKE1005E", 2, "group-id"},
     {"2000", "5", "HKE1005E", 5, "contact-timeout-ms"},
     {"2000", "\"2000\"", "HKE1004E", 5, "contact-timeout-ms"},
+    {"lab-un", "on-overflow = \"behind\"; lab-un", "HKE1014E", 6, "on-overflow"},
+    {"lab-un", "on-overflow = \"behnd\"; lab-un", "HKE1005E", 6, "on-overflow"},
+    {"lab-un", "on-overflow = 1; lab-un", "HKE1004E", 6, "on-overflow"},
     {"lab-un", "region-bytes = 12288; lab-un", "HKE1005E", 6, "region-bytes"},
     {"lab-un", "region-bytes = 2048; lab-un", "HKE1005E", 6, "region-bytes"},
     {"lab-un", "region-bytes = 2147483648L; lab-un", "HKE1005E", 6, "region-bytes"},

@@ -299,6 +299,9 @@ static uint64_t meaning_hash(const struct hk_group_conf *g)
     n += (size_t)snprintf(text, room, "1|%s|%s|%d|%d|%llu|%llu|%d", g->name, id, (int)g->mode,
                           (int)g->on_link_loss, (unsigned long long)g->contact_timeout_ns,
                           (unsigned long long)g->pace_bound_ns, g->lab_unencrypted);
+    /* What it is by default is left out, so that a site that does not know the key agrees. */
+    if (g->on_overflow != HK_OVERFLOW_PACE)
+        n += (size_t)snprintf(text + n, room - n, "|o:%d", (int)g->on_overflow);
     for (i = 0; i < g->volume_count; i++)
         n += (size_t)snprintf(text + n, room - n, "|v:%s:%llu", g->volume[i].name,
                               (unsigned long long)g->volume[i].bytes);
@@ -369,13 +372,39 @@ static uint32_t get_region_shift(struct reader *r, config_setting_t *root)
     return shift;
 }
 
+static enum hk_overflow get_overflow(struct reader *r, config_setting_t *root,
+                                     enum hk_link_loss on_link_loss)
+{
+    static const struct word words[] = {{"pace", HK_OVERFLOW_PACE},
+                                        {"block", HK_OVERFLOW_BLOCK},
+                                        {"behind", HK_OVERFLOW_BEHIND},
+                                        {NULL, 0}};
+    int value = get_word(r, root, "on-overflow", words, HK_OVERFLOW_PACE,
+                         "\"pace\", \"block\" or \"behind\"");
+
+    if (!r->failed && value == HK_OVERFLOW_BEHIND && on_link_loss == HK_LINK_LOSS_BLOCK)
+        complain(r, "HKE1014E", config_setting_get_member(root, "on-overflow"), "on-overflow",
+                 "\"behind\" with on-link-loss = \"block\": behind lets writes by that the standby "
+                 "lacks, block forbids just that; expected \"pace\" or \"block\"");
+    return (enum hk_overflow)value;
+}
+
 int hk_group_conf_read(const char *path, struct hk_group_conf *ret_conf,
                        char error[HK_CONFIG_ERROR_BYTES])
 {
-    static const char *const keys[] = {"version",       "name",         "group-id",
-                                       "mode",          "on-link-loss", "contact-timeout-ms",
-                                       "pace-bound-ms", "region-bytes", "lab-unencrypted",
-                                       "volumes",       "sites",        NULL};
+    static const char *const keys[] = {"version",
+                                       "name",
+                                       "group-id",
+                                       "mode",
+                                       "on-link-loss",
+                                       "contact-timeout-ms",
+                                       "pace-bound-ms",
+                                       "on-overflow",
+                                       "region-bytes",
+                                       "lab-unencrypted",
+                                       "volumes",
+                                       "sites",
+                                       NULL};
     static const struct word modes[] = {{"async", HK_MODE_ASYNC},
                                         {"semisync", HK_MODE_SEMISYNC},
                                         {"sync", HK_MODE_SYNC},
@@ -405,6 +434,7 @@ int hk_group_conf_read(const char *path, struct hk_group_conf *ret_conf,
         get_number(&r, root, "contact-timeout-ms", 5000, 100, 600000, "milliseconds") * 1000000;
     g->pace_bound_ns =
         get_number(&r, root, "pace-bound-ms", 30000, 0, 600000, "milliseconds") * 1000000;
+    g->on_overflow = get_overflow(&r, root, g->on_link_loss);
     g->region_shift = get_region_shift(&r, root);
     g->lab_unencrypted = get_bool(&r, root, "lab-unencrypted", false);
     read_volumes(&r, root, g);

@@ -11,6 +11,7 @@
 
 #include "proto/limits.h"
 #include "proto/record.h"
+#include "proto/state.h"
 
 enum { HK_CONFIG_SITES_MAX = 2, HK_ADDRESS_BYTES = 64, HK_CONFIG_ERROR_BYTES = 1024 };
 
@@ -32,6 +33,7 @@ struct hk_group_conf {
     struct hk_uuid id;
     enum hk_mode mode;
     enum hk_link_loss on_link_loss;
+    enum hk_overflow on_overflow;
     uint64_t contact_timeout_ns, pace_bound_ns;
     uint32_t region_shift; /* of the dirty map that create-md makes; 0: none */
     bool lab_unencrypted;
