@@ -639,6 +639,75 @@ static void test_making_fails(void **state)
     }
 }
 
+/* Two ordinary ones and a pin, each with before-images. */
+static void three(struct site *t, uint64_t seed)
+{
+    begin(t, seed);
+    for (int i = 0; i < 3; i++) {
+        make_now(t, i == 2 ? HK_SNAP_PIN : HK_SNAP_MARK);
+        draw_batch(t);
+        assert_true(batch(t, 1000));
+    }
+}
+
+static int begin_job(struct site *t, int job)
+{
+    switch (job) {
+    case 0: return hk_snapshots_rollback(&t->s, t->copy[2].id);
+    case 1: return hk_snapshots_drop(&t->s, t->copy[1].id); /* hands its chunks on */
+    case 2: return hk_snapshots_read(&t->s, t->copy[0].id, 0, 0, sizeof(got), got);
+    default: start(t); return 0;
+    }
+}
+
+/*
+ * A job's i-th operation fails: it says so, or it did not matter; nobody is told a wrong byte, now
+ * or by the next process, and a second try of the same does what the first should have.
+ */
+static void test_jobs_fail(void **state)
+{
+    unsigned failed[4] = {0};
+
+    for (int job = 0; job < 4; job++) {
+        for (uint64_t i = 1; i <= 24; i++) {
+            struct site t;
+            int again;
+
+            three(&t, 100 + i);
+            t.disk.fail_at = t.disk.done_count + i;
+            assert_int_equal(begin_job(&t, job), 0);
+            drain(&t);
+            if (t.s.result != 0 || hk_snapshots_pin(&t.s) < 0)
+                failed[job]++;
+            t.disk.fail_at = 0;
+            if (t.s.result == 0 && job == 2)
+                assert_memory_equal(got, t.copy[0].bytes[0], sizeof(got));
+            crash(&t);
+            if (job == 1) {
+                uint32_t id = t.copy[1].id;
+
+                forget_copy(&t, 1); /* it may be there or not; the others are as they were */
+                again = hk_snapshots_drop(&t.s, id);
+                assert_true(again == 0 || again == -ENOENT);
+                drain(&t);
+            } else if (job == 0) {
+                assert_int_equal(begin_job(&t, job), 0);
+                drain(&t);
+                assert_int_equal(t.s.result, 0);
+                for (uint32_t v = 0; v < VOLUMES; v++)
+                    assert_memory_equal(memdisk_file(&t.disk, HK_FILE_VOLUME0 + v)->durable,
+                                        t.copy[2].bytes[v], volume_bytes[v]);
+            }
+            compare(&t);
+            site_free(&t);
+        }
+    }
+    print_message("# failed: %u rollbacks, %u deletions, %u reads, %u starts\n", failed[0],
+                  failed[1], failed[2], failed[3]);
+    for (int job = 0; job < 4; job++)
+        assert_true(failed[job] > 2);
+}
+
 static void test_refusals(void **state)
 {
     struct hk_snapshot_ask ask = {.kind = HK_SNAP_PIN, .id = 1, .epoch_ordinal = 1, .lsn = 64};
@@ -686,6 +755,7 @@ int main(void)
         cmocka_unit_test(test_lease),
         cmocka_unit_test(test_failing_operations),
         cmocka_unit_test(test_making_fails),
+        cmocka_unit_test(test_jobs_fail),
         cmocka_unit_test(test_refusals),
     };
 
