@@ -316,8 +316,8 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
 
         p->super = *e->capture.super;
         p->have_super = true;
-        /* Not yet told back: the binding asked for is under way. */
-        if (hk_uuid_is_nil(&p->super.peer_replica_id))
+        /* Not yet told back: the binding is under way. Another life does not know of it. */
+        if (hk_uuid_is_nil(&p->super.peer_replica_id) && p->lease == e->capture.lease)
             p->super.peer_replica_id = bound;
     }
     if (!p->have_super || p->super.history.count == 0)

@@ -202,6 +202,31 @@ static void session_outlives_its_control(void **state)
  * The primary went on alone: t0 must not move until all of that is here, although there is contact,
  * and although the standby only ever hears good news afterwards.
  */
+static bool is_bound(struct rig *r)
+{
+    return r->bound.b[0] != 0;
+}
+
+/* The capture side was killed before the standby it was told of was on disk: it is told again. */
+static void binds_again(void **state)
+{
+    struct rig *r = begin(6, HK_MODE_SYNC, HK_LINK_LOSS_CONTINUE);
+
+    (void)state;
+    write_durably(r, 10);
+    assert_true(is_bound(r));
+    memset(&r->bound, 0, sizeof(r->bound));
+    memset(&r->super.peer_replica_id, 0, sizeof(r->super.peer_replica_id));
+    rig_capture(r, HK_STATE_REPLICATING); /* the same life: it is under way */
+    rig_run(r, 500 * RIG_MS);
+    assert_false(is_bound(r));
+    r->lease++;
+    rig_capture(r, HK_STATE_REPLICATING);
+    assert_true(rig_until(r, is_bound, 5000 * RIG_MS));
+    write_durably(r, 10);
+    rig_free(r);
+}
+
 static void degraded_is_not_covered_by_contact(void **state)
 {
     struct rig *r = begin(5, HK_MODE_SYNC, HK_LINK_LOSS_CONTINUE);
@@ -582,6 +607,7 @@ int main(void)
         cmocka_unit_test(own_copy_is_good),
         cmocka_unit_test(bad_chain_ends_the_session),
         cmocka_unit_test(refusals),
+        cmocka_unit_test(binds_again),
         cmocka_unit_test(behind_is_written_down),
         cmocka_unit_test(standby_that_lost_its_journal_is_found_out),
         cmocka_unit_test(journal_failure_is_final),
