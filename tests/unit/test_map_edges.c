@@ -248,11 +248,57 @@ static void credited_and_closed(void **state)
     rig_written(&r, &w, 0);
 }
 
+/* One more transaction in the activity log, with these two marks; then a start. */
+static void two_marks(uint32_t region0, uint32_t region1, uint32_t mark)
+{
+    static uint32_t slot[HK_DMAP_SLOTS];
+    struct hk_dmap_id id;
+    struct hk_dmap_stamp stamp = {.sequence = HK_DMAP_LOG_PAGES + 1, .other = 1};
+    struct hk_dmap_update update[2];
+
+    create(HK_LINK_LOSS_CONTINUE);
+    id = hk_dmap_id(&r.super.replica_id, &r.super.peer_replica_id);
+    r.super.dmap_sequence = 0;
+    r.super.flags &= ~(uint32_t)HK_SF_CLEAN;
+    hk_super_encode(&r.super, r.metadata + HK_SUPER_BYTES);
+    slot[0] = hk_dmap_entry_make(region0, mark);
+    slot[1] = hk_dmap_entry_make(region1, mark);
+    for (uint32_t i = 0; i < 2; i++)
+        update[i] = (struct hk_dmap_update){.slot = i, .entry = slot[i]};
+    hk_dmap_log_build(&id, &stamp, slot, update, 2,
+                      r.metadata + hk_dmap_log_offset(stamp.sequence));
+    assert_int_equal(start(HK_START_NEW_RING), 0);
+}
+
+/* Marks that contradict one another prove that something is wrong: everything may differ. */
+static void marks_that_cannot_be(void **state)
+{
+    static const struct {
+        uint32_t region[2];
+        bool believed;
+    } rows[] = {{{5, 9}, true},
+                {{5, 5}, false},
+                {{5, REGIONS}, false},
+                {{REGIONS - 1, 0}, true},
+                {{HK_DMAP_REGIONS_MAX - 1, 0}, false}};
+
+    (void)state;
+    for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
+        if (i > 0)
+            teardown(NULL);
+        two_marks(rows[i].region[0], rows[i].region[1], HK_DMAP_MARK_HOT);
+        settle();
+        assert_int_equal(rig_status(&r).stale_bytes,
+                         rows[i].believed ? 2 * REGION : REGIONS * (uint64_t)REGION);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(geometries, teardown),
         cmocka_unit_test_teardown(leases, teardown),
+        cmocka_unit_test_teardown(marks_that_cannot_be, teardown),
         cmocka_unit_test_teardown(heals, teardown),
         cmocka_unit_test_teardown(too_early, teardown),
         cmocka_unit_test_teardown(blocks, teardown),
