@@ -156,6 +156,15 @@ struct hk_capture_meta {
     uint32_t bytes;
 };
 bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret);
+/*
+ * What the next write would hold, for a caller who gives marks a moment for more to join them. ops:
+ * how many are under way and may ask for one; those that only wait for the standby don't count.
+ */
+struct hk_capture_meta_queue {
+    uint32_t marks; /* 0: there is nothing to fetch; UINT32_MAX: what must not wait */
+    uint32_t ops;
+};
+struct hk_capture_meta_queue hk_capture_meta_queue(const struct hk_capture *c);
 void hk_capture_meta_done(struct hk_capture *c, int result, const struct hk_now *now);
 
 /* Redo after the producer died: unpublished slots become void at once (inside init); then each

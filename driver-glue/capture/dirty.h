@@ -85,6 +85,8 @@ bool hk_dirty_waits_for_standby(const struct hk_capture *c);
 
 /* The next metadata write of the log or of the map, if there is one; then its end. */
 bool hk_dirty_meta(struct hk_capture *c, struct hk_capture_meta *ret);
+/* Marks it would hold; 0: there is none; UINT32_MAX: it is more than marks. */
+uint32_t hk_dirty_meta_marks(const struct hk_capture *c);
 void hk_dirty_meta_done(struct hk_capture *c, int result);
 
 /* Staleness events. `since` becomes the next LSN. */

@@ -121,6 +121,20 @@ static bool wants_log(const struct hk_capture *c)
     return d->list[HK_HOT_QUEUE].count > 0 || (d->trim && d->pages_count == 0);
 }
 
+uint32_t hk_dirty_meta_marks(const struct hk_capture *c)
+{
+    const struct hk_dirty *d = &c->dirty;
+
+    if (!d->on || !hk_meta_started(c))
+        return 0;
+    /* Also one that failed and is repeated: who waits for it has waited long enough. */
+    if (d->log_out || d->map_out || d->pages_count > 0)
+        return UINT32_MAX;
+    if (!wants_log(c))
+        return 0;
+    return d->fill_left > 0 || d->trim ? UINT32_MAX : d->list[HK_HOT_QUEUE].count;
+}
+
 bool hk_dirty_meta(struct hk_capture *c, struct hk_capture_meta *ret)
 {
     struct hk_dirty *d = &c->dirty;

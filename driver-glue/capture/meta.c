@@ -92,6 +92,15 @@ bool hk_capture_meta(struct hk_capture *c, struct hk_capture_meta *ret)
     return true;
 }
 
+struct hk_capture_meta_queue hk_capture_meta_queue(const struct hk_capture *c)
+{
+    struct hk_capture_meta_queue q = {.ops = c->waiting.count + c->ready.count + c->in_flight};
+
+    if (!c->meta_in_flight && !c->meta_backoff)
+        q.marks = c->meta_dirty ? UINT32_MAX : hk_dirty_meta_marks(c);
+    return q;
+}
+
 static void super_durable(struct hk_capture *c)
 {
     c->super = c->issued;

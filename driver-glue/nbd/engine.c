@@ -44,6 +44,16 @@ void hk_engine_now(struct hk_now *ret_now)
     ret_now->real_ns = (uint64_t)real.tv_sec * SECOND_NS + (uint64_t)real.tv_nsec;
 }
 
+static void monotonic_cond(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
 void hk_engine_kick(const struct hk_engine *e)
 {
     const uint64_t one = 1;
@@ -148,6 +158,17 @@ static void offer_epoch(const struct hk_engine *e)
         hk_capture_offer_epoch(e->capture, &id);
 }
 
+static void wake_meta(struct hk_engine *e)
+{
+    struct hk_capture_meta_queue q = hk_capture_meta_queue(e->capture);
+
+    hk_company_seen(&e->company, q.ops);
+    if (!e->meta_asleep || q.marks <= e->meta_wanted)
+        return;
+    e->meta_asleep = false;
+    pthread_cond_signal(&e->meta_cond);
+}
+
 void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
 {
     enum hk_step step;
@@ -161,10 +182,7 @@ void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
         rq->ready = true;
         pthread_cond_signal(&rq->cond);
     }
-    if (!e->meta_pending && hk_capture_meta(e->capture, &e->meta)) {
-        e->meta_pending = true;
-        pthread_cond_signal(&e->meta_cond);
-    }
+    wake_meta(e);
     if (!e->flush_pending && hk_capture_wants_flush(e->capture, now)) {
         e->flush_pending = true;
         pthread_cond_broadcast(&e->flush_cond);
@@ -204,21 +222,53 @@ int hk_engine_write_meta(const struct hk_engine *e, const struct hk_capture_meta
     return 0;
 }
 
+/* Until more than so many marks wait, or something that does not; or until then. */
+static void sleep_for_meta(struct hk_engine *e, uint32_t wanted, uint64_t until_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_ns / SECOND_NS),
+                             .tv_nsec = (long)(until_ns % SECOND_NS)};
+
+    e->meta_wanted = wanted;
+    e->meta_asleep = true;
+    while (e->meta_asleep && !e->meta_end) {
+        if (until_ns == UINT64_MAX)
+            pthread_cond_wait(&e->meta_cond, &e->lock);
+        else if (pthread_cond_timedwait(&e->meta_cond, &e->lock, &until) == ETIMEDOUT)
+            break;
+    }
+    e->meta_asleep = false;
+}
+
+/* The next write, fetched as late as can be: whoever asked meanwhile is in it. False: the end. */
+static bool next_meta(struct hk_engine *e, struct hk_capture_meta *ret, struct hk_now *ret_now)
+{
+    uint64_t wait_ns = hk_company_wait_ns(&e->company, hk_capture_meta_queue(e->capture).marks);
+
+    hk_engine_now(ret_now);
+    if (wait_ns > 0 && !e->meta_end) {
+        sleep_for_meta(e, hk_company_wanted(&e->company) - 1, ret_now->mono_ns + wait_ns);
+        hk_engine_now(ret_now);
+    }
+    while (!hk_capture_meta(e->capture, ret)) {
+        if (e->meta_end)
+            return false;
+        sleep_for_meta(e, 0, UINT64_MAX);
+        hk_engine_now(ret_now);
+    }
+    hk_company_begins(&e->company, hk_capture_meta_queue(e->capture).ops);
+    return true;
+}
+
 static void *meta_main(void *arg)
 {
     struct hk_engine *e = arg;
     struct hk_capture_meta m;
-    struct hk_now now;
+    struct hk_now now, began;
     int rc;
 
     pthread_setname_np(pthread_self(), "hk-meta");
     pthread_mutex_lock(&e->lock);
-    for (;;) {
-        while (!e->meta_pending && !e->meta_end)
-            pthread_cond_wait(&e->meta_cond, &e->lock);
-        if (!e->meta_pending)
-            break;
-        m = e->meta;
+    while (next_meta(e, &m, &began)) {
         pthread_mutex_unlock(&e->lock);
         rc = hk_engine_write_meta(e, &m);
         if (rc)
@@ -229,7 +279,7 @@ static void *meta_main(void *arg)
         hk_engine_now(&now);
         pthread_mutex_lock(&e->lock);
         e->meta_errors += rc != 0;
-        e->meta_pending = false;
+        hk_company_ended(&e->company, now.mono_ns - began.mono_ns);
         hk_capture_meta_done(e->capture, rc, &now);
         hk_engine_pump(e, &now);
     }
@@ -375,14 +425,10 @@ static enum hk_step do_step(struct hk_engine *e, struct request *rq, enum hk_ste
 
 static void run(struct hk_engine *e, struct request *rq, const void *data)
 {
-    pthread_condattr_t attr;
     enum hk_step step;
     struct hk_now now;
 
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&rq->cond, &attr);
-    pthread_condattr_destroy(&attr);
+    monotonic_cond(&rq->cond);
     hk_engine_now(&now);
     pthread_mutex_lock(&e->lock);
     step = hk_capture_begin(e->capture, &rq->op, &now);
@@ -496,7 +542,7 @@ int hk_engine_open(const struct hk_nbd_conf *conf, struct hk_engine **ret_engine
     for (uint32_t i = 0; i < HK_VOLUMES_MAX; i++)
         e->origin[i].fd = e->origin[i].direct = -1;
     pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->meta_cond, NULL);
+    monotonic_cond(&e->meta_cond);
     pthread_cond_init(&e->flush_cond, NULL);
     if (hk_blocks_open(&e->blocks, e) || hk_engine_take_hold(e) ||
         hk_service_open(e, &e->service)) {

@@ -15,6 +15,7 @@
 #include <pthread.h>
 
 #include "driver-glue/nbd/blocks.h"
+#include "driver-glue/nbd/company.h"
 #include "driver-glue/nbd/config.h"
 #include "driver-glue/nbd/origin.h"
 
@@ -34,10 +35,13 @@ struct hk_engine {
     uint64_t controls;           /* control records that a sleeping reader was woken for */
 
     int metadata_fd;
-    bool super_in_doubt;         /* one of its two superblocks was damaged at the start */
-    struct hk_capture_meta meta; /* under lock: the write the metadata thread is to do */
-    bool meta_pending, meta_end;
-    pthread_cond_t meta_cond;
+    bool super_in_doubt; /* one of its two superblocks was damaged at the start */
+    /* Under lock: the metadata thread sleeps until there is something to write (0), or until so
+     * many marks are there (company). */
+    bool meta_asleep, meta_end;
+    uint32_t meta_wanted;
+    struct hk_company company;
+    pthread_cond_t meta_cond; /* by the monotonic clock */
     pthread_t meta_thread;
     uint64_t meta_errors;
 
