@@ -36,7 +36,9 @@
 #include "replicator/store/disk.h"
 
 enum {
-    HK_SNAPSHOT_DEPTH = 32,            /* operations in flight */
+    /* Operations in flight. A copy is a read and a write into a hole, so that the applier's own
+     * depth would leave a device idle while the file system finds room. */
+    HK_SNAPSHOT_DEPTH = 96,
     HK_SNAPSHOT_RUN_BYTES = 32 * 1024, /* neighbouring chunks that are copied as one */
     HK_SNAPSHOT_RUN_CHUNKS = HK_SNAPSHOT_RUN_BYTES / HK_SNAP_CHUNK_BYTES,
 };
