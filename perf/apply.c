@@ -6,12 +6,13 @@
  *
  *   hk-apply --dir DIR [--megabytes N] [--records N]
  *
- *   device         the same writes on the replica's file, 32 in flight, one flush a batch
+ *   device         the same writes on the replica's file, always 32 in flight, one flush a batch
  *   snap0          the applier, no snapshot
  *   snap1-uniform  with a pin; the writes are spread evenly, so nearly each is a first touch
  *   snap1-zipf     with a pin; 80 % of them go to 20 % of a fifth of the volume
  *
- * The log is made before the clock runs. All of it is read from the window, as behind a fast link.
+ * Beside the time of all, that of each phase. The log is made before the clock runs. All of it is
+ * read from the window, as behind a fast link.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,19 @@
 #include "replicator/io/uring_disk.h"
 #include "replicator/store/apply.h"
 
-enum { WINDOW = 64 << 20, APPLY_BYTES = 64 << 20, BLOCK = 4096, ROUND = 12000 };
+enum { WINDOW = 64 << 20, APPLY_BYTES = 64 << 20, BLOCK = 4096, ROUND = 12000, PINS = 2 };
+
+enum phase {
+    PHASE_LOAD,
+    PHASE_COPY,
+    PHASE_COPY_FLUSH,
+    PHASE_BITS,
+    PHASE_WRITE,
+    PHASE_FLUSH,
+    PHASES
+};
+static const char *const phase_text[PHASES] = {"load", "copy",  "copy_flush",
+                                               "bits", "write", "flush"};
 
 static struct {
     const char *dir;
@@ -43,7 +56,8 @@ static struct {
     uint8_t *window;
     uint64_t end, time_ns, random;
     uint32_t prev_bytes;
-    uint64_t in_flight;
+    struct hk_diskop write[HK_APPLY_DEPTH]; /* of the device alone */
+    uint64_t in_flight, sent, round_left, phase_ns[PHASES];
 } b;
 
 static _Noreturn void die(const char *what, const char *why)
@@ -113,6 +127,28 @@ static void add_write(uint64_t offset)
 
 /* ---- disks ---- */
 
+static void submit(struct hk_diskop *op, enum hk_disk_kind kind, uint64_t offset, void *bytes)
+{
+    *op = (struct hk_diskop){
+        .kind = kind, .file = HK_FILE_VOLUME0, .offset = offset, .owner = HK_OWNER_GROUP};
+    if (bytes) {
+        op->bytes = BLOCK;
+        op->iov[0] = (struct hk_iovec){bytes, BLOCK};
+        op->iov_count = 1;
+    }
+    b.in_flight++;
+    hk_uring_disk_iface(b.disk)->submit(hk_uring_disk_iface(b.disk), op);
+}
+
+static void send_write(struct hk_diskop *op)
+{
+    static uint8_t block[BLOCK] __attribute__((aligned(4096)));
+
+    b.round_left--;
+    b.sent++;
+    submit(op, HK_DISK_WRITE, next_offset(false), block);
+}
+
 static void done(void *arg, struct hk_diskop *op)
 {
     (void)arg;
@@ -125,6 +161,8 @@ static void done(void *arg, struct hk_diskop *op)
         hk_apply_disk_done(&b.apply, op);
     } else {
         b.in_flight--;
+        if (op->kind == HK_DISK_WRITE && b.round_left > 0)
+            send_write(op);
     }
 }
 
@@ -145,6 +183,21 @@ static void bind_sparse(uint32_t file, const char *name, uint64_t bytes)
         die(path, err.text);
     if (hk_uring_disk_bind(b.disk, file, fd, NULL))
         die(path, "can't be bound");
+}
+
+/* A slot a pin: the space of the one before need not be given back while the clock runs. */
+static void bind_snapshots(void)
+{
+    char name[32];
+
+    for (uint32_t slot = 0; slot < PINS; slot++) {
+        uint32_t file = HK_FILE_SNAPSHOT0 + slot * HK_FILES_A_SNAPSHOT;
+
+        snprintf(name, sizeof(name), "%u-index", slot);
+        bind_sparse(file, name, (1 + hk_snap_pages(b.volume_bytes)) * HK_PAGE_BYTES);
+        snprintf(name, sizeof(name), "%u-data", slot);
+        bind_sparse(file + 1, name, b.volume_bytes);
+    }
 }
 
 /* Written once, so that the device's own first touch is not what is measured. */
@@ -182,62 +235,81 @@ static void *arena_memory(uint64_t bytes)
 static void print(const char *name, uint64_t records, uint64_t ns)
 {
     printf("{\"case\": \"%s\", \"records\": %" PRIu64 ", \"seconds\": %.3f, \"iops\": %.0f, "
-           "\"saved_chunks\": %" PRIu64 "}\n",
+           "\"saved_chunks\": %" PRIu64,
            name, records, (double)ns / 1e9, (double)records * 1e9 / (double)ns,
            b.snapshots.saved_chunks);
+    for (int i = 0; i < PHASES; i++)
+        printf(", \"%s_ms\": %" PRIu64, phase_text[i], b.phase_ns[i] / 1000000);
+    printf("}\n");
     fflush(stdout);
 }
 
-static void submit(struct hk_diskop *op, enum hk_disk_kind kind, uint64_t offset, void *bytes)
-{
-    *op = (struct hk_diskop){
-        .kind = kind, .file = HK_FILE_VOLUME0, .offset = offset, .owner = HK_OWNER_GROUP};
-    if (bytes) {
-        op->bytes = BLOCK;
-        op->iov[0] = (struct hk_iovec){bytes, BLOCK};
-        op->iov_count = 1;
-    }
-    b.in_flight++;
-    hk_uring_disk_iface(b.disk)->submit(hk_uring_disk_iface(b.disk), op);
-}
-
+/* Always 32 in flight: whoever ends goes out again with the next write. */
 static void device(void)
 {
-    static struct hk_diskop op[HK_APPLY_DEPTH], flush;
-    static uint8_t block[BLOCK] __attribute__((aligned(4096)));
+    static struct hk_diskop flush;
     uint64_t begun = clock_ns();
 
-    for (uint64_t i = 0; i < b.records;) {
-        for (uint32_t k = 0; k < HK_APPLY_DEPTH && i < b.records; k++, i++)
-            submit(&op[k], HK_DISK_WRITE, next_offset(false), block);
+    while (b.sent < b.records) {
+        b.round_left = hk_min_u64(ROUND, b.records - b.sent);
+        for (uint32_t k = 0; k < HK_APPLY_DEPTH && b.round_left > 0; k++)
+            send_write(&b.write[k]);
         while (b.in_flight > 0)
             turn();
-        if (i % ROUND < HK_APPLY_DEPTH || i == b.records)
-            submit(&flush, HK_DISK_FLUSH, 0, NULL);
+        submit(&flush, HK_DISK_FLUSH, 0, NULL);
         while (b.in_flight > 0)
             turn();
     }
     print("device", b.records, clock_ns() - begun);
 }
 
+/* What the applier is at: its state, or where the before-images are. */
+static enum phase phase(void)
+{
+    switch (b.apply.state) {
+    case HK_APPLY_SAVING:
+        if (b.snapshots.save == HK_SAVE_COPYING)
+            return PHASE_COPY;
+        return b.snapshots.save == HK_SAVE_FLUSHING ? PHASE_COPY_FLUSH : PHASE_BITS;
+    case HK_APPLY_WRITING: return PHASE_WRITE;
+    case HK_APPLY_FLUSHING: return PHASE_FLUSH;
+    case HK_APPLY_NEW:
+    case HK_APPLY_IDLE:
+    case HK_APPLY_LOADING:
+    case HK_APPLY_STORING:
+    case HK_APPLY_BARRIER:
+    case HK_APPLY_REPLICA_FAILED:
+    case HK_APPLY_CORRUPT: break;
+    }
+    return PHASE_LOAD;
+}
+
 static void applied(const char *name, bool zipf)
 {
     uint64_t ns = 0;
 
+    memset(b.phase_ns, 0, sizeof(b.phase_ns));
+
     for (uint64_t i = 0; i < b.records;) {
-        uint64_t begun;
+        uint64_t begun, at;
 
         for (uint32_t k = 0; k < ROUND && i < b.records; k++, i++)
             add_write(next_offset(zipf));
         b.journal.durable = b.end;
-        begun = clock_ns();
+        at = begun = clock_ns();
         do {
+            enum phase was = phase();
+            uint64_t now;
+
             while (hk_apply_run(&b.apply, b.end, 0))
                 ;
             if (b.apply.state != HK_APPLY_IDLE)
                 turn();
+            now = clock_ns();
+            b.phase_ns[was] += now - at;
+            at = now;
         } while (b.apply.state != HK_APPLY_IDLE || hk_apply_flushed(&b.apply) < b.end);
-        ns += clock_ns() - begun;
+        ns += at - begun;
     }
     print(name, b.records, ns);
 }
@@ -247,12 +319,6 @@ static void pin(uint32_t id)
     struct hk_snapshot_ask ask = {
         .kind = HK_SNAP_PIN, .id = id, .epoch_ordinal = 1, .lsn = hk_round_up(b.end, 64)};
 
-    if (id > 1) {
-        if (hk_snapshots_drop(&b.snapshots, id - 1))
-            die("the pin before", "can't be deleted");
-        while (!hk_snapshots_idle(&b.snapshots))
-            turn();
-    }
     if (hk_snapshots_make(&b.snapshots, &ask))
         die("a pin", "can't be made");
     while (!hk_snapshots_idle(&b.snapshots))
@@ -263,7 +329,7 @@ static void pin(uint32_t id)
 static void set_up(void)
 {
     struct hk_snapshots_cfg sc = {
-        .group_id = {{1}}, .slot_count = 1, .volume_count = 1, .volume_bytes = {b.volume_bytes}};
+        .group_id = {{1}}, .slot_count = PINS, .volume_count = 1, .volume_bytes = {b.volume_bytes}};
     struct hk_snapshots_known known = {.replica_id = {{2}}, .next = 1};
     struct hk_apply_cfg ac = {.window_bytes = WINDOW,
                               .apply_bytes = APPLY_BYTES,
@@ -277,8 +343,7 @@ static void set_up(void)
         hk_uring_disk_create(b.reactor, &(struct hk_uring_disk_cfg){0}, &b.disk, &err))
         die("io_uring", err.text);
     write_replica();
-    bind_sparse(HK_FILE_SNAPSHOT0, "0-index", (1 + hk_snap_pages(b.volume_bytes)) * HK_PAGE_BYTES);
-    bind_sparse(HK_FILE_SNAPSHOT0 + 1, "0-data", b.volume_bytes);
+    bind_snapshots();
     b.window = arena_memory(WINDOW);
     b.end = HK_LSN_FIRST;
     if (hk_history_append(&b.history, &id, HK_LSN_FIRST, 0, HK_EPOCH_CREATE, 1))
