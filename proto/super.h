@@ -183,5 +183,7 @@ struct hk_super_create {
  * 512, a bad region size; -E2BIG: more regions than a map can hold. Volumes get their first_region.
  */
 int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super);
+/* A map with an empty log (hk_dmap_log_fill): volume behind volume, no region between them. */
+void hk_super_number_regions(struct hk_super *s, uint32_t shift);
 
 #endif

@@ -24,8 +24,7 @@ static int check_regions(const struct hk_super_create *p)
     return 0;
 }
 
-/* Volume behind volume, no region between them. */
-static void number_regions(struct hk_super *s, uint32_t shift)
+void hk_super_number_regions(struct hk_super *s, uint32_t shift)
 {
     uint64_t next = 0;
 
@@ -83,6 +82,6 @@ int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
         __builtin_memcpy(ret_super->volume[i].name, p->volume[i].name, HK_NAME_BYTES);
         ret_super->volume[i].bytes = p->volume[i].bytes;
     }
-    number_regions(ret_super, p->region_shift);
+    hk_super_number_regions(ret_super, p->region_shift);
     return hk_history_append(history, &p->epoch_id, HK_LSN_FIRST, 0, HK_EPOCH_CREATE, p->time_ns);
 }

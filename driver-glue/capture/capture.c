@@ -157,9 +157,9 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
         return;
     }
     /* With a resync the flag was set before its first record, not T after the last contact: what
-     * waited in the life before waits on. */
+     * waited in the life before waits on. A promoted side has nobody to wait for. */
     if ((c->super.flags & HK_SF_DEGRADED) && hk_policy_waits(c) && hk_policy_continues(c) &&
-        !(hk_dirty_on(c) && hk_epoch_resync(c)))
+        (!(hk_dirty_on(c) && hk_epoch_resync(c)) || hk_policy_alone_by_order(c)))
         c->stage = HK_SYNC_DEGRADED;
     c->pending_gap = opens && !hk_uuid_is_nil(&epoch->parent);
     if (opens)

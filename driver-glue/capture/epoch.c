@@ -206,8 +206,10 @@ void hk_epoch_step(struct hk_capture *c, const struct hk_now *now)
         resync_over(c);
     if (!hk_dirty_on(c))
         return;
-    /* Under `block` nothing is acknowledged that a promotion would roll back. */
-    c->barred = hk_policy_forbids(c) && (c->closed || hk_epoch_resync(c));
+    /* Under `block` nothing is acknowledged that a promotion would roll back; nor by a promoted
+     * side that met its first standby, before the mode record that makes it wait. */
+    c->barred =
+        hk_policy_forbids(c) && (c->closed || hk_epoch_resync(c) || c->stage == HK_SYNC_DEGRADED);
     if (!c->closed && hk_epoch_resync(c))
         hk_policy_declare_alone(c, now);
 }

@@ -66,15 +66,15 @@ uint64_t hk_policy_patience_ns(const struct hk_capture *c)
     return c->contact_timeout_ns + c->contact_timeout_ns / HK_CLOCK_DRIFT_PART + 1;
 }
 
-bool hk_policy_continues(const struct hk_capture *c)
-{
-    return c->on_link_loss == HK_LINK_LOSS_CONTINUE;
-}
-
 /*
  * A promoted side that has not met a standby since: who ordered the promotion consented to run
  * without one, so `block`, which protects a standby's copy, has nothing to forbid.
  */
+bool hk_policy_continues(const struct hk_capture *c)
+{
+    return c->on_link_loss == HK_LINK_LOSS_CONTINUE || hk_policy_alone_by_order(c);
+}
+
 /* model: promote.pml, FIRST_WRITE */
 bool hk_policy_alone_by_order(const struct hk_capture *c)
 {
@@ -185,6 +185,8 @@ static bool room_waits_for_replicator(const struct hk_capture *c)
 /* The ladder ends with waiting: what a full ring can't take must not pass by. */
 static bool overflow_waits(const struct hk_capture *c)
 {
+    if (hk_policy_alone_by_order(c))
+        return false; /* nobody would ever make room */
     return !hk_policy_continues(c) ||
            (c->cfg.on_overflow == HK_OVERFLOW_BLOCK && !HK_BUG(overflow_ignored));
 }
@@ -235,7 +237,7 @@ static void behind_step(struct hk_capture *c, const struct hk_now *now)
         if (!may_go_behind(c))
             return;
         paced_ns = hk_elapsed_ns(now->mono_ns, c->room_since_ns);
-        if (!c->copy_lost && drained && paced_ns < pace_limit_ns(c))
+        if (!c->copy_lost && drained && paced_ns < pace_limit_ns(c) && !hk_policy_alone_by_order(c))
             return;
         if (hk_policy_waits(c))
             want_degraded(c, now);

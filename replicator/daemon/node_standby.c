@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/dmap.h"
 #include "proto/snapmap.h"
 #include "replicator/daemon/node_private.h"
 
@@ -203,6 +204,19 @@ static int open_snapshots(struct hk_node *n, char *error)
     return 0;
 }
 
+/* Does this site's metadata as a primary have the room for a map? It always had this size. */
+static bool map_fits(const struct hk_group_conf *conf)
+{
+    uint64_t regions = 0;
+    uint32_t i;
+
+    if (!conf->region_shift)
+        return false;
+    for (i = 0; i < conf->volume_count; i++)
+        regions += hk_dmap_regions(conf->volume[i].bytes, conf->region_shift);
+    return hk_dmap_file_bytes(regions) <= 2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES;
+}
+
 static int open_what_is_replicated(struct hk_node *n, char *error)
 {
     const char *path = n->local->standby.primary_metadata;
@@ -230,6 +244,7 @@ int hk_node_standby_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
     if (hk_memory_arena(n->local->standby.window_bytes, &n->window, NULL, &err))
         return failed(error, "HKE8002E", &err);
     n->cfg.disk = hk_uring_disk_iface(n->disk);
+    n->cfg.region_shift = map_fits(n->conf) ? n->conf->region_shift : 0;
     n->cfg.window = n->window.base;
     n->cfg.window_bytes = n->local->standby.window_bytes;
     n->cfg.apply_bytes = n->local->standby.apply_bytes;

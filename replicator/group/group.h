@@ -74,8 +74,9 @@ struct hk_group_cfg {
     uint64_t apply_bytes;          /* memory for one apply batch */
     uint64_t apply_lag_bytes_max;  /* bound of durable − applied */
     uint64_t journal_retain_bytes; /* applied journal kept for looking back, at most */
-    uint32_t snapshot_slots;       /* files of so many snapshots exist (HK_FILE_SNAPSHOT0) */
-    uint64_t snapshot_bytes;       /* of before-images at most; 0: what the disk gives */
+    uint32_t region_shift; /* of the map that a promotion writes; 0: none. Its file has the room */
+    uint32_t snapshot_slots; /* files of so many snapshots exist (HK_FILE_SNAPSHOT0) */
+    uint64_t snapshot_bytes; /* of before-images at most; 0: what the disk gives */
 };
 
 enum hk_event_type {

@@ -152,6 +152,7 @@ enum hk_promotion {
     HK_PROMOTION_ROLLBACK,
     HK_PROMOTION_ROLLED,
     HK_PROMOTION_PRIMARY_READ,
+    HK_PROMOTION_PRIMARY_MAP,
     HK_PROMOTION_PRIMARY_WRITE,
     HK_PROMOTION_FINISH,
     HK_PROMOTION_DONE,
@@ -159,6 +160,15 @@ enum hk_promotion {
 
 /* What the standby does with the barrier that apply stands at. */
 enum hk_barrier { HK_BARRIER_NONE = 0, HK_BARRIER_PINNING, HK_BARRIER_STORING, HK_BARRIER_FROZEN };
+
+/* The map that a promotion writes for the capture side (primary_map.c). */
+enum { HK_GROUP_MAP_BYTES = 64 << 10 };
+struct hk_map_write {
+    uint8_t *buffer; /* HK_GROUP_MAP_BYTES; NULL: this site has no map */
+    uint32_t page;   /* the next one */
+    bool busy, flushed;
+    struct hk_diskop op;
+};
 
 struct hk_hash_slot {
     bool used, reading, answered;
@@ -261,6 +271,7 @@ struct hk_standby {
     bool rollback_begun;
     uint64_t rollback_lsn, rollback_ns;
     uint32_t rollback_ordinal;
+    struct hk_map_write map_write;
     struct hk_verb failover; /* op_id 0: nobody waits for the answer */
     uint64_t stop_op;
     bool stopping;
@@ -409,6 +420,10 @@ uint64_t hk_freeze_standby_deadline_ns(const struct hk_group *g);
 void hk_promote_verb(struct hk_group *g, const struct hk_verb *v);
 void hk_promote_resume(struct hk_group *g);
 void hk_promote_step(struct hk_group *g);
+/* primary_map.c */
+int hk_primary_map_step(struct hk_group *g, const struct hk_super *md);
+void hk_primary_map_done(struct hk_group *g, const struct hk_diskop *op);
+
 /* rollback.c */
 bool hk_rollback_must_look(const struct hk_group *g);
 int hk_rollback_decide(struct hk_group *g);

@@ -8,7 +8,8 @@
  *   EPOCH          PROMOTING, the new epoch, where its parent ended, the loss class
  *   DRAIN          the replica becomes exactly the log up to there
  *   ROLLBACK       or, when that is no consistent state, the pin (rollback.c)
- *   PRIMARY_…      a primary's superblock for this site's capture side
+ *   PRIMARY_…      a dirty map (primary_map.c) and a primary's superblock for this site's capture
+ *                  side, the superblock last
  *   FINISH         PROMOTED
  *
  * From the verb on no session is taken. A daemon killed before EPOCH is durable has promoted
@@ -315,6 +316,10 @@ static void fill_primary(const struct hk_super *standby, const struct hk_epoch *
     ret->promote_lsn = ret->promote_time_ns = 0;
     ret->pin_lsn = 0;
     ret->pin_ordinal = ret->snapshot_next = 0;
+    ret->region_shift = 0; /* until there is a map */
+    ret->dmap_sequence = 0;
+    for (uint32_t i = 0; i < ret->volume_count; i++)
+        ret->volume[i].first_region = 0;
 }
 
 /* model: promote.pml, PRIMARY_MD_DURABLE */
@@ -345,6 +350,21 @@ static void primary_read(struct hk_group *g)
         hk_uuid_equal(&last->id, &new_epoch(g)->id))
         return;
     fill_primary(hk_standby_super(g), new_epoch(g), md);
+    if (s->map_write.buffer && hk_super_is_current(md)) {
+        hk_super_number_regions(md, g->cfg.region_shift);
+        s->promotion = HK_PROMOTION_PRIMARY_MAP;
+        return;
+    }
+    s->promotion_ticket = hk_super_store_put(&s->primary_md);
+}
+
+static void primary_map(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (hk_primary_map_step(g, hk_super_store_get(&s->primary_md)) != 0)
+        return;
+    s->promotion = HK_PROMOTION_PRIMARY_WRITE;
     s->promotion_ticket = hk_super_store_put(&s->primary_md);
 }
 
@@ -394,6 +414,7 @@ static void one_step(struct hk_group *g)
     case HK_PROMOTION_ROLLBACK: roll_back(g); return;
     case HK_PROMOTION_ROLLED: rolled_back(g); return;
     case HK_PROMOTION_PRIMARY_READ: primary_read(g); return;
+    case HK_PROMOTION_PRIMARY_MAP: primary_map(g); return;
     case HK_PROMOTION_PRIMARY_WRITE:
         if (hk_super_store_stored(&s->primary_md) >= s->promotion_ticket)
             finish(g);

@@ -57,7 +57,8 @@ size_t hk_standby_memory(const struct hk_group_cfg *cfg)
 
     return sizeof(struct hk_standby) + 2 * hk_super_store_memory() + hk_receiver_memory(&rc) +
            hk_journal_memory(&jc) + hk_journal_reader_memory() + hk_apply_memory(&ac) +
-           hk_snapshots_memory(&sc) + 8 * HK_PAGE_BYTES;
+           hk_snapshots_memory(&sc) + 8 * HK_PAGE_BYTES +
+           (cfg->region_shift ? HK_GROUP_MAP_BYTES : 0);
 }
 
 int hk_standby_init(struct hk_group *g, struct hk_arena *arena)
@@ -83,6 +84,10 @@ int hk_standby_init(struct hk_group *g, struct hk_arena *arena)
         err = hk_journal_init(&s->journal, &jc, arena);
     if (!err)
         err = hk_snapshots_init(&s->snapshots, &sc, arena);
+    if (!err && g->cfg.region_shift) {
+        s->map_write.buffer = hk_arena_take(arena, HK_GROUP_MAP_BYTES, HK_PAGE_BYTES);
+        err = s->map_write.buffer ? 0 : -ENOMEM;
+    }
     if (err)
         return err;
     ac.journal = &s->journal;
@@ -363,8 +368,8 @@ static void disk_done(struct hk_group *g, struct hk_diskop *op)
         hk_snapshots_disk_done(&s->snapshots, op);
         hk_apply_saving(&s->apply);
         break;
-    case HK_OWNER_SPOOL:
-    case HK_OWNER_GROUP: HK_ASSERT(!"operations that a standby does not have"); break;
+    case HK_OWNER_GROUP: hk_primary_map_done(g, op); break;
+    case HK_OWNER_SPOOL: HK_ASSERT(!"operations that a standby does not have"); break;
     }
 }
 

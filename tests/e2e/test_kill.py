@@ -18,6 +18,7 @@ Every round says how many operations were in flight at the kill; at least 80 % o
 have had some. Each mode ends with the loss of the primary site and a promotion, after which
 replicas, journal and origins are judged.
 """
+import json
 import time
 
 import pytest
@@ -126,6 +127,12 @@ def promote(cluster, stamper, rng):
     assert r.returncode == 0, f'failover: exit {r.returncode}: {r.stdout}'
     status = cluster.status(cluster.osaka)
     assert status['promoted'] is True
+    # Its capture side finds a map of its own, in which everything is stale towards everyone.
+    dump = cluster.hikae(cluster.osaka, 'dump', '--check', '--json',
+                         cluster.osaka.dir / 'core-primary.md').stdout
+    found = json.loads(dump[dump.index('{'):])['dirty_map']
+    assert found['verdict'].startswith('sound') and found['hot'] == found['clean'] == 0, found
+    assert found['stale'] == found['regions'] > 0, found
     if cluster.mode == 'sync' and cluster.policy == 'block':
         assert status['loss_class'] == '0, proven'
     else:

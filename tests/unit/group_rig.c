@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/group_rig.h"
 
+#include "proto/dmap.h"
+
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -82,7 +84,7 @@ struct rig *rig_new(uint64_t seed)
     r->produced = r->log.first;
     memdisk_init(&r->disk, seed);
     memdisk_add(&r->disk, HK_FILE_SUPER, 2 * HK_SUPER_BYTES);
-    memdisk_add(&r->disk, HK_FILE_PRIMARY_MD, 2 * HK_SUPER_BYTES);
+    memdisk_add(&r->disk, HK_FILE_PRIMARY_MD, hk_dmap_file_bytes(1));
     for (uint32_t i = 0; i < RIG_VOLUMES; i++)
         memdisk_add(&r->disk, HK_FILE_VOLUME0 + i, RIG_VOLUME_BYTES);
     for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++) {
@@ -222,6 +224,7 @@ void rig_start_standby(struct rig *r)
     c.segment_count = RIG_SEGMENTS;
     c.apply_bytes = 4 << 20;
     c.apply_lag_bytes_max = r->apply_lag_bytes_max;
+    c.region_shift = r->region_shift;
     c.snapshot_slots = RIG_SNAPSHOTS;
     c.snapshot_bytes = r->snapshot_bytes;
     memset(r->window, 0xee, RIG_WINDOW_BYTES);

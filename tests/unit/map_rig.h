@@ -10,7 +10,7 @@
 enum { SHIFT = 16, REGION = 1 << SHIFT, REGIONS = 2 * RIG_VOLUME_BYTES / REGION };
 
 static struct rig r;
-static uint8_t buffer[64 << 10];
+static uint8_t buffer[64 << 10] __attribute__((unused));
 
 /* ---- a group with a map ---- */
 

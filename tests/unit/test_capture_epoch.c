@@ -4,75 +4,9 @@
  * somewhere else. Each story is played on a core with a dirty map over a metadata file in memory;
  * what is looked at are the records in the ring and what a restart would read.
  */
-#include "tests/unit/map_rig.h"
+#include "tests/unit/map_steps.h"
 
 /* ---- steps ---- */
-
-/* Until it is at the origin; false: it waits for something else than metadata. */
-static bool submit(struct hk_op *op)
-{
-    enum hk_step step = rig_begin(&r, op);
-
-    for (int i = 0; step == HK_WAIT && i < 20; i++) {
-        struct hk_op *other;
-
-        settle();
-        other = hk_capture_next(r.c, &step, &r.now);
-        if (!other)
-            step = HK_WAIT;
-        else
-            assert_ptr_equal(other, op);
-    }
-    if (step == HK_WAIT)
-        return false;
-    if (step == HK_COPY)
-        rig_copy(&r, op, 0x5a);
-    else
-        assert_int_equal(step, HK_SUBMIT);
-    return true;
-}
-
-static void run(struct hk_op *op)
-{
-    assert_true(submit(op));
-    assert_int_not_equal(rig_written(&r, op, 0), HK_FAIL);
-}
-
-static void drain(void)
-{
-    struct hk_op *op;
-    enum hk_step step;
-
-    for (int i = 0; i < 4; i++) {
-        rig_drain(&r);
-        while ((op = hk_capture_next(r.c, &step, &r.now)))
-            assert_int_equal(step, HK_DONE);
-        settle();
-    }
-}
-
-static struct hk_record newest(unsigned back)
-{
-    return *rig_slot(&r, rig_producer(&r)->head - 1 - back);
-}
-
-static const struct hk_epoch *epoch_now(void)
-{
-    return hk_history_last(&r.super.history);
-}
-
-static void offer(uint8_t tag)
-{
-    struct hk_uuid id = rig_uuid(tag);
-
-    assert_true(hk_capture_wants_epoch(r.c));
-    assert_int_equal(hk_capture_offer_epoch(r.c, &id), 0);
-}
-
-static int go_back(uint64_t at)
-{
-    return hk_capture_return(r.c, r.lease, HK_LSN(at), &r.now);
-}
 
 /* The ring fills up, nobody takes anything out, and T passes: writes pass uncaptured. */
 static struct hk_op full_op[RIG_SLOTS];
@@ -543,37 +477,6 @@ static void killed_in_a_resync(void **state)
     rig_expect_next(&r, &late, HK_DONE);
 }
 
-/* Made for a seed: the resync that makes its copy consistent ends with a standby, not before. */
-static void seed_ends_with_a_standby(void **state)
-{
-    struct hk_op op = rig_write(0, 5 * REGION, 4096);
-    uint64_t end;
-
-    (void)state;
-    create(HK_LINK_LOSS_CONTINUE);
-    r.super.flags |= HK_SF_STALE;
-    hk_super_encode(&r.super, r.metadata + HK_SUPER_BYTES);
-    up(HK_START_NEW_RING);
-    assert_int_equal(newest(0).type, HK_REC_RESYNC_BEGIN);
-    run(&op);
-    for (int i = 0; i < 4; i++) {
-        rig_pass(&r, RIG_PATIENCE);
-        settle();
-        hk_capture_tick(r.c, &r.now);
-    }
-    assert_int_equal(newest(0).type, HK_REC_WRITE);
-    assert_true(rig_status(&r).resync && (r.super.flags & HK_SF_STALE));
-    end = rig_status(&r).produced.v;
-    meet_standby();
-    hk_capture_tick(r.c, &r.now);
-    settle();
-    assert_int_equal(newest(0).type, HK_REC_RESYNC_END);
-    assert_true(newest(0).lsn >= end);
-    assert_true(rig_status(&r).resync);
-    drain();
-    assert_false(rig_status(&r).resync || (r.super.flags & HK_SF_STALE));
-}
-
 /* Closed, and nobody writes: no step of the ladder is due, however long it takes. */
 static void closed_and_idle(void **state)
 {
@@ -763,7 +666,6 @@ int main(void)
         cmocka_unit_test_teardown(damaged_and_slow, teardown),
         cmocka_unit_test_teardown(standby_elsewhere, teardown),
         cmocka_unit_test_teardown(closed_and_idle, teardown),
-        cmocka_unit_test_teardown(seed_ends_with_a_standby, teardown),
         cmocka_unit_test_teardown(told_when_begun, teardown),
         cmocka_unit_test_teardown(killed_in_a_resync, teardown),
         cmocka_unit_test_teardown(origin_error, teardown),
