@@ -247,6 +247,8 @@ static void events(struct consumer *c)
         case HK_CLIENT_ATTACHED:
             c->asking = false;
             on_attached(c, m);
+            if (c->resync) /* whoever was never met can't end a resync */
+                hk_capture_client_bind_peer(c->client, &(struct hk_uuid){{0x5b}});
             break;
         case HK_CLIENT_INSERTED:
             printf("inserted %d lsn %" PRIu64 "\n", m->inserted.error, m->inserted.lsn);
