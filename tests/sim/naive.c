@@ -273,6 +273,20 @@ static bool behind_hole(const struct sim *s, uint64_t applied)
 }
 
 /*
+ * Where it stood when it adopted: what it held when it asked has been applied since, which takes
+ * long where a frozen image stood in the way. It says so by the interval that it closes.
+ */
+static uint64_t stood_at(struct sim *s)
+{
+    const struct hk_super *super = sby_durable(s);
+    uint64_t to = 0;
+
+    if (super->interval_count)
+        to = ref_norm(s, super->interval[super->interval_count - 1].to);
+    return to > s->sby.gap_lsn && to <= s->nj.durable ? to : s->sby.gap_lsn;
+}
+
+/*
  * It said that the log can't go on from where it stands, and that was before the epoch that ends
  * now: nothing of the log below the new one is asked of it any more, since everything is stale.
  * That holds for a line that the primary began because log is missing. What a promotion begins goes
@@ -282,6 +296,7 @@ void naive_adopted(struct sim *s, uint64_t first_lsn, enum hk_epoch_reason reaso
 {
     const struct ref_epoch *e = ref_epoch_at(s, first_lsn);
     struct naive_journal *j = &s->nj;
+    uint64_t stood;
     bool whole = e > s->ref.epoch && e->first_lsn == first_lsn && e->parent_end > e[-1].first_lsn;
 
     if (!s->sby.gap_asked || reason < HK_EPOCH_GAP_BEHIND)
@@ -293,9 +308,10 @@ void naive_adopted(struct sim *s, uint64_t first_lsn, enum hk_epoch_reason reaso
               "the standby, at %llu, begins again at %llu, and not everything is stale",
               ULL(j->durable), ULL(first_lsn));
     /* A hole behind a hole, and no compare ended between: what it holds is still of the first. */
-    if (!behind_hole(s, s->sby.gap_lsn))
-        s->sby.hole_from = s->sby.gap_lsn;
-    ref_hole(s, s->sby.gap_lsn, j->durable, first_lsn);
+    stood = stood_at(s);
+    if (!behind_hole(s, stood))
+        s->sby.hole_from = stood;
+    ref_hole(s, stood, j->durable, first_lsn);
     j->count = 0;
     j->at = 0;
     j->durable = ref_norm(s, first_lsn);
