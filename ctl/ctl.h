@@ -40,7 +40,7 @@ struct hk_options {
     const char *group_file, *site_file, *socket;
     bool json, watch, plan, yes, follow, end, assume_equal, ja, keep, payload, force, manual, check;
     bool pause, resume, seed;
-    const char *plan_id, *change, *volume, *to, *role, *limit;
+    const char *plan_id, *change, *volume, *to, *role, *limit, *or_pin;
     uint64_t op_id, since;
     int argc;
     char **argv; /* the arguments that are no options */
@@ -91,6 +91,16 @@ int hk_dump_dmap(const struct hk_options *o, const char *path, const uint8_t *by
 bool hk_metadata_there(const char *path);
 /* A new metadata file or device, whole and flushed (metadata.c): 0 or the exit code. */
 int hk_metadata_write(const char *path, struct hk_super *super);
+
+/*
+ * An image that is a pin (pin_image.c): what was read of the replica is replaced by the
+ * before-images that the pin keeps of it. To be called after the replica was read, and believed
+ * only if the image still stands afterwards. 0 or an exit code.
+ */
+struct hk_pin_image;
+int hk_pin_image_open(const struct hk_options *o, struct hk_pin_image **ret);
+int hk_pin_image_read(struct hk_pin_image *p, uint64_t offset, size_t bytes, uint8_t *buffer);
+void hk_pin_image_close(struct hk_pin_image *p); /* NULL is nothing */
 
 int hk_verb_status(const struct hk_options *o);
 int hk_verb_events(const struct hk_options *o);

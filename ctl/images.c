@@ -14,15 +14,31 @@
 
 enum { PIECE_BYTES = 4 << 20 };
 
+static uint64_t age_s(uint64_t time_ns)
+{
+    time_t now = time(NULL);
+
+    return (uint64_t)now > time_ns / 1000000000u ? (uint64_t)now - time_ns / 1000000000u : 0;
+}
+
 int hk_verb_freeze(const struct hk_options *o)
 {
     Hk__Pb__Reply *reply;
+    unsigned long seconds;
     Hk__Pb__Request r;
-    char t[48];
+    char t[48], *end;
     int exit_code;
 
     hk_request_fill(o, o->end ? "freeze-end" : "freeze", &r);
     r.name = o->argv[0];
+    if (o->or_pin) {
+        seconds = strtoul(o->or_pin, &end, 10);
+        if (o->end || end == o->or_pin || *end || seconds > 60)
+            return hk_complain(HK_EXIT_FAILED,
+                               "HKE1030E --or-pin: expected 0 to 60 seconds, and no --end");
+        r.or_pin = true;
+        r.wait_ns = seconds * 1000000000u;
+    }
     exit_code = hk_ask(o, &r, &reply, NULL);
     if (exit_code)
         return exit_code;
@@ -33,10 +49,18 @@ int hk_verb_freeze(const struct hk_options *o)
     if (o->json)
         hk_print_json(json_pack(
             "{s:i, s:s, s:s, s:I, s:I, s:I}", "schema", 1, "name", o->argv[0], "state",
-            o->end ? "ended" : "marked", "mark_lsn", (json_int_t)reply->mark_lsn, "mark_end",
-            (json_int_t)reply->mark_end, "mark_time_ns", (json_int_t)reply->mark_time_ns));
+            o->end       ? "ended"
+            : reply->pin ? "pin"
+                         : "marked",
+            "mark_lsn", (json_int_t)reply->mark_lsn, "mark_end", (json_int_t)reply->mark_end,
+            "mark_time_ns", (json_int_t)reply->mark_time_ns));
     else if (o->end)
         printf("image %s is released; the standby applies again\n", o->argv[0]);
+    else if (reply->pin)
+        printf("image %s: the resync has not ended, so this is its pin, at LSN %#" PRIx64
+               "\n  the state of %s: %" PRIu64 " s old\n",
+               o->argv[0], reply->mark_lsn, hk_time_text(reply->mark_time_ns, true, t),
+               age_s(reply->mark_time_ns));
     else
         printf("image %s: mark at LSN %#" PRIx64 ", taken %s\n", o->argv[0], reply->mark_lsn,
                reply->mark_time_ns ? hk_time_text(reply->mark_time_ns, true, t) : "now");
@@ -105,6 +129,7 @@ int hk_verb_images(const struct hk_options *o)
 struct restore {
     const struct hk_options *o;
     int from, to;
+    struct hk_pin_image *pin; /* NULL: the replica is the image */
     uint64_t bytes, done, zero_bytes;
     uint64_t mark_end;
     XXH3_state_t *hash;
@@ -170,7 +195,9 @@ static int copy_piece(struct restore *s)
         return hk_complain(HK_EXIT_FAILED,
                            "HKE5017E reading the image failed at byte %" PRIu64 ": %s", s->done,
                            n < 0 ? strerror(errno) : "it ends too early");
-    exit_code = still_stands(s);
+    exit_code = s->pin ? hk_pin_image_read(s->pin, s->done, want, s->buffer) : 0;
+    if (!exit_code)
+        exit_code = still_stands(s);
     if (exit_code)
         return hk_complain(
             exit_code, "HKE5005E restore of %s aborted at byte %" PRIu64 "; nothing is left of it",
@@ -221,6 +248,7 @@ static int restore_open(struct restore *s)
     Hk__Pb__Reply *reply;
     Hk__Pb__Request r;
     int exit_code;
+    bool pin;
 
     hk_request_fill(s->o, "image-open", &r);
     r.name = s->o->argv[0];
@@ -229,7 +257,11 @@ static int restore_open(struct restore *s)
         return exit_code;
     s->bytes = reply->volume_bytes;
     s->mark_end = reply->mark_end;
+    pin = reply->pin;
     hk_rpc_free(&reply->base);
+    exit_code = pin ? hk_pin_image_open(s->o, &s->pin) : 0;
+    if (exit_code)
+        return exit_code;
     if (s->from < 0 || !s->bytes)
         return hk_complain(HK_EXIT_FAILED, "HKE5017E the daemon gave no descriptor of the image");
     s->to = open(s->o->to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -260,6 +292,7 @@ int hk_verb_restore(const struct hk_options *o)
         close(s.from);
     if (s.to >= 0)
         close(s.to);
+    hk_pin_image_close(s.pin);
     free(s.buffer);
     XXH3_freeState(s.hash);
     return exit_code;

@@ -89,6 +89,10 @@ static const struct option_entry option_table[] = {
      "FILE",
      "where to write it; must not exist"},
     {HK_OPT_END, {"end", no_argument, NULL, 'e'}, NULL, "release the image: the applier goes on"},
+    {HK_OPT_END,
+     {"or-pin", required_argument, NULL, 'I'},
+     "SECONDS",
+     "at the standby: if a resync has not ended by then, its pin is the image"},
     {HK_OPT_RESYNC,
      {"pause", no_argument, NULL, 'z'},
      NULL,
@@ -189,6 +193,7 @@ static int take_option(struct hk_options *o, int key)
     case 'z': o->pause = true; return 0;
     case 'r': o->resume = true; return 0;
     case 'l': o->limit = optarg; return 0;
+    case 'I': o->or_pin = optarg; return 0;
     case 'n':
         return number(optarg, 10, &o->since)
                    ? 0

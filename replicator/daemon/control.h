@@ -47,6 +47,8 @@ struct hk_order {
     uint64_t op_id; /* 0: free */
     enum hk_verb_kind kind;
     uint64_t rate_bytes_s; /* THROTTLE */
+    bool or_pin;           /* FREEZE */
+    uint64_t wait_ns;
     bool yes;
     char verb[16], name[HK_NAME_BYTES], change[HK_NAME_BYTES];
 };

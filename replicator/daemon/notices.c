@@ -425,6 +425,14 @@ void hk_notice_event(struct hk_control *c, const struct hk_from_node *m)
                       "`hikae restore %s`",
                       m->action.notify.name, (unsigned long long)a[0], m->action.notify.name);
         return;
+    case HK_NOTE_PIN_YIELDED:
+        hk_notice_add(
+            c, "HKE5018I", m->epoch, a[0], 0, NULL,
+            "freeze %s: a resync had not ended, so the pin is the image: the state at LSN "
+            "%#llx, %llu s old; read it with `hikae restore %s`",
+            m->action.notify.name, (unsigned long long)a[0],
+            (unsigned long long)(a[1] / 1000000000u), m->action.notify.name);
+        return;
     case HK_NOTE_FREEZE_ENDED: freeze_ended(c, m); return;
     case HK_NOTE_PROMOTION_STARTED:
         hk_notice_add(

@@ -102,9 +102,9 @@ static void fill_image(struct hk_control *c, Hk__Pb__Image *image, Hk__Pb__Volum
     hk__pb__image__init(image);
     image->name = (char *)(uintptr_t)g->freeze_name;
     image->lsn = g->freeze_lsn.v;
-    image->epoch = last ? last->ordinal : 0;
+    image->epoch = g->freeze_of_pin ? g->super.pin_ordinal : last ? last->ordinal : 0;
     image->time_ns = g->super.freeze_time_ns;
-    image->state = (char *)(uintptr_t) "frozen";
+    image->state = (char *)(uintptr_t)(g->freeze_of_pin ? "pin" : "frozen");
     for (i = 0; i < c->conf->volume_count; i++) {
         hk__pb__volume_status__init(&volume[i]);
         volume[i].name = (char *)(uintptr_t)c->conf->volume[i].name;
@@ -160,6 +160,7 @@ static void fill_mark(const struct hk_control *c, Hk__Pb__Reply *reply)
 {
     reply->mark_end = c->status.group.freeze_lsn.v;
     reply->mark_time_ns = c->status.group.super.freeze_time_ns;
+    reply->pin = c->status.group.freeze_of_pin;
 }
 
 static void verb_image_check(struct hk_control *c, struct hk_client *client)
@@ -173,15 +174,39 @@ static void verb_image_check(struct hk_control *c, struct hk_client *client)
     hk_control_reply(c, client, &reply, -1);
 }
 
+/* The files an image is read from: the replica; of a pin also its index and its before-images. */
+static void image_path(const struct hk_control *c, uint32_t part, uint32_t volume,
+                       char ret[2 * PATH_MAX])
+{
+    const char *dir = c->local->standby.snapshots, *below = "";
+
+    if (part == 0) {
+        snprintf(ret, 2 * PATH_MAX, "%s", c->local->standby.replica[volume]);
+        return;
+    }
+    if (!*dir) {
+        dir = c->local->standby.journal;
+        below = "/snapshots";
+    }
+    snprintf(ret, 2 * PATH_MAX, "%s%s/%d-%s", dir, below, c->status.group.pin_slot,
+             part == 1 ? "index" : c->conf->volume[volume].name);
+}
+
 /* Passes a read-only descriptor of the replica; the reader asks image-check after every piece. */
 static void verb_image_open(struct hk_control *c, struct hk_client *client)
 {
+    uint32_t part = client->request->part, v;
+    char path[2 * PATH_MAX];
     Hk__Pb__Reply reply;
-    uint32_t v;
     int fd;
 
     if (!image_stands(c, client))
         return;
+    if (part > 2 || (part && (!c->status.group.freeze_of_pin || c->status.group.pin_slot < 0))) {
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED, "HKE5011E image %s is no pin",
+                    client->request->name);
+        return;
+    }
     for (v = 0; v < c->conf->volume_count; v++)
         if (!strcmp(c->conf->volume[v].name, client->request->volume))
             break;
@@ -190,11 +215,11 @@ static void verb_image_open(struct hk_control *c, struct hk_client *client)
                     c->conf->name, client->request->volume);
         return;
     }
-    fd = open(c->local->standby.replica[v], O_RDONLY | O_CLOEXEC | O_DIRECT);
+    image_path(c, part, v, path);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
     if (fd < 0) {
-        hk_verb_say(c, client, HK_VERB_EXIT_FAILED,
-                    "HKE5013E %s: the replica can't be opened for reading: %s",
-                    c->local->standby.replica[v], strerror(errno));
+        hk_verb_say(c, client, HK_VERB_EXIT_FAILED, "HKE5013E %s: can't be opened for reading: %s",
+                    path, strerror(errno));
         return;
     }
     hk__pb__reply__init(&reply);
@@ -309,6 +334,8 @@ struct hk_order *hk_order_begin(struct hk_control *c, struct hk_client *client,
     snprintf(o->name, sizeof(o->name), "%s", r->name);
     snprintf(o->change, sizeof(o->change), "%s", r->change_ref);
     o->yes = r->yes;
+    o->or_pin = r->or_pin;
+    o->wait_ns = r->wait_ns;
     hk_notice_add(c, "HKE1021I", 0, 0, op_id, o->change,
                   "operation %016" PRIx64 ": %s%s%s asked for by uid %u", op_id, o->verb,
                   *o->name ? " " : "", o->name, client->uid);
@@ -336,6 +363,8 @@ void hk_order_post(struct hk_control *c, struct hk_order *o, enum hk_verb_fence 
     snprintf(verb.name, sizeof(verb.name), "%s", o->name);
     verb.fence = fence;
     verb.rate_bytes_s = o->rate_bytes_s;
+    verb.or_pin = o->or_pin;
+    verb.wait_ns = o->wait_ns;
     hk_clock_now(&now);
     verb.fence_time_ns = now.real_ns;
     if (getrandom(&verb.new_epoch, sizeof(verb.new_epoch), 0) != (ssize_t)sizeof(verb.new_epoch))
@@ -366,10 +395,18 @@ static void verb_freeze(struct hk_control *c, struct hk_client *client)
             c, client, HK_VERB_EXIT_REFUSED,
             "HKE5014E \"%.80s\" is no name for an image: 1 to 63 of letters, digits, '.', '_', '-'",
             client->request->name);
+    else if (client->request->or_pin && c->status.group.role == HK_ROLE_PRIMARY)
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED,
+                    "HKE5010W the pin is kept at the standby: give --or-pin there");
     else if (!hk_verb_plan(
                  c, client,
-                 "a mark is set in the log; the standby's applier stops exactly there until "
-                 "the image is released; replication goes on"))
+                 client->request->or_pin && c->status.group.inconsistent
+                     ? "a resync is under way: if it has not ended in time the pin, the state "
+                       "before "
+                       "it, becomes the image; until that is released the end of the resync is not "
+                       "applied"
+                     : "a mark is set in the log; the standby's applier stops exactly there until "
+                       "the image is released; replication goes on"))
         order(c, client, HK_VERB_FREEZE);
 }
 
@@ -523,6 +560,8 @@ static const struct {
      "repeating"},
     {HK_VERB_FREEZE, -ESHUTDOWN, "HKE1026W",
      "writes are not captured now: there is no log to mark"},
+    {HK_VERB_FREEZE, -ENODATA, "HKE1026W",
+     "a resync has not ended, and there is no sound pin that could be the image"},
     {HK_VERB_FREEZE, -EROFS, "HKE1026W", "this site was promoted: there is no standby to freeze"},
     {HK_VERB_FREEZE, -EAGAIN, "HKE1026W", "recovery is still running"},
     {HK_VERB_FREEZE, -EIO, "HKE1026W", "a replica could not be written, see HKE4023E"},
@@ -586,6 +625,7 @@ void hk_verbs_done(struct hk_control *c, const struct hk_action *a)
         reply.mark_lsn = a->verb_done.arg[0];
         reply.mark_end = a->verb_done.arg[1];
         reply.mark_time_ns = a->verb_done.arg[2];
+        reply.pin = was.kind == HK_VERB_FREEZE && a->verb_done.arg[3] == HK_FREEZE_SAW_PIN;
     }
     hk_control_reply(c, client, &reply, -1);
 }

@@ -5,6 +5,11 @@
  * one superblock write with applied = the mark's end, and clears it durably before the applier
  * moves on.
  *
+ * While a resync runs no mark can be set. A standby that was asked for it takes its pin instead
+ * (`or_pin`), once it has waited long enough: FROZEN beside RESYNC and PINNED. Such an image stands
+ * in before-images and replica together; the applier goes on, but not past resync-end, which would
+ * give the pin up.
+ *
  * The verb is done when the standby says that it is frozen (arg[3] = 2); if that takes too
  * long, but the mark is durable there, it is done as well and says so (arg[3] = 1).
  */
@@ -12,8 +17,6 @@
 #include "replicator/group/private.h"
 
 #include <errno.h>
-
-enum { SAW_DURABLE = 1, SAW_FROZEN = 2 };
 
 static void answer(struct hk_group *g, struct hk_freeze_ask *f, int error, uint64_t saw)
 {
@@ -120,11 +123,11 @@ void hk_freeze_step(struct hk_group *g)
     if (f->stage == HK_ASK_NONE)
         return;
     if (durable && frozen && p->sender.applied >= f->end)
-        answer(g, f, 0, SAW_FROZEN);
+        answer(g, f, 0, HK_FREEZE_SAW_FROZEN);
     else if (durable && p->sender.applied > f->end)
         answer(g, f, -ECANCELED, 0); /* frozen and ended, and nobody here saw it stand */
     else if (g->now.mono_ns >= f->begun_ns + HK_GROUP_FREEZE_PATIENCE_NS)
-        answer(g, f, durable ? 0 : -ETIMEDOUT, SAW_DURABLE);
+        answer(g, f, durable ? 0 : -ETIMEDOUT, HK_FREEZE_SAW_DURABLE);
 }
 
 static uint64_t ask_deadline_ns(const struct hk_freeze_ask *f)
@@ -155,6 +158,20 @@ bool hk_standby_frozen(const struct hk_group *g)
            (hk_standby_super(g)->flags & HK_SF_FROZEN);
 }
 
+/* The image is the pin: what the applier does now is none of it. */
+bool hk_freeze_of_pin(const struct hk_group *g)
+{
+    const uint32_t both = HK_SF_FROZEN | HK_SF_RESYNC;
+
+    return (hk_standby_super(g)->flags & both) == both;
+}
+
+/* Must the applier stand? */
+bool hk_freeze_holds(const struct hk_group *g)
+{
+    return hk_standby_frozen(g) && !hk_freeze_of_pin(g);
+}
+
 /*
  * May a piece of the replica be taken for the image now? Durably frozen, and not ending for want of
  * a superblock that may have said that it had ended: then the applier may have moved on long ago.
@@ -169,10 +186,21 @@ bool hk_freeze_stands(const struct hk_group *g)
     return hk_super_store_durable(&s->super)->flags & HK_SF_FROZEN;
 }
 
+static void relay(struct hk_group *g)
+{
+    struct hk_freeze_ask *f = &g->standby->freeze;
+    struct hk_ctl *c;
+
+    f->stage = HK_ASK_WAITING;
+    f->begun_ns = g->now.mono_ns;
+    c = hk_group_say(g, HK_CTL_FREEZE);
+    c->freeze.op_id = f->op_id;
+    __builtin_memcpy(c->freeze.name, f->name, HK_NAME_BYTES);
+}
+
 void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v)
 {
     struct hk_standby *s = g->standby;
-    struct hk_ctl *c;
     int error = 0;
 
     if (!hk_mark_name_ok(v->name))
@@ -185,17 +213,108 @@ void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v)
         error = -EIO;
     else if (hk_standby_frozen(g) || s->freeze.stage != HK_ASK_NONE)
         error = -EBUSY;
-    else if (!s->control_up || s->session == 0)
+    else if (!v->or_pin && (!s->control_up || s->session == 0))
         error = -ENOTCONN;
     if (error) {
         hk_group_verb_done(g, v->op_id, error, 0, NULL);
         return;
     }
     begin_ask(g, &s->freeze, v->op_id, v->name, false);
-    s->freeze.stage = HK_ASK_WAITING;
-    c = hk_group_say(g, HK_CTL_FREEZE);
-    c->freeze.op_id = v->op_id;
-    __builtin_memcpy(c->freeze.name, v->name, HK_NAME_BYTES);
+    s->freeze.or_pin = v->or_pin;
+    s->freeze.wait_ns = hk_min_u64(v->wait_ns, HK_GROUP_FREEZE_PATIENCE_NS);
+    if (v->or_pin)
+        s->freeze.stage = HK_ASK_INSERT;
+    else
+        relay(g);
+}
+
+/* ---- standby: the pin in place of a mark ---- */
+
+/* As far as this side knows: a mark would only wait at the primary. */
+static bool mark_must_wait(const struct hk_standby *s, const struct hk_super *super)
+{
+    return !s->control_up || s->session == 0 || (super->flags & HK_SF_RESYNC) ||
+           s->barrier == HK_BARRIER_PINNING || s->told_state == HK_STATE_BEHIND ||
+           s->told_state == HK_STATE_RESYNC;
+}
+
+/* 0: being stored. */
+static int take_pin(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    struct hk_super *super = hk_standby_super(g);
+    const uint32_t both = HK_SF_PINNED | HK_SF_RESYNC;
+    int slot = hk_snapshots_pin(&s->snapshots);
+
+    if (s->promotion != HK_PROMOTION_NONE || s->stage != HK_STAGE_READY)
+        return -EROFS;
+    if (!(super->flags & HK_SF_RESYNC))
+        return s->session == 0 ? -ENOTCONN : -ETIMEDOUT;
+    if ((super->flags & both) != both || slot < 0)
+        return -ENODATA;
+    super->flags |= HK_SF_FROZEN;
+    super->freeze_lsn = super->pin_lsn;
+    super->freeze_time_ns = s->snapshots.slot[slot].header.time_ns;
+    __builtin_memcpy(super->freeze_name, s->freeze.name, HK_NAME_BYTES);
+    s->freeze.lsn = s->freeze.end = super->freeze_lsn;
+    s->freeze.time_ns = super->freeze_time_ns;
+    s->freeze.stage = HK_ASK_INSERTING;
+    s->freeze_pin_ticket = hk_standby_put(g);
+    return 0;
+}
+
+static void say_pin_is_image(struct hk_group *g, const struct hk_super *super)
+{
+    uint64_t now_ns = g->now.real_ns, taken_ns = super->freeze_time_ns;
+
+    hk_group_notify(g, HK_NOTE_PIN_YIELDED, super->freeze_lsn,
+                    now_ns > taken_ns ? now_ns - taken_ns : 0, 0, super->freeze_name);
+}
+
+static void pin_taken(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (!hk_standby_stored(g, s->freeze_pin_ticket))
+        return;
+    if (!hk_freeze_of_pin(g) || s->freeze_ending) { /* it had to end before it was said to stand */
+        answer(g, &s->freeze, -ECANCELED, 0);
+        return;
+    }
+    hk_receiver_ack_now(&s->receiver);
+    say_pin_is_image(g, hk_standby_super(g));
+    answer(g, &s->freeze, 0, HK_FREEZE_SAW_PIN);
+}
+
+static void wait_or_take_pin(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    int error;
+
+    if (s->barrier == HK_BARRIER_STORING)
+        return; /* it may be the pin that comes or goes */
+    if (!mark_must_wait(s, hk_standby_super(g))) {
+        relay(g);
+        return;
+    }
+    if (g->now.mono_ns < s->freeze.begun_ns + s->freeze.wait_ns)
+        return;
+    error = take_pin(g);
+    if (error)
+        answer(g, &s->freeze, error, 0);
+}
+
+/* The life before may have died between storing it and saying so: whoever waits is told now. */
+void hk_freeze_say_again(struct hk_group *g)
+{
+    const struct hk_super *super = hk_super_store_durable(&g->standby->super);
+
+    if (!(super->flags & HK_SF_FROZEN) || g->standby->freeze_ending)
+        return;
+    if (super->flags & HK_SF_RESYNC)
+        say_pin_is_image(g, super);
+    else if (g->standby->barrier == HK_BARRIER_NONE)
+        hk_group_notify(g, HK_NOTE_FROZEN, super->freeze_lsn, 0, 0, super->freeze_name);
 }
 
 void hk_freeze_reply(struct hk_group *g, const struct hk_ctl *c)
@@ -221,7 +340,7 @@ void hk_freeze_reached(struct hk_group *g, uint64_t end, const char *name)
     f->lsn = end - hk_record_bytes(sizeof(struct hk_mark));
     f->end = end;
     f->time_ns = hk_standby_super(g)->freeze_time_ns;
-    answer(g, f, 0, SAW_FROZEN);
+    answer(g, f, 0, HK_FREEZE_SAW_FROZEN);
 }
 
 /* ---- standby: the end of a freeze ---- */
@@ -297,8 +416,12 @@ void hk_freeze_standby_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
 
-    if (s->freeze.stage != HK_ASK_NONE &&
-        g->now.mono_ns >= s->freeze.begun_ns + HK_GROUP_FREEZE_PATIENCE_NS)
+    if (s->freeze.stage == HK_ASK_INSERT)
+        wait_or_take_pin(g);
+    else if (s->freeze.stage == HK_ASK_INSERTING)
+        pin_taken(g);
+    else if (s->freeze.stage == HK_ASK_WAITING &&
+             g->now.mono_ns >= s->freeze.begun_ns + HK_GROUP_FREEZE_PATIENCE_NS)
         answer(g, &s->freeze, -ETIMEDOUT, 0);
     if (s->freeze_ending) {
         if (hk_standby_stored(g, s->freeze_end_ticket))
@@ -310,5 +433,12 @@ void hk_freeze_standby_step(struct hk_group *g)
 
 uint64_t hk_freeze_standby_deadline_ns(const struct hk_group *g)
 {
-    return ask_deadline_ns(&g->standby->freeze);
+    const struct hk_standby *s = g->standby;
+
+    if (s->freeze.stage == HK_ASK_INSERTING ||
+        (s->freeze.stage == HK_ASK_INSERT && s->barrier == HK_BARRIER_STORING))
+        return UINT64_MAX; /* the disk's answer is an event */
+    if (s->freeze.stage == HK_ASK_INSERT)
+        return s->freeze.begun_ns + s->freeze.wait_ns;
+    return ask_deadline_ns(&s->freeze);
 }

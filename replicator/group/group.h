@@ -121,6 +121,8 @@ struct hk_verb {
     uint64_t fence_time_ns;   /* FAILOVER: realtime at which the fence was in force */
     struct hk_uuid new_epoch; /* FAILOVER: random id for the new epoch */
     uint64_t rate_bytes_s;    /* THROTTLE */
+    bool or_pin;              /* FREEZE at a standby: while a resync runs its pin is as good, … */
+    uint64_t wait_ns;         /* … once it has been waited for so long */
 };
 
 struct hk_event {
@@ -218,6 +220,7 @@ enum hk_notice_id {
     HK_NOTE_EPOCH,             /* arg0 ordinal, arg1 first LSN, arg2 reason */
     HK_NOTE_FREEZE_BEGUN,      /* primary: mark inserted; arg0 LSN, arg1 end; name */
     HK_NOTE_FROZEN,            /* standby: applied == M durably; arg0 end LSN; name */
+    HK_NOTE_PIN_YIELDED,       /* standby: the pin is the image; arg0 its LSN, arg1 ns old; name */
     HK_NOTE_FREEZE_ENDED,      /* standby: arg0 enum hk_freeze_end; name */
     HK_NOTE_PROMOTION_STARTED, /* arg0 position, arg1 enum hk_loss_class */
     HK_NOTE_PROMOTED,          /* arg0 position, arg1 enum hk_loss_class, arg2 ns taken */
@@ -248,6 +251,9 @@ enum hk_notice_id {
     HK_NOTE_SPOOL_DAMAGED,      /* primary: arg0 LSN of a record that can't be read back */
     HK_NOTICES
 };
+
+/* How FREEZE is done: arg[3] of its VERB_DONE. */
+enum hk_freeze_saw { HK_FREEZE_SAW_DURABLE = 1, HK_FREEZE_SAW_FROZEN, HK_FREEZE_SAW_PIN };
 
 enum hk_freeze_end {
     HK_FREEZE_RELEASED = 1, /* the operator has what he wanted */
@@ -380,6 +386,8 @@ struct hk_group_status {
     bool inconsistent, pinned, pin_broken;
     struct hk_lsn pin_lsn;
     uint64_t pin_time_ns;    /* realtime when it was made; 0 not known */
+    int pin_slot;            /* where the pin's files are; < 0: there is none */
+    bool freeze_of_pin;      /* the image that stands is the pin: read through its before-images */
     int pin_stands;          /* the applier stands for want of room: -errno; 0 */
     bool journal_full;       /* nothing more is acknowledged until there is room */
     uint64_t rollback_bytes; /* that a promotion would copy back now; part of take over now */

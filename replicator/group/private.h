@@ -46,6 +46,8 @@ struct hk_freeze_ask {
     char name[HK_NAME_BYTES];
     uint64_t lsn, end, time_ns;
     uint64_t begun_ns, retry_ns;
+    bool or_pin; /* INSERT: waits here for the end of a resync; INSERTING: the pin is being taken */
+    uint64_t wait_ns;
 };
 
 /* From a log that was cut off to a new epoch (resync_primary.c). */
@@ -229,6 +231,7 @@ struct hk_standby {
     uint64_t freeze_end_ticket, freeze_end_op;
     char freeze_end_name[HK_NAME_BYTES];
     struct hk_freeze_ask freeze; /* asked for here, relayed to the primary */
+    uint64_t freeze_pin_ticket;  /* the pin is the image, in the superblock */
 
     /* session */
     bool control_up;
@@ -412,6 +415,9 @@ void hk_freeze_verb(struct hk_group *g, const struct hk_verb *v);
 void hk_freeze_end_verb(struct hk_group *g, const struct hk_verb *v);
 void hk_freeze_reply(struct hk_group *g, const struct hk_ctl *c);
 bool hk_freeze_stands(const struct hk_group *g);
+bool hk_freeze_holds(const struct hk_group *g);
+bool hk_freeze_of_pin(const struct hk_group *g);
+void hk_freeze_say_again(struct hk_group *g);
 void hk_freeze_end(struct hk_group *g, enum hk_freeze_end why, uint64_t op_id);
 void hk_freeze_standby_step(struct hk_group *g);
 void hk_freeze_reached(struct hk_group *g, uint64_t end, const char *name);

@@ -235,16 +235,6 @@ static void journal_step(struct hk_group *g)
         hk_promote_resume(g);
 }
 
-/* The life before may have died between storing it and saying so: whoever waits is told now. */
-static void say_still_frozen(struct hk_group *g)
-{
-    const struct hk_super *super = hk_super_store_durable(&g->standby->super);
-
-    if ((super->flags & HK_SF_FROZEN) && !g->standby->freeze_ending &&
-        g->standby->barrier == HK_BARRIER_NONE)
-        hk_group_notify(g, HK_NOTE_FROZEN, super->freeze_lsn, 0, 0, super->freeze_name);
-}
-
 /* model: promote.pml, REDONE */
 static void redo_step(struct hk_group *g)
 {
@@ -263,7 +253,7 @@ static void redo_step(struct hk_group *g)
     if (s->applied < s->reported && (s->replica_failed || hk_standby_frozen(g) || hk_pin_stands(g)))
         s->mode_unsure_until = s->reported;
     s->stage = HK_STAGE_READY;
-    say_still_frozen(g);
+    hk_freeze_say_again(g);
 }
 
 /* ---- the pump ---- */

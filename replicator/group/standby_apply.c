@@ -251,7 +251,7 @@ static void run(struct hk_group *g)
     struct hk_standby *s = g->standby;
     bool more = true;
 
-    if (s->barrier != HK_BARRIER_NONE || (hk_standby_frozen(g) && !HK_BUG(apply_past_mark))) {
+    if (s->barrier != HK_BARRIER_NONE || (hk_freeze_holds(g) && !HK_BUG(apply_past_mark))) {
         s->apply_more = false;
         return;
     }
@@ -270,6 +270,10 @@ static void barrier_step(struct hk_group *g)
     const struct hk_standby *s = g->standby;
 
     if (s->barrier != HK_BARRIER_NONE || s->apply.state != HK_APPLY_BARRIER || s->applied_ticket)
+        return;
+    /* It gives the pin up: not while that is an image. */
+    if (s->apply.barrier.type == HK_REC_RESYNC_END && hk_standby_frozen(g) &&
+        !HK_BUG(resync_ends_under_image))
         return;
     if (hk_pin_wanted(g, &s->apply.barrier, s->apply.barrier_payload))
         hk_pin_begin(g, &s->apply.barrier);
@@ -307,6 +311,6 @@ void hk_standby_apply_step(struct hk_group *g)
     else if (s->apply.state == HK_APPLY_CORRUPT)
         log_is_corrupt(g);
     hk_lag_rate_update(&s->apply_rate, hk_apply_flushed(&s->apply),
-                       hk_apply_flushed(&s->apply) < s->reported && !hk_standby_frozen(g),
+                       hk_apply_flushed(&s->apply) < s->reported && !hk_freeze_holds(g),
                        g->now.mono_ns);
 }

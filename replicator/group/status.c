@@ -177,6 +177,8 @@ static void pin_status(const struct hk_group *g, const struct hk_super *super,
     st->pinned = super->flags & HK_SF_PINNED;
     st->pin_lsn = HK_LSN(super->pin_lsn);
     st->pin_broken = s->pin_broken;
+    st->pin_slot = slot;
+    st->freeze_of_pin = (super->flags & HK_SF_FROZEN) && (super->flags & HK_SF_RESYNC);
     st->pin_stands = s->snapshots.stuck ? s->snapshots.stuck : s->pin_error;
     if (slot >= 0)
         st->pin_time_ns = s->snapshots.slot[slot].header.time_ns;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "proto/snapmap.h"
 #include "tests/sim/world.h"
 
 #define ULL(x) ((unsigned long long)(x))
@@ -429,7 +430,8 @@ void check_disk_op(struct sim *s, const struct hk_diskop *op)
         return;
     SIM_CHECK(s, "I13", !s->sby.promoted || s->standby_suspect,
               "the standby's daemon writes the replica after the promotion");
-    SIM_CHECK(s, "I14", !frozen_on_disk(s),
+    /* A pin's image lies in before-images as well: the replica may go on under it. */
+    SIM_CHECK(s, "I14", !frozen_on_disk(s) || s->sby.freeze_of_pin,
               "the replica is written while the freeze at LSN %llu stands", ULL(s->sby.freeze_lsn));
 }
 
@@ -480,13 +482,86 @@ void check_standby_starts(struct sim *s)
 
 /* ---- freeze: I14 ---- */
 
+/*
+ * Where the pin's files are: the slot whose header, as it can be read now, is a pin's of that
+ * position. -1: none, or the header is damaged.
+ */
+int check_pin_slot(struct sim *s)
+{
+    const struct hk_super *super = sby_durable(s);
+
+    for (int i = 0; i < SIM_SNAPSHOTS_MAX; i++) {
+        struct hk_snap_header h;
+
+        if (!s->snapshot[i][0].cur)
+            continue;
+        memcpy(&h, s->snapshot[i][0].cur, sizeof(h));
+        if (h.magic == HK_SNAP_MAGIC && h.kind == HK_SNAP_PIN && h.id < super->snapshot_next &&
+            h.lsn == super->pin_lsn && h.epoch_ordinal == super->pin_ordinal)
+            return i;
+    }
+    return -1;
+}
+
+/* Bytes of one sector of the pin's state: its chunk's before-image if there is one. */
+const uint8_t *check_pin_sector(struct sim *s, int slot, uint32_t volume, uint32_t sector,
+                                const uint8_t *replica)
+{
+    uint64_t at = (uint64_t)sector * SIM_SECTOR, chunk = at / 4096;
+    /* A page of bits a volume: sectors of 512 with 32 bytes of header and 3,840 bits. */
+    const uint8_t *page = s->snapshot[slot][0].cur + (1 + volume) * 4096;
+    uint8_t byte = page[chunk / 3840 * 512 + 32 + chunk % 3840 / 8];
+
+    return byte >> (chunk % 8) & 1 ? s->snapshot[slot][1 + volume].cur + at : replica;
+}
+
+static void check_pin_image(struct sim *s)
+{
+    int slot = check_pin_slot(s);
+
+    if (slot < 0 || s->loss_found || s->forked)
+        return;
+    s->st.image_checks++;
+    for (unsigned v = 0; v < SIM_VOLUMES; v++) {
+        if (s->snapshot[slot][0].hurt_count || s->snapshot[slot][1 + v].hurt_count)
+            continue;
+        for (unsigned i = 0; i < s->o.sectors; i++) {
+            const uint8_t *replica = s->replica[v].cur + (size_t)i * SIM_SECTOR;
+            int got = pattern_identify(check_pin_sector(s, slot, v, i, replica), v, i);
+            int want = ref_value_at(s, v, i, s->sby.freeze_lsn);
+
+            if (damage_at(&s->replica[v], (uint64_t)i * SIM_SECTOR, SIM_SECTOR))
+                continue;
+            SIM_CHECK(s, "I14", got == want || (got < 0 && want == 255),
+                      "the pin that is an image at LSN %llu: volume %u sector %u holds %d, should "
+                      "hold %d",
+                      ULL(s->sby.freeze_lsn), v, i, got, want);
+        }
+    }
+}
+
 void check_frozen_image(struct sim *s, const char *when)
 {
     if (!frozen_on_disk(s) || s->standby_suspect || s->sby.freeze_lsn < s->freeze_void)
         return;
     (void)when;
+    if (s->sby.freeze_of_pin) {
+        check_pin_image(s);
+        return;
+    }
     ref_check_image(s, "I14", s->replica, false, s->sby.freeze_lsn);
     ref_check_image(s, "I14", s->replica, true, s->sby.freeze_lsn);
+}
+
+static void frozen_begins(struct sim *s, uint64_t lsn, const char *name, bool of_pin)
+{
+    s->sby.frozen = true;
+    s->sby.freeze_of_pin = of_pin;
+    s->sby.freeze_lsn = lsn;
+    memcpy(s->sby.freeze_name, name, HK_NAME_BYTES);
+    SIM_CHECK(s, "I14", s->standby_suspect || frozen_on_disk(s), "frozen, but not durably");
+    s->st.freezes++;
+    check_frozen_image(s, "when it began");
 }
 
 void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name)
@@ -497,18 +572,30 @@ void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name)
               r && r->end == lsn && r->type == HK_REC_MARK &&
                   strncmp((const char *)r->ctl, name, HK_NAME_BYTES) == 0,
               "frozen at LSN %llu, where no mark \"%s\" ends", ULL(lsn), name);
-    s->sby.frozen = true;
-    s->sby.freeze_lsn = lsn;
-    memcpy(s->sby.freeze_name, name, HK_NAME_BYTES);
-    SIM_CHECK(s, "I14", s->standby_suspect || frozen_on_disk(s), "frozen, but not durably");
-    s->st.freezes++;
-    check_frozen_image(s, "when it began");
+    frozen_begins(s, lsn, name, false);
+}
+
+/* The image is the pin: nothing else than what the superblock says, durably. */
+void check_pin_is_image(struct sim *s, uint64_t lsn, const char *name)
+{
+    const struct hk_super *super = sby_durable(s);
+
+    SIM_CHECK(s, "I14",
+              s->standby_suspect ||
+                  ((super->flags & HK_SF_PINNED) && (super->flags & HK_SF_RESYNC) &&
+                   super->pin_lsn == lsn && super->freeze_lsn == lsn),
+              "the pin at LSN %llu is said to be an image, and is not the pin", ULL(lsn));
+    sim_struck(s, F_PIN_IS_IMAGE);
+    frozen_begins(s, lsn, name, true);
 }
 
 void check_frozen_ends(struct sim *s)
 {
     SIM_CHECK(s, "I14", !frozen_on_disk(s), "a freeze has ended, but not durably");
-    if (s->sby.frozen && !s->standby_suspect && s->sby.freeze_lsn >= s->freeze_void)
+    if (s->sby.frozen && s->sby.freeze_of_pin && !s->standby_suspect &&
+        s->sby.freeze_lsn >= s->freeze_void)
+        check_pin_image(s);
+    else if (s->sby.frozen && !s->standby_suspect && s->sby.freeze_lsn >= s->freeze_void)
         ref_check_image(s, "I14", s->replica, false, s->sby.freeze_lsn);
     s->sby.frozen = false;
 }

@@ -17,6 +17,7 @@ struct sim_image {
     bool active;
     char name[HK_NAME_BYTES];
     uint64_t lsn;
+    bool of_pin;
     uint32_t volume, sector, patience;
     uint8_t *buffer;
 };
@@ -84,9 +85,31 @@ static void ask(struct sim *s, uint64_t a, void *p)
     sim_struck(s, F_RESTORED);
 }
 
+/* Of a pin: the replica was read first, now the bits are tested. False: there is no such pin. */
+static bool before_images(struct sim *s)
+{
+    struct sim_image *m = s->image;
+    int slot = check_pin_slot(s);
+
+    if (slot < 0 || s->snapshot[slot][0].hurt_count || s->snapshot[slot][1 + m->volume].hurt_count)
+        return false;
+    for (uint32_t i = 0; i < PIECE; i++) {
+        uint8_t *to = m->buffer + (size_t)i * SIM_SECTOR;
+        const uint8_t *from = check_pin_sector(s, slot, m->volume, m->sector + i, to);
+
+        if (from != to)
+            memcpy(to, from, SIM_SECTOR);
+    }
+    return true;
+}
+
 static void piece_read(struct sim *s, struct sim_io *io)
 {
     if (io->result) {
+        s->image->active = false;
+        return;
+    }
+    if (s->image->of_pin && !before_images(s)) {
         s->image->active = false;
         return;
     }
@@ -112,6 +135,7 @@ void image_strike(struct sim *s)
     m->active = true;
     memcpy(m->name, s->sby.freeze_name, HK_NAME_BYTES);
     m->lsn = s->sby.freeze_lsn;
+    m->of_pin = s->sby.freeze_of_pin;
     m->volume = m->sector = 0;
     next_piece(s);
 }

@@ -35,6 +35,10 @@ void check_welcome(struct sim *s);
 void check_disk_op(struct sim *s, const struct hk_diskop *op);
 void check_replica_write(struct sim *s, const struct sim_io *io);
 void check_standby_starts(struct sim *s);
+void check_pin_is_image(struct sim *s, uint64_t lsn, const char *name);
+int check_pin_slot(struct sim *s);
+const uint8_t *check_pin_sector(struct sim *s, int slot, uint32_t volume, uint32_t sector,
+                                const uint8_t *replica);
 void check_frozen_begins(struct sim *s, uint64_t lsn, const char *name);
 void check_frozen_ends(struct sim *s);
 void check_frozen_image(struct sim *s, const char *when);

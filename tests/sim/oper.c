@@ -138,13 +138,17 @@ static void stop_daemon(struct sim *s)
 static void freeze(struct sim *s)
 {
     struct hk_event e = {.type = HK_EV_VERB};
+    bool resync = s->sby.proc.up && !s->no_super[1] && (sby_durable(s)->flags & HK_SF_RESYNC);
 
     e.verb.kind = HK_VERB_FREEZE;
     e.verb.op_id = ++s->op_ids;
+    /* Drawn from no stream: whatever else happens stays as it was. */
+    e.verb.or_pin = resync || s->op_ids % 3 == 0;
+    e.verb.wait_ns = s->op_ids % 4 * 20 * NS_MS;
     snprintf(e.verb.name, sizeof(e.verb.name), "f%llu", (unsigned long long)s->op_ids);
     sim_struck(s, F_FREEZE);
     sim_trace(s, "frez asked, op %llu", s->op_ids, 0, 0);
-    if (rng_below(&s->rng_fault, 2))
+    if (rng_below(&s->rng_fault, 2) && !resync)
         rep_event(s, &e);
     else
         sby_event(s, &e);
@@ -157,6 +161,30 @@ static void freeze(struct sim *s)
         else
             sby_event(s, &e);
     }
+}
+
+/* Somebody wants last night's image although a resync runs. */
+static void want_pin(struct sim *s, uint64_t a, void *p)
+{
+    struct hk_event e = {.type = HK_EV_VERB};
+
+    (void)a;
+    (void)p;
+    if (!s->sby.proc.up || s->sby.promoted || s->stood_still || !s->faults_on)
+        return;
+    e.verb.kind = HK_VERB_FREEZE;
+    e.verb.op_id = ++s->op_ids;
+    snprintf(e.verb.name, sizeof(e.verb.name), "p%llu", (unsigned long long)s->op_ids);
+    e.verb.or_pin = true;
+    e.verb.wait_ns = s->seed % 16 / 4 * 20 * NS_MS;
+    sby_event(s, &e);
+}
+
+/* In one seed of four; drawn from no stream, so that the others run as ever. */
+void oper_pinned(struct sim *s)
+{
+    if (s->seed % 4 == 3)
+        sim_at(s, s->now + 1 + s->seed / 4 % 8 * NS_MS, NULL, want_pin, 0, NULL);
 }
 
 static void freeze_end(struct sim *s)

@@ -80,6 +80,7 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_ROLLBACK_ORIGIN] = "rollback-origins",
     [F_PIN_FULL] = "pin-full",
     [F_PINNED] = "pinned",
+    [F_PIN_IS_IMAGE] = "pin-is-image",
     [F_BACK_TO_PIN] = "back-to-pin",
     [F_BEHIND] = "gap",
     [F_EIO_SPOOL] = "eio-spool",

@@ -169,6 +169,7 @@ static void notice(struct sim *s, const struct hk_action *a)
     switch (a->notify.id) {
     case HK_NOTE_EPOCH: naive_adopted(s, arg[1], (enum hk_epoch_reason)arg[2]); break;
     case HK_NOTE_FROZEN: check_frozen_begins(s, arg[0], a->notify.name); break;
+    case HK_NOTE_PIN_YIELDED: check_pin_is_image(s, arg[0], a->notify.name); break;
     case HK_NOTE_FREEZE_ENDED: check_frozen_ends(s); break;
     case HK_NOTE_PROMOTION_STARTED: s->sby.promoting = true; break;
     case HK_NOTE_PROMOTED: check_promoted(s, arg[0], (uint32_t)arg[1]); break;
@@ -198,6 +199,7 @@ static void notice(struct sim *s, const struct hk_action *a)
     case HK_NOTE_JOURNAL_FULL: sim_struck(s, F_JOURNAL_FULL); break;
     case HK_NOTE_PINNED:
         sim_struck(s, F_PINNED);
+        oper_pinned(s);
         SIM_CHECK(s, "I10", ref_is_consistent(s, arg[0]) || s->standby_suspect,
                   "pinned at %llu, in no consistent interval", ULL(arg[0]));
         break;

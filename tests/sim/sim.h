@@ -121,6 +121,7 @@ enum sim_fault {
     F_ROLLBACK_ORIGIN,
     F_PIN_FULL, /* no room for a before-image: the applier stands */
     F_PINNED,
+    F_PIN_IS_IMAGE,
     F_BACK_TO_PIN, /* a promotion during a resync */
     F_BEHIND,      /* an epoch by gap began */
     F_EIO_SPOOL,
@@ -389,6 +390,7 @@ struct sim_sby {
     uint64_t life_acked;                 /* said by this process: in its memory at least */
     bool frozen;
     uint64_t freeze_lsn;
+    bool freeze_of_pin; /* the image is the pin: replica and before-images together */
     char freeze_name[HK_NAME_BYTES];
     bool promoting, promoted, not_promotable;
     uint64_t gap_lsn;   /* where it stood when it said that the log can't go on from there */
@@ -772,6 +774,7 @@ void sim_group_cfg(struct sim *s, struct hk_group_cfg *c, unsigned site);
 void oper_setup(struct sim *s);
 void oper_stop_faults(struct sim *s);
 void oper_failover(struct sim *s);
+void oper_pinned(struct sim *s);
 void oper_maybe_die(struct sim *s, struct sim_proc *p);
 void oper_started(struct sim *s, struct sim_proc *p);
 

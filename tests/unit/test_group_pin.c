@@ -7,6 +7,7 @@
  */
 #include "tests/unit/unit.h"
 
+#include "proto/snapmap.h"
 #include "tests/unit/group_rig.h"
 
 #include <errno.h>
@@ -419,6 +420,150 @@ static void a_freeze_waits(void **state)
     rig_free(r);
 }
 
+/* The state that the pin keeps, read as a restore reads it, put in the place of the replicas. */
+static void check_pin_image(struct rig *r, uint64_t lsn)
+{
+    uint8_t *was[RIG_VOLUMES];
+    struct hk_group_status st;
+    uint64_t page = 1, kept = 0;
+    uint32_t file;
+
+    rig_status(r, true, &st);
+    assert_true(st.pin_slot >= 0);
+    file = HK_FILE_SNAPSHOT0 + (uint32_t)st.pin_slot * HK_FILES_A_SNAPSHOT;
+    for (uint32_t v = 0; v < RIG_VOLUMES; v++) {
+        struct memdisk_file *replica = memdisk_file(&r->disk, HK_FILE_VOLUME0 + v);
+        const struct memdisk_file *before = memdisk_file(&r->disk, file + 1 + v);
+        const uint8_t *index = memdisk_file(&r->disk, file)->durable + page * HK_PAGE_BYTES;
+
+        was[v] = malloc(RIG_VOLUME_BYTES);
+        memcpy(was[v], replica->cached, RIG_VOLUME_BYTES);
+        for (uint64_t c = 0; c < RIG_VOLUME_BYTES / HK_SNAP_CHUNK_BYTES; c++) {
+            struct hk_snap_sector sector;
+
+            memcpy(&sector, index + hk_snap_sector_of(c) * HK_SNAP_SECTOR_BYTES, sizeof(sector));
+            if (!hk_snap_bit(&sector, c))
+                continue;
+            memcpy(replica->cached + c * HK_SNAP_CHUNK_BYTES,
+                   before->durable + c * HK_SNAP_CHUNK_BYTES, HK_SNAP_CHUNK_BYTES);
+            kept++;
+        }
+        page += hk_snap_pages(RIG_VOLUME_BYTES);
+    }
+    assert_true(kept > 0);
+    rig_check_replica(r, lsn, false);
+    for (uint32_t v = 0; v < RIG_VOLUMES; v++) {
+        memcpy(memdisk_file(&r->disk, HK_FILE_VOLUME0 + v)->cached, was[v], RIG_VOLUME_BYTES);
+        free(was[v]);
+    }
+}
+
+/*
+ * Asked for with or_pin the pin is the image once the time is up: the resync goes on under it, its
+ * end is not applied until it is released, also by a daemon that was started again.
+ */
+static void the_pin_is_the_image(void **state)
+{
+    struct hk_verb v = {.kind = HK_VERB_FREEZE,
+                        .op_id = 3,
+                        .name = "image",
+                        .or_pin = true,
+                        .wait_ns = 1000 * RIG_MS};
+    struct hk_verb end = {.kind = HK_VERB_FREEZE_END, .op_id = 4, .name = "image"};
+
+    (void)state;
+    for (int restarts = 0; restarts < 3; restarts++) {
+        struct rig *r = begin(20 + (uint64_t)restarts);
+        struct hk_group_status st;
+        uint64_t pin, last;
+
+        rig_capture(r, HK_STATE_RESYNC);
+        pin = resync_begins(r, 1);
+        blocks(r, 4);
+        assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
+        rig_verb(r, true, &v);
+        rig_run(r, 900 * RIG_MS);
+        assert_false(r->done);
+        assert_true(rig_until(r, is_done, 300 * RIG_MS));
+        assert_int_equal(r->verb_done.verb_done.error, 0);
+        assert_int_equal(r->verb_done.verb_done.arg[0], pin);
+        assert_int_equal(r->verb_done.verb_done.arg[3], HK_FREEZE_SAW_PIN);
+        assert_int_equal(rig_find_note(r, true, HK_NOTE_PIN_YIELDED)->arg[0], pin);
+        assert_true(rig_find_note(r, true, HK_NOTE_PIN_YIELDED)->arg[1] >= 900 * RIG_MS);
+        rig_status(r, true, &st);
+        assert_true(st.frozen && st.freeze_of_pin && st.pinned && !st.in_sync);
+        assert_int_equal(st.freeze_lsn.v, pin);
+        assert_int_equal(st.loss_class, HK_LOSS_UNKNOWN);
+        /* The resync goes on under it; a second image is refused. */
+        blocks(r, 4);
+        assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
+        check_pin_image(r, pin);
+        r->done = false;
+        v.op_id = 5;
+        rig_verb(r, true, &v);
+        rig_settle(r);
+        assert_int_equal(r->verb_done.verb_done.error, -EBUSY);
+        v.op_id = 3;
+        last = r->log.next;
+        resync_ends(r, 1, pin);
+        rig_write(r, 10);
+        assert_true(rig_until(r, all_durable, 5000 * RIG_MS));
+        rig_run(r, 500 * RIG_MS);
+        if (restarts) { /* killed, then with a power cut */
+            rig_kill_standby(r, restarts == 2);
+            rig_forget_notes(r);
+            rig_start_standby(r);
+            rig_run(r, 500 * RIG_MS);
+            assert_int_equal(rig_find_note(r, true, HK_NOTE_PIN_YIELDED)->arg[0], pin);
+            assert_null(rig_find_note(r, true, HK_NOTE_FROZEN));
+        }
+        rig_status(r, true, &st);
+        assert_int_equal(st.mark.applied.v, last);
+        assert_true(st.frozen && st.freeze_of_pin && st.pinned && st.inconsistent);
+        check_pin_image(r, pin);
+        r->done = false;
+        rig_verb(r, true, &end);
+        assert_true(rig_until(r, is_done, 5000 * RIG_MS));
+        assert_int_equal(r->verb_done.verb_done.error, 0);
+        assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
+        rig_status(r, true, &st);
+        assert_false(st.frozen || st.pinned || st.inconsistent);
+        rig_check_replica(r, r->log.next, false);
+        rig_free(r);
+    }
+}
+
+/* With or_pin, and no resync: an ordinary mark. A failover ends the image first. */
+static void or_pin_without_a_resync(void **state)
+{
+    struct hk_verb v = {.kind = HK_VERB_FREEZE, .op_id = 3, .name = "image", .or_pin = true};
+    struct rig *r = begin(30);
+    uint64_t pin;
+
+    (void)state;
+    rig_verb(r, true, &v);
+    assert_true(rig_until(r, is_done, 5000 * RIG_MS));
+    assert_int_equal(r->verb_done.verb_done.error, 0);
+    assert_int_equal(r->verb_done.verb_done.arg[3], HK_FREEZE_SAW_FROZEN);
+    rig_free(r);
+
+    r = begin(31);
+    rig_capture(r, HK_STATE_RESYNC);
+    pin = resync_begins(r, 1);
+    blocks(r, 4);
+    assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
+    rig_verb(r, true, &v);
+    assert_true(rig_until(r, is_done, 5000 * RIG_MS));
+    assert_int_equal(r->verb_done.verb_done.arg[3], HK_FREEZE_SAW_PIN);
+    rig_kill_primary(r);
+    r->done = false;
+    ask(r);
+    assert_true(rig_until(r, is_done, 5000 * RIG_MS));
+    assert_int_equal(rig_find_note(r, true, HK_NOTE_FREEZE_ENDED)->arg[0], HK_FREEZE_FAILOVER);
+    check_promoted(r, pin);
+    rig_free(r);
+}
+
 /* A pin that is damaged is said to be, a failover is refused, the end of the resync heals it. */
 static void a_damaged_pin(void **state)
 {
@@ -464,6 +609,8 @@ int main(void)
         cmocka_unit_test(version_1_stands),
         cmocka_unit_test(a_freeze_waits),
         cmocka_unit_test(a_damaged_pin),
+        cmocka_unit_test(the_pin_is_the_image),
+        cmocka_unit_test(or_pin_without_a_resync),
     };
 
     return cmocka_run_group_tests_name("group_pin", tests, NULL, NULL);
