@@ -216,6 +216,7 @@ bool budget_recovered(struct sim *s, uint64_t end)
     check_verdict(s, end);
     for (uint32_t i = 0; i < s->o.segment_count; i++)
         damage_accept_read(&s->segment[i]);
+    ref_rotted(s, sby_durable(s)->applied, end, hk_max_u64(s->nj.durable, s->sby.said_durable));
     if (less)
         budget_lost(s, end);
     acked_is_lost(s, end); /* on the disk before anybody had been told so */

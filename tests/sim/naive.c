@@ -355,7 +355,9 @@ static void check_replicas(struct sim *s, uint64_t from, uint64_t to, const char
         for (unsigned i = 0; i < s->o.sectors; i++) {
             int got = pattern_identify(s->replica[v].good + (size_t)i * SIM_SECTOR, v, i);
 
-            SIM_CHECK(s, "I10", ref_value_between(s, v, i, (uint8_t)got, from, to),
+            SIM_CHECK(s, "I10",
+                      ref_value_between(s, v, i, (uint8_t)got, from, to) ||
+                          ref_is_rotted(s, v, i, got, from),
                       "%s: replica + journal is no state of the log: volume %u sector %u durably "
                       "holds %d, which occurs nowhere in [%llu, %llu]",
                       when, v, i, got, ULL(from), ULL(to));

@@ -59,6 +59,9 @@ struct ref {
     struct ref_interval interval[REF_INTERVALS_MAX];
     struct ref_sector sector[SIM_VOLUMES][SIM_SECTORS_MAX];
     uint64_t produced; /* end of the published prefix */
+    /* Values (a bit each) that a tail of the journal held which rotted, and where it began. */
+    uint8_t rotted[SIM_VOLUMES][SIM_SECTORS_MAX];
+    uint64_t rotted_from;
     /* Ends of the bad-range records, and where the log was when a compare read it last. */
     uint64_t bad[SIM_VOLUMES][SIM_SECTORS_MAX], compared[SIM_VOLUMES][SIM_SECTORS_MAX];
 };
@@ -99,6 +102,10 @@ void ref_check_log_bytes(struct sim *s, const char *check, uint64_t lsn, const u
 void ref_check_image(struct sim *s, const char *check, const struct sim_file *vol0, bool durable,
                      uint64_t lsn);
 uint8_t ref_op_value(const struct ref_rec *r, unsigned sector);
+/* A tail of the standby's journal rotted that may have been applied in part. */
+void ref_rotted(struct sim *s, uint64_t applied, uint64_t from, uint64_t to);
+/* A piece of it may be there until its records have come again, or a compare has ended. */
+bool ref_is_rotted(const struct sim *s, unsigned vol, unsigned sector, int value, uint64_t lsn);
 /* The origin could not be read there, and the log has not told since what it holds. */
 bool ref_is_bad(const struct sim *s, unsigned vol, unsigned sector);
 void ref_compare_reads(struct sim *s, unsigned vol, uint64_t offset, uint64_t bytes);
