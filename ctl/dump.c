@@ -54,7 +54,7 @@ static json_t *flag_words(uint32_t flags)
                                        "origin-failed", "promoted",      "promoting",
                                        "frozen",        "assumed-equal", "not-promotable",
                                        "in-doubt",      "stale",         "pinned",
-                                       "resync",        "rolling-back"};
+                                       "resync",        "rolling-back",  "unreadable"};
     json_t *a = json_array();
     size_t i;
 

@@ -40,6 +40,7 @@ enum hk_super_flags {
     HK_SF_PINNED = 1 << 11,       /* standby: the state at pin_lsn is kept */
     HK_SF_RESYNC = 1 << 12,       /* standby: inside no consistent interval; promotion: the pin */
     HK_SF_ROLLING_BACK = 1 << 13, /* standby, PROMOTING: the pin's before-images go back */
+    HK_SF_UNREADABLE = 1 << 14,   /* primary: a bad-range was put, not all was compared since */
 };
 
 struct hk_interval {

@@ -183,9 +183,10 @@ static void put_bad_range(struct hk_capture *c, struct hk_op *op, const struct h
     hk_capture_advance_published(c);
     c->controls++;
     c->bad_ranges++;
+    c->resync_bad = true;
     op->lsn = HK_LSN(at.lsn);
     op->end = HK_LSN(at.end);
-    hk_meta_set(c, HK_SF_ORIGIN_FAILED);
+    hk_meta_set(c, HK_SF_ORIGIN_FAILED | HK_SF_UNREADABLE);
 }
 
 static enum hk_step end_unread(struct hk_capture *c, struct hk_op *op, int result,

@@ -415,7 +415,6 @@ static uint32_t failed_flags(const struct hk_capture *c)
 static void origin_failed(struct hk_capture *c)
 {
     c->origin_errors++;
-    c->origin_failed_here = true;
     hk_meta_set(c, failed_flags(c));
 }
 

@@ -549,6 +549,13 @@ uint32_t hk_dirty_stale(const struct hk_capture *c)
     return c->dirty.stale_count;
 }
 
+bool hk_dirty_none_is_equal(const struct hk_capture *c)
+{
+    const struct hk_dirty *d = &c->dirty;
+
+    return d->stale_count == d->regions && d->heal_count == 0;
+}
+
 uint64_t hk_dirty_stale_bytes(const struct hk_capture *c)
 {
     return c->dirty.stale_bytes;

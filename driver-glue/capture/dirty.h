@@ -97,6 +97,8 @@ void hk_dirty_stale_all(struct hk_capture *c);
 /* Regions and bytes that are stale, healed ones too until their clear counts. */
 uint32_t hk_dirty_stale(const struct hk_capture *c);
 uint64_t hk_dirty_stale_bytes(const struct hk_capture *c);
+/* Every region is stale, and none has been compared: what begins now compares all of it. */
+bool hk_dirty_none_is_equal(const struct hk_capture *c);
 /* Is every stale bit durable in the map? (Also: FULL_COMPARE is not needed any more.) */
 bool hk_dirty_settled(const struct hk_capture *c);
 /* May the log be declared void: nothing active, nothing on its way? For a clean stop. */

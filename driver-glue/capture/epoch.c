@@ -182,9 +182,12 @@ static void resync_over(struct hk_capture *c)
     for (struct hk_op *op = c->held.first; op; op = op->link.next)
         op->owed = false;
     hk_meta_clear(c, HK_SF_STALE);
-    if (!c->bad_ranges && c->origin_failed_here)
+    /* Every region that an error had made stale was read and compared. What could not be read in an
+     * earlier resync is known to be readable again only when all of it was compared. */
+    if (c->resync_whole && !c->resync_bad)
+        hk_meta_clear(c, HK_SF_UNREADABLE);
+    if (!(c->want.flags & HK_SF_UNREADABLE))
         hk_meta_clear(c, HK_SF_ORIGIN_FAILED);
-    c->origin_failed_here = false;
     /* What is said of sync before this point was said of a standby that would roll back. */
     if (hk_policy_waits(c) && c->stage == HK_SYNC_WAITING)
         c->pending_mode = true;
@@ -233,6 +236,8 @@ void hk_epoch_begun(struct hk_capture *c, const struct hk_reserved *r)
     c->resync_at = r->end;
     c->resync_lsn = r->lsn;
     c->resync_end = 0;
+    c->resync_whole = hk_dirty_none_is_equal(c);
+    c->resync_bad = false;
     c->begin_first = false;
 }
 

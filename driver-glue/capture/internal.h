@@ -153,7 +153,8 @@ struct hk_capture {
     bool begin_first;    /* resync-begin precedes the first write of this life */
     uint64_t resync_lsn, resync_at, resync_end; /* begin, end of begin (0: not open), end of end */
     uint64_t resync_pass;
-    bool origin_failed_here; /* in this life, and not resynced since */
+    bool resync_whole; /* everything was stale at the last resync-begin of this life … */
+    bool resync_bad;   /* … and something could not be read since */
     uint32_t uncaptured_in_flight;
 
     /* Blocks (block.c). */

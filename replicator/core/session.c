@@ -238,7 +238,10 @@ static enum hk_refusal judge(const struct hk_session_standby *me, const struct h
     }
     if (!can_resync(me, h) && ((h->super_flags | me->super->flags) & HK_SF_FULL_COMPARE)) {
         v->full_compare = true;
-        /* Why it is required, as long as that can be seen. */
+        /* Why it is required, as long as that can be seen. Who never had any log lost none of it as
+         * long as the primary was told of none either: nobody accuses itself (seed 146600). */
+        if (me->super->history.count == 0)
+            durable = hk_max_u64(durable, h->epoch.first_lsn);
         if ((me->super->history.count == 0 ||
              hk_history_epochs(&me->super->history) == hk_history_epochs(&h->history)) &&
             durable < h->durable)

@@ -75,6 +75,9 @@ static bool check_state(struct sim *s)
               s->o.mode != HK_MODE_SYNC || st->in_sync || flags & HK_SF_ORIGIN_FAILED ||
                   s->status.state == HK_STATE_ORIGIN_FAILED,
               "mode sync, everything is durable, and the primary is not in sync");
+    /* Whoever was healed is well again; what could not be read stays so until all was compared. */
+    SIM_CHECK(s, "liveness", s->origin_unread || !(flags & HK_SF_ORIGIN_FAILED),
+              "30 s after the faults stopped the origin is said to have failed (flags %x)", flags);
     return true;
 }
 

@@ -527,6 +527,48 @@ static void origin_error(void **state)
     drain();
     assert_false(rig_status(&r).resync);
     assert_int_equal(rig_status(&r).state, HK_STATE_ORIGIN_FAILED);
+    assert_true(r.super.flags & HK_SF_UNREADABLE);
+
+    /* A resync of another region says nothing about that one; one of everything does. */
+    op = rig_write(0, 7 * REGION, 4096);
+    assert_true(submit(&op));
+    rig_written(&r, &op, -EIO);
+    settle();
+    assert_int_equal(newest(0).type, HK_REC_RESYNC_BEGIN);
+    assert_int_equal(heal_all(), 1);
+    rig_pass(&r, RIG_T);
+    drain();
+    assert_int_equal(r.super.flags & (HK_SF_UNREADABLE | HK_SF_ORIGIN_FAILED | HK_SF_STALE),
+                     HK_SF_UNREADABLE | HK_SF_ORIGIN_FAILED);
+    assert_int_equal(hk_capture_stale_all(r.c, r.lease, &r.now), 0);
+    settle();
+    offer(7);
+    assert_int_equal(go_back(rig_status(&r).produced.v), 0);
+    settle();
+    assert_int_equal(heal_all(), REGIONS);
+    rig_pass(&r, RIG_T);
+    drain();
+    assert_int_equal(r.super.flags & (HK_SF_UNREADABLE | HK_SF_ORIGIN_FAILED | HK_SF_STALE), 0);
+}
+
+/* An error before a kill: its successor's resync heals what it left, and says so. */
+static void origin_error_before_a_kill(void **state)
+{
+    struct hk_op op = rig_write(0, 5 * REGION, 4096);
+
+    (void)state;
+    live(HK_LINK_LOSS_CONTINUE);
+    assert_true(submit(&op));
+    rig_written(&r, &op, -EIO);
+    settle();
+    rig_expect_next(&r, &op, HK_DONE);
+    up(HK_START_OLD_RING);
+    assert_int_equal(rig_status(&r).state, HK_STATE_ORIGIN_FAILED);
+    assert_int_equal(newest(0).type, HK_REC_RESYNC_BEGIN);
+    assert_int_equal(heal_all(), 1);
+    drain();
+    assert_int_equal(r.super.flags & (HK_SF_UNREADABLE | HK_SF_ORIGIN_FAILED | HK_SF_STALE), 0);
+    assert_int_not_equal(rig_status(&r).state, HK_STATE_ORIGIN_FAILED);
 }
 
 /* ---- blocks and the application ---- */
@@ -669,6 +711,7 @@ int main(void)
         cmocka_unit_test_teardown(told_when_begun, teardown),
         cmocka_unit_test_teardown(killed_in_a_resync, teardown),
         cmocka_unit_test_teardown(origin_error, teardown),
+        cmocka_unit_test_teardown(origin_error_before_a_kill, teardown),
         cmocka_unit_test_teardown(block_takes_the_range, teardown),
         cmocka_unit_test_teardown(blocks_are_few_and_sure, teardown),
         cmocka_unit_test_teardown(blocks_refused, teardown),

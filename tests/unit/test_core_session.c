@@ -207,6 +207,18 @@ static void fresh_lost(struct scene *s)
     fresh(s);
     s->h.durable = s->h.acked = s->h.released = 65536;
 }
+/* The very beginning is no loss: the primary was told of nothing else yet. */
+static void fresh_compare(struct scene *s)
+{
+    fresh(s);
+    s->h.super_flags = HK_SF_FULL_COMPARE;
+    s->h.durable = s->h.acked = s->h.released = s->h.epoch.first_lsn;
+}
+static void fresh_compare_lost(struct scene *s)
+{
+    fresh_lost(s);
+    s->h.super_flags = HK_SF_FULL_COMPARE;
+}
 static void fresh_old_group(struct scene *s)
 {
     fresh(s);
@@ -302,6 +314,8 @@ static const struct {
     ROW(fresh_late, RING, false),
     ROW(fresh_lost, LOST_DURABLE, false),
     ROW(fresh_old_group, FULL_COMPARE, false),
+    ROW(fresh_compare, FULL_COMPARE, false),
+    ROW(fresh_compare_lost, LOST_DURABLE, false),
     ROW(next_epoch, NONE, true),
     ROW(next_epoch_behind, RING, false),
     ROW(next_epoch_ahead, AHEAD, false),
@@ -325,6 +339,7 @@ static void hello(void **state)
         /* Only a primary of ours may make us write "full compare" down. */
         assert_int_equal(v.full_compare, hello_table[i].spoil == compare_theirs ||
                                              hello_table[i].spoil == compare_ours ||
+                                             hello_table[i].spoil == fresh_compare ||
                                              hello_table[i].why == HK_REFUSE_LOST_DURABLE);
     }
 }

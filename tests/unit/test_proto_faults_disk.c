@@ -360,7 +360,7 @@ static const struct fault_row super_rows[] = {
     {"role 0", SUP(role), 0, true, HK_SUPER_BAD_FIELD},
     {"role 3", SUP(role), 3, true, HK_SUPER_BAD_FIELD},
     {"a flag of version 2", SUP(flags), HK_SF_STALE, true, HK_SUPER_BAD_FIELD},
-    {"flags next bit", SUP(flags), 1 << 14, true, HK_SUPER_BAD_FIELD},
+    {"flags next bit", SUP(flags), 1 << 15, true, HK_SUPER_BAD_FIELD},
     {"flags top bit", SUP(flags), 1u << 31, true, HK_SUPER_BAD_FIELD},
     {"mode", SUP(mode), 4, true, HK_SUPER_BAD_FIELD},
     {"on_link_loss", SUP(on_link_loss), 3, true, HK_SUPER_BAD_FIELD},
