@@ -87,10 +87,6 @@ int hk_read_conf(const struct hk_options *o, struct hk_group_conf *g, struct hk_
 struct hk_super;
 int hk_dump_dmap(const struct hk_options *o, const char *path, const uint8_t *bytes, uint64_t size,
                  const struct hk_super *super, json_t *root);
-/* Is there metadata already? A file that exists may be, a device only if it is not blank. */
-bool hk_metadata_there(const char *path);
-/* A new metadata file or device, whole and flushed (metadata.c): 0 or the exit code. */
-int hk_metadata_write(const char *path, struct hk_super *super);
 
 /*
  * An image that is a pin (pin_image.c): what was read of the replica is replaced by the

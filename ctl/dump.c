@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
+#include "ctl/metadata.h"
 #include "driver-glue/uapi/ring.h"
 #include "proto/hash.h"
 #include "proto/record.h"
@@ -464,6 +465,42 @@ static int dump_any(struct dump *d)
                        d->path);
 }
 
+static int show(struct dump *d)
+{
+    int r;
+
+    d->root = json_pack("{s:i, s:s}", "schema", 1, "file", d->path);
+    r = dump_any(d);
+    if (d->o->json)
+        hk_print_json(d->root);
+    else {
+        print_words(d->root, 0);
+        json_decref(d->root);
+    }
+    return r;
+}
+
+/* `hikae dump end`: the metadata at the end of the origin that site.conf names first. */
+static int dump_end(const struct hk_options *o)
+{
+    static struct hk_group_conf g;
+    static struct hk_local_conf l;
+    struct dump d = {.o = o};
+    uint8_t *bytes = NULL;
+    int r = hk_read_conf(o, &g, &l);
+
+    if (r)
+        return r;
+    d.path = l.capture.origin[0];
+    r = hk_metadata_end_load(d.path, &bytes, &d.size);
+    if (r)
+        return hk_complain(HK_EXIT_FAILED, "HKE1050E %s can't be read: %s", d.path, strerror(-r));
+    d.bytes = bytes;
+    r = show(&d);
+    free(bytes);
+    return r;
+}
+
 int hk_verb_dump(const struct hk_options *o)
 {
     struct dump d = {.o = o, .path = o->argv[0]};
@@ -471,6 +508,8 @@ int hk_verb_dump(const struct hk_options *o)
     struct stat st;
     void *map;
 
+    if (fd < 0 && errno == ENOENT && strcmp(d.path, "end") == 0)
+        return dump_end(o);
     if (fd < 0 || fstat(fd, &st))
         return hk_complain(HK_EXIT_FAILED, "HKE1050E %s can't be read: %s", d.path,
                            strerror(errno));
@@ -486,14 +525,7 @@ int hk_verb_dump(const struct hk_options *o)
         return hk_complain(HK_EXIT_FAILED, "HKE1050E %s can't be read: %s", d.path,
                            d.size ? strerror(errno) : "it is empty");
     d.bytes = map;
-    d.root = json_pack("{s:i, s:s}", "schema", 1, "file", d.path);
-    r = dump_any(&d);
-    if (o->json)
-        hk_print_json(d.root);
-    else {
-        print_words(d.root, 0);
-        json_decref(d.root);
-    }
+    r = show(&d);
     munmap(map, d.size);
     return r;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
+#include "ctl/metadata.h"
 #include "proto/dmap.h"
 #include "proto/super.h"
 
@@ -25,9 +26,16 @@ static uint64_t regions_of(const struct hk_super *s)
     return end;
 }
 
-static int put(int fd, const void *bytes, size_t count, uint64_t offset)
+/* Where the parts of the metadata lie in what is open: in a file of its own, both are 0. */
+struct target {
+    int fd;
+    uint64_t slots_at, map_shift;
+};
+
+static int put(const struct target *t, const void *bytes, size_t count, uint64_t offset)
 {
-    ssize_t n = pwrite(fd, bytes, count, (off_t)offset);
+    uint64_t at = offset + (offset < HK_DMAP_LOG_AT ? t->slots_at : t->map_shift);
+    ssize_t n = pwrite(t->fd, bytes, count, (off_t)at);
 
     if (n >= 0 && (size_t)n != count)
         errno = ENOSPC;
@@ -35,7 +43,7 @@ static int put(int fd, const void *bytes, size_t count, uint64_t offset)
 }
 
 /* The whole ring of empty transactions, and every page of the map: clean, or all of it stale. */
-static int put_map(int fd, const struct hk_super *s, uint8_t *page)
+static int put_map(const struct target *t, const struct hk_super *s, uint8_t *page)
 {
     struct hk_dmap_id id = hk_dmap_id(&s->replica_id, &s->peer_replica_id);
     uint8_t packed[HK_DMAP_PAGE_STATES] = {0};
@@ -45,7 +53,7 @@ static int put_map(int fd, const struct hk_super *s, uint8_t *page)
     HK_ASSERT(s->dmap_sequence == HK_DMAP_LOG_PAGES);
     for (stamp.sequence = 1; stamp.sequence <= s->dmap_sequence; stamp.sequence++) {
         hk_dmap_log_fill(&id, &stamp, page);
-        if (put(fd, page, HK_DMAP_PAGE_BYTES, hk_dmap_log_offset(stamp.sequence)))
+        if (put(t, page, HK_DMAP_PAGE_BYTES, hk_dmap_log_offset(stamp.sequence)))
             return 1;
     }
     for (uint32_t place = 0; place < hk_dmap_map_pages(regions_of(s)); place++) {
@@ -57,7 +65,7 @@ static int put_map(int fd, const struct hk_super *s, uint8_t *page)
         left -= here;
         stamp.sequence = place + 1;
         hk_dmap_map_build(&id, &stamp, place, packed, page);
-        if (put(fd, page, HK_DMAP_PAGE_BYTES, hk_dmap_map_offset(place)))
+        if (put(t, page, HK_DMAP_PAGE_BYTES, hk_dmap_map_offset(place)))
             return 1;
     }
     return 0;
@@ -84,64 +92,103 @@ static bool slots_blank(int fd)
     return true;
 }
 
-bool hk_metadata_there(const char *path)
+/* At an origin's end anything may stand: only a whole superblock is metadata. */
+static bool slot_is_whole(int fd)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t *slots = malloc(2 * HK_SUPER_BYTES);
+    struct hk_super *super = malloc(sizeof(*super));
+    bool whole = slots && super &&
+                 pread(fd, slots, 2 * HK_SUPER_BYTES, (off_t)hk_metadata_slots_at(fd, true)) ==
+                     2 * HK_SUPER_BYTES &&
+                 hk_super_pick(slots, slots + HK_SUPER_BYTES, super, NULL) == 0;
+
+    free(slots);
+    free(super);
+    return whole;
+}
+
+bool hk_metadata_there(const struct hk_metadata_place *p)
+{
+    int fd = open(p->path, O_RDONLY | O_CLOEXEC);
     bool there;
 
     if (fd < 0)
         return errno != ENOENT;
-    there = !is_device(fd) || !slots_blank(fd);
+    there = p->at_end ? slot_is_whole(fd) : !is_device(fd) || !slots_blank(fd);
     close(fd);
     return there;
 }
 
 /* Room for it all, and no superblock, durably. */
-static int make_room(int fd, uint64_t bytes)
+static int make_room(const struct target *t, const struct hk_metadata_place *p, uint64_t bytes)
 {
     static const uint8_t zero[2 * HK_SUPER_BYTES];
     off_t end;
 
-    if (!is_device(fd))
-        return ftruncate(fd, 0) || ftruncate(fd, (off_t)bytes) ||
-               posix_fallocate(fd, 0, (off_t)bytes) || fsync(fd);
-    end = lseek(fd, 0, SEEK_END);
+    if (p->at_end)
+        return put(t, zero, sizeof(zero), 0) || fsync(t->fd);
+    if (!is_device(t->fd))
+        return ftruncate(t->fd, 0) || ftruncate(t->fd, (off_t)bytes) ||
+               posix_fallocate(t->fd, 0, (off_t)bytes) || fsync(t->fd);
+    end = lseek(t->fd, 0, SEEK_END);
     if (end < 0 || (uint64_t)end < bytes) {
         errno = ENOSPC;
         return 1;
     }
-    return put(fd, zero, sizeof(zero), 0) || fsync(fd);
+    return put(t, zero, sizeof(zero), 0) || fsync(t->fd);
 }
 
-int hk_metadata_write(const char *path, struct hk_super *super)
+static int write_all(const struct target *t, const struct hk_metadata_place *p, uint64_t bytes,
+                     const struct hk_super *super)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), r = 1;
     uint8_t *slot = calloc(1, HK_SUPER_BYTES);
-    uint64_t bytes = 2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES;
+    int bad = !slot || make_room(t, p, bytes) ||
+              (super->region_shift && (put_map(t, super, slot) || fsync(t->fd)));
+
+    if (!bad) {
+        hk_super_encode(super, slot);
+        bad = put(t, slot, HK_SUPER_BYTES, (super->sequence & 1) * HK_SUPER_BYTES) || fsync(t->fd);
+    }
+    free(slot);
+    return bad ? hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", p->path,
+                             strerror(errno))
+               : 0;
+}
+
+static int open_exclusive(const struct hk_metadata_place *p)
+{
+    struct stat st;
+    int flags = O_RDWR | O_CLOEXEC | (p->at_end ? 0 : O_CREAT);
+
+    if (p->at_end && stat(p->path, &st) == 0 && S_ISBLK(st.st_mode))
+        flags |= O_EXCL;
+    return open(p->path, flags, 0600);
+}
+
+int hk_metadata_write(const struct hk_metadata_place *p, struct hk_super *super, bool force)
+{
+    struct target t = {.fd = open_exclusive(p)};
+    uint64_t bytes = p->at_end ? 2 * HK_SUPER_BYTES : 2 * HK_SUPER_BYTES + HK_DMAP_RESERVED_BYTES;
+    int r = 0;
 
     if (super->region_shift)
         bytes = hk_max_u64(bytes, hk_dmap_file_bytes(regions_of(super)));
-    if (fd < 0 || !slot) {
-        r = hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", path, strerror(errno));
-        goto out;
+    if (t.fd < 0)
+        return errno == EBUSY ? hk_complain(HK_EXIT_REFUSED,
+                                            "HKE1042E %s is in use; stop what "
+                                            "uses it first",
+                                            p->path)
+                              : hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s",
+                                            p->path, strerror(errno));
+    if (flock(t.fd, LOCK_EX | LOCK_NB))
+        r = hk_complain(HK_EXIT_REFUSED, "HKE1042E %s is in use; stop what uses it first", p->path);
+    if (!r && p->at_end) {
+        r = hk_metadata_end_judge(p, t.fd, super, bytes, force);
+        t.slots_at = hk_metadata_slots_at(t.fd, true);
+        t.map_shift = t.slots_at - bytes;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB)) {
-        r = hk_complain(HK_EXIT_REFUSED, "HKE1042E %s is in use; stop what uses it first", path);
-        goto out;
-    }
-    if (make_room(fd, bytes) || (super->region_shift && (put_map(fd, super, slot) || fsync(fd)))) {
-        r = hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", path, strerror(errno));
-        goto out;
-    }
-    hk_super_encode(super, slot);
-    if (put(fd, slot, HK_SUPER_BYTES, (super->sequence & 1) * HK_SUPER_BYTES) || fsync(fd)) {
-        r = hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", path, strerror(errno));
-        goto out;
-    }
-    r = 0;
-out:
-    free(slot);
-    if (fd >= 0)
-        close(fd);
+    if (!r)
+        r = write_all(&t, p, bytes, super);
+    close(t.fd);
     return r;
 }

@@ -96,9 +96,12 @@ static const char *why_not(const struct hk_super *s)
 /* The metadata as it is now; the capture side may be writing it. */
 static int look(const struct hk_local_conf *l, struct hk_super *ret)
 {
+    struct hk_metadata_place p;
     const char *why;
-    int r = hk_seed_super(l->capture.metadata, O_RDONLY, NULL, ret);
+    int r;
 
+    hk_metadata_place(l, &p);
+    r = hk_seed_super(&p, O_RDONLY, NULL, ret);
     if (r)
         return r;
     why = why_not(ret);
@@ -106,7 +109,7 @@ static int look(const struct hk_local_conf *l, struct hk_super *ret)
         return hk_complain(HK_EXIT_REFUSED,
                            "HKE3201E %s: nothing tells what is written after a seed: %s; begin "
                            "with `hikae create-md --seed` (hikae-seed(8))",
-                           l->capture.metadata, why);
+                           p.path, why);
     return 0;
 }
 

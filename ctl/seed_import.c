@@ -274,7 +274,8 @@ static void say(const struct import *m)
 static int run(struct import *m, const struct hk_group_conf *g)
 {
     struct hk_seed_fault fault = {0};
-    int r = hk_seed_super(m->l->standby.metadata, O_RDWR, &m->md, &m->super);
+    struct hk_metadata_place p = {.path = m->l->standby.metadata};
+    int r = hk_seed_super(&p, O_RDWR, &m->md, &m->super);
 
     if (!r)
         r = judge_standby(m);

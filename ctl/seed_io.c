@@ -163,8 +163,9 @@ void hk_seed_progress(const struct hk_options *o, const struct timespec *begun, 
     fputc('\n', stderr);
 }
 
-int hk_seed_super(const char *path, int flags, int *ret_fd, struct hk_super *ret)
+int hk_seed_super(const struct hk_metadata_place *p, int flags, int *ret_fd, struct hk_super *ret)
 {
+    const char *path = p->path;
     static uint8_t slots[2 * HK_SUPER_BYTES] __attribute__((aligned(8)));
     int fd = open(path, flags | O_CLOEXEC), rc;
 
@@ -177,7 +178,8 @@ int hk_seed_super(const char *path, int flags, int *ret_fd, struct hk_super *ret
         close(fd);
         return hk_complain(HK_EXIT_REFUSED, "HKE1042E %s is in use; stop what uses it first", path);
     }
-    rc = pread(fd, slots, sizeof(slots), 0) == (ssize_t)sizeof(slots)
+    rc = pread(fd, slots, sizeof(slots), (off_t)hk_metadata_slots_at(fd, p->at_end)) ==
+                 (ssize_t)sizeof(slots)
              ? hk_super_pick(slots, slots + HK_SUPER_BYTES, ret, NULL)
              : -EIO;
     if (rc == 0 && ret_fd) {

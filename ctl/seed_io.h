@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "ctl/ctl.h"
+#include "ctl/metadata.h"
 #include "ctl/seed.h"
 
 struct hk_super;
@@ -26,7 +27,7 @@ int hk_seed_write_at(int fd, const void *data, uint64_t bytes, uint64_t offset);
 void hk_seed_progress(const struct hk_options *o, const struct timespec *begun, const char *what,
                       uint64_t done, uint64_t before, const struct hk_seed *s);
 /* The newest superblock of a metadata file; ret_fd: it stays open, flocked. 0 or the exit code. */
-int hk_seed_super(const char *path, int flags, int *ret_fd, struct hk_super *ret);
+int hk_seed_super(const struct hk_metadata_place *p, int flags, int *ret_fd, struct hk_super *ret);
 
 int hk_seed_export(const struct hk_options *o, const char *dir);
 int hk_seed_import(const struct hk_options *o, const char *dir);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
+#include "ctl/metadata.h"
 #include "proto/super.h"
 
 int hk_verb_check_config(const struct hk_options *o)
@@ -50,9 +51,11 @@ static bool random_id(struct hk_uuid *u)
 }
 
 /* Metadata that is there is somebody's history: it is only replaced with --force. */
-static int refuse_existing(const struct hk_options *o, const char *path)
+static int refuse_existing(const struct hk_options *o, const struct hk_metadata_place *p)
 {
-    if (o->force || !hk_metadata_there(path))
+    const char *path = p->path;
+
+    if (o->force || !hk_metadata_there(p))
         return 0;
     return hk_complain(HK_EXIT_REFUSED,
                        "HKE1040E %s exists: it may hold the history of a living group; look with "
@@ -67,8 +70,11 @@ static int primary_md(const struct hk_options *o, const struct hk_group_conf *g,
         .assume_equal = o->assume_equal, .seed = o->seed, .region_shift = g->region_shift};
     struct hk_super super;
     uint32_t i;
-    int r = refuse_existing(o, l->capture.metadata);
+    struct hk_metadata_place place;
+    int r;
 
+    hk_metadata_place(l, &place);
+    r = refuse_existing(o, &place);
     if (r)
         return r;
     p.group_id = g->id;
@@ -82,9 +88,10 @@ static int primary_md(const struct hk_options *o, const struct hk_group_conf *g,
     }
     if (!random_id(&p.replica_id) || !random_id(&p.epoch_id) || hk_super_create(&p, &super))
         return hk_complain(HK_EXIT_FAILED, "HKE1043E the primary's metadata can't be made up");
-    r = hk_metadata_write(l->capture.metadata, &super);
+    r = hk_metadata_write(&place, &super, o->force);
     if (!r && !o->json)
-        printf("%s: primary metadata, epoch 1, %s\n", l->capture.metadata,
+        printf("%s%s: primary metadata, epoch 1, %s\n", place.path,
+               place.at_end ? ", at its end" : "",
                !super.region_shift ? "no dirty map"
                : o->assume_equal   ? "every region equal on your word"
                : o->seed           ? "every region equal to the seed that is to be exported"
@@ -97,7 +104,8 @@ static int standby_md(const struct hk_options *o, const struct hk_group_conf *g,
 {
     struct hk_super s;
     uint32_t i;
-    int r = refuse_existing(o, l->standby.metadata);
+    struct hk_metadata_place place = {.path = l->standby.metadata};
+    int r = refuse_existing(o, &place);
 
     if (r)
         return r;
@@ -117,7 +125,7 @@ static int standby_md(const struct hk_options *o, const struct hk_group_conf *g,
     }
     if (!random_id(&s.replica_id))
         return hk_complain(HK_EXIT_FAILED, "HKE1043E no random number for the replica's id");
-    r = hk_metadata_write(l->standby.metadata, &s);
+    r = hk_metadata_write(&place, &s, false);
     if (!r && !o->json)
         printf("%s: standby metadata, no history yet\n", l->standby.metadata);
     return r;

@@ -18,6 +18,7 @@
 #include "driver-glue/nbd/service.h"
 #include "proto/at.h"
 #include "proto/bug.h"
+#include "proto/dmap.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -201,7 +202,7 @@ int hk_engine_write_meta(const struct hk_engine *e, const struct hk_capture_meta
 {
     const uint8_t *at = m->data;
     size_t left = m->bytes;
-    off_t offset = (off_t)m->offset;
+    off_t offset = (off_t)(m->offset + (m->offset < HK_DMAP_LOG_AT ? e->slots_at : e->map_shift));
 
     HK_AT(meta_writing);
     while (left > 0) {

@@ -35,6 +35,8 @@ struct hk_engine {
     uint64_t controls;           /* control records that a sleeping reader was woken for */
 
     int metadata_fd;
+    uint64_t slots_at,
+        map_shift;       /* of the metadata: where it lies at the end of an origin; else 0 */
     bool super_in_doubt; /* one of its two superblocks was damaged at the start */
     /* Under lock: the metadata thread sleeps until there is something to write (0), or until so
      * many marks are there (company). */

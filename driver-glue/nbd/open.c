@@ -57,10 +57,51 @@ static bool of_this_boot(const struct hk_uuid *ring_id)
     return tag != hk_xxh64("", 0, 1) && memcmp(ring_id->b + 8, &tag, 8) == 0;
 }
 
-/* The lock on the metadata file is the right to be the group's one capture process. */
+/* `metadata = "end"`: behind the first volume, at the end of its origin (SPEC.md §6.15). */
+static bool is_at_end(const struct hk_engine *e)
+{
+    return strcmp(e->conf.metadata, "end") == 0;
+}
+
+static const char *metadata_path(const struct hk_engine *e)
+{
+    return is_at_end(e) ? e->conf.volume[0].origin : e->conf.metadata;
+}
+
+/* The two slots stand last, so that they are found by the origin's size alone. */
+static void find_slots(struct hk_engine *e)
+{
+    if (is_at_end(e) && e->origin[0].bytes >= 2 * HK_SUPER_BYTES)
+        e->slots_at = e->origin[0].bytes / HK_PAGE_BYTES * HK_PAGE_BYTES - 2 * HK_SUPER_BYTES;
+}
+
+/* Log and map before them, as many pages as the superblock says. */
+static int find_map(struct hk_engine *e, const struct hk_super *s)
+{
+    uint64_t regions = 0, bytes = HK_DMAP_LOG_AT;
+
+    if (!is_at_end(e))
+        return 0;
+    for (uint32_t i = 0; s->region_shift && i < s->volume_count; i++)
+        regions += hk_dmap_regions(s->volume[i].bytes, s->region_shift);
+    if (s->region_shift)
+        bytes = hk_dmap_file_bytes(regions);
+    e->map_shift = e->slots_at - bytes;
+    if (e->slots_at >= bytes && s->volume[0].bytes <= e->map_shift + HK_DMAP_LOG_AT)
+        return 0;
+    nbdkit_error(HK_MSG_METADATA " %s: the volume reaches into the metadata at its origin's end; "
+                                 "nothing is served; was the origin made smaller?",
+                 metadata_path(e));
+    return -1;
+}
+
+/*
+ * The lock on the metadata file is the right to be the group's one capture process. At the end of
+ * an origin that is the origin's own, taken before.
+ */
 static int open_metadata(struct hk_engine *e, struct hk_super *ret_super)
 {
-    const char *path = e->conf.metadata;
+    const char *path = metadata_path(e);
     uint8_t *slots = aligned_alloc(HK_PAGE_BYTES, 2 * HK_SUPER_BYTES);
     ssize_t n;
     int rc;
@@ -74,13 +115,13 @@ static int open_metadata(struct hk_engine *e, struct hk_super *ret_super)
                      path, e->conf.group_name);
         goto fail;
     }
-    if (flock(e->metadata_fd, LOCK_EX | LOCK_NB) < 0) {
+    if (!is_at_end(e) && flock(e->metadata_fd, LOCK_EX | LOCK_NB) < 0) {
         nbdkit_error(HK_MSG_GROUP_BUSY " %s: another process holds the group %s; only one may "
                                        "capture a group: stop it first",
                      path, e->conf.group_name);
         goto fail;
     }
-    n = pread(e->metadata_fd, slots, 2 * HK_SUPER_BYTES, 0);
+    n = pread(e->metadata_fd, slots, 2 * HK_SUPER_BYTES, (off_t)e->slots_at);
     /* What a killed process wrote last may not be on the disk yet; a power cut must not take back
      * what is believed from here on. */
     if (n >= 0 && fdatasync(e->metadata_fd) < 0)
@@ -410,7 +451,7 @@ static int read_map(struct hk_engine *e, const struct hk_super *super, void **re
     cfg->dirty_pages = at;
     while (left > 0) {
         ssize_t n = pread(e->metadata_fd, at, left,
-                          (off_t)(HK_DMAP_LOG_AT + cfg->dirty_pages_bytes - left));
+                          (off_t)(e->map_shift + HK_DMAP_LOG_AT + cfg->dirty_pages_bytes - left));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -469,7 +510,12 @@ int hk_engine_take_hold(struct hk_engine *e)
     static struct hk_super super; /* 12 KiB; one thread, once */
     int found;
 
-    if (open_metadata(e, &super) || check_super(e, &super) || open_origins(e))
+    if (is_at_end(e) && open_origins(e))
+        return -1;
+    find_slots(e);
+    if (open_metadata(e, &super) || check_super(e, &super) || find_map(e, &super))
+        return -1;
+    if (!is_at_end(e) && open_origins(e))
         return -1;
     found = find_ring(e, &super);
     if (found < 0 || (found == 0 && make_ring(e)) || make_shared(e))

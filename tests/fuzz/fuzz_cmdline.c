@@ -72,6 +72,7 @@ STUB(images, "images")
 STUB(restore, "restore")
 STUB(resync, "resync")
 STUB(failover, "failover")
+STUB(seed, "seed")
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -44,6 +44,15 @@ int hk_complain(int exit_code, const char *fmt, ...)
     return exit_code;
 }
 
+/* No input is called "end". */
+int hk_read_conf(const struct hk_options *o, struct hk_group_conf *g, struct hk_local_conf *l)
+{
+    (void)o;
+    (void)g;
+    (void)l;
+    return HK_EXIT_FAILED;
+}
+
 void hk_print_json(json_t *o)
 {
     char *text = json_dumps(o, JSON_INDENT(2));
