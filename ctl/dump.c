@@ -109,6 +109,7 @@ static void super_numbers(json_t *o, const struct hk_super *s)
              {"version", s->version},
              {"region_shift", s->region_shift},
              {"dmap_sequence", s->dmap_sequence},
+             {"spooled_lsn", s->spooled_lsn},
              {"pin_lsn", s->pin_lsn},
              {"pin_epoch", s->pin_ordinal},
              {"snapshot_next", s->snapshot_next},

@@ -29,7 +29,8 @@ static bool all_zero(const void *bytes, size_t count)
 static bool lsns_ok(const struct hk_super *s)
 {
     uint64_t bits = s->ceiling | s->clean_lsn | s->durable_known | s->applied | s->degraded_lsn |
-                    s->mode_lsn | s->freeze_lsn | s->promote_lsn | s->ring_first_lsn | s->pin_lsn;
+                    s->mode_lsn | s->freeze_lsn | s->promote_lsn | s->ring_first_lsn | s->pin_lsn |
+                    s->spooled_lsn;
 
     return bits % HK_RECORD_ALIGN == 0;
 }
@@ -101,7 +102,7 @@ static bool regions_ok(const struct hk_super *s)
             if (s->volume[i].first_region != 0)
                 return false;
         }
-        return s->dmap_sequence == 0;
+        return s->dmap_sequence == 0 && s->spooled_lsn == 0;
     }
     if (s->role != HK_ROLE_PRIMARY || s->region_shift < HK_REGION_SHIFT_MIN ||
         s->region_shift > HK_REGION_SHIFT_MAX)
@@ -138,7 +139,7 @@ static bool fits_old(const struct hk_super *s)
 {
     return (s->flags & FLAGS_V2) == 0 && s->region_shift == 0 && s->pin_lsn == 0 &&
            s->pin_ordinal == 0 && s->snapshot_next == 0 && s->dmap_sequence == 0 &&
-           s->history.dropped == 0;
+           s->spooled_lsn == 0 && s->history.dropped == 0;
 }
 
 /* What both the writer and the reader demand (SPEC.md §6.2), tails not included. */

@@ -99,6 +99,7 @@ struct hk_super {
     struct hk_interval interval[HK_INTERVALS_MAX];
     struct hk_history history;
     struct hk_super_volume volume[HK_VOLUMES_MAX];
+    uint64_t spooled_lsn; /* primary: spooled regions rest on log of the newest epoch up to here */
 };
 
 enum hk_loss_class {
@@ -121,7 +122,8 @@ HK_STATIC_ASSERT(offsetof(struct hk_super, dmap_sequence) == 400, "dmap_sequence
 HK_STATIC_ASSERT(offsetof(struct hk_super, interval) == 408, "intervals at 408");
 HK_STATIC_ASSERT(offsetof(struct hk_super, history) == 1944, "history at 1944");
 HK_STATIC_ASSERT(offsetof(struct hk_super, volume) == 6048, "volumes at 6048");
-HK_STATIC_ASSERT(sizeof(struct hk_super) == 12192, "superblock fields end at 12192");
+HK_STATIC_ASSERT(offsetof(struct hk_super, spooled_lsn) == 12192, "spooled_lsn at 12192");
+HK_STATIC_ASSERT(sizeof(struct hk_super) == 12200, "superblock fields end at 12200");
 HK_STATIC_ASSERT(sizeof(struct hk_super) <= HK_SUPER_BYTES - 8, "fits its slot with the hash");
 
 enum hk_super_fault {

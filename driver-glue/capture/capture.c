@@ -757,6 +757,7 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->regions_active = dirty.active;
     ret->regions_hot = dirty.hot;
     ret->regions_stale = dirty.stale;
+    ret->regions_spooled = dirty.spooled;
     ret->stale_bytes = dirty.stale_bytes;
     ret->meta_writes = c->meta_writes;
     ret->attached = c->attached;

@@ -187,12 +187,14 @@ int hk_capture_report(struct hk_capture *c, uint64_t lease, struct hk_lsn releas
                       struct hk_lsn acked, struct hk_lsn durable, uint64_t contact_ns,
                       const struct hk_now *now);
 /*
- * What the replicator's spool is good for just now: it takes what the ring can't hold. Believed
- * only as long as a wait is bounded anyway: with `behind` writers wait for it as they would with
- * `pace`. -ESTALE.
+ * What the replicator's spool is good for just now: it takes what the ring can't hold, and what it
+ * holds. The former is believed only as long as a wait is bounded anyway: with `behind` writers
+ * wait for it as they would with `pace`. The latter is checked when it counts: regions that rest on
+ * it are stale unless the standby has that log. -ESTALE.
  */
 struct hk_capture_spool {
-    bool room; /* it is written to, and not full */
+    bool room;                /* it is written to, and not full */
+    struct hk_lsn first, end; /* durable in it, without a hole; both 0: nothing */
 };
 int hk_capture_spool(struct hk_capture *c, uint64_t lease, const struct hk_capture_spool *spool,
                      const struct hk_now *now);
@@ -291,6 +293,7 @@ struct hk_capture_status {
     uint64_t payload_used, payload_total;
     uint64_t writes, bytes, uncaptured, origin_errors;
     uint32_t regions_active, regions_hot, regions_stale; /* of the dirty map */
+    uint32_t regions_spooled;
     uint64_t stale_bytes;
     uint64_t meta_writes; /* of superblock, activity log and map */
     uint64_t copies_lost; /* records whose copy in the ring was found damaged */

@@ -64,6 +64,7 @@ int hk_capture_check_copy(struct hk_capture *c, uint64_t lease, struct hk_lsn ls
     if (hk_dirty_on(c)) {
         /* The standby gets nothing from here on: what is on its way to it is stale instead. */
         hk_dirty_stale_hot(c);
+        hk_dirty_stale_spooled(c, c->broken_lsn);
         hk_epoch_close(c, now);
     } else {
         hk_meta_set(c, HK_SF_FULL_COMPARE);

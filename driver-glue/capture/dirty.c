@@ -96,7 +96,9 @@ bool hk_dirty_may_give_away(const struct hk_dirty *d, uint32_t slot)
 {
     uint32_t r = d->hot[slot].region;
 
-    return !hk_bit(d->stale, r) || hk_bit(d->kept, r);
+    if (hk_bit(d->stale, r))
+        return hk_bit(d->kept, r);
+    return !hk_bit(d->spooled, r) || hk_bit(d->sheltered, r);
 }
 
 /* A slot for another region; HK_DIRTY_NONE: none to be had. */
@@ -385,7 +387,7 @@ static bool first_waits_for_flush(const struct hk_capture *c)
     if (!d->list[HK_HOT_ACTIVE].first)
         return false;
     h = &d->hot[d->list[HK_HOT_ACTIVE].first - 1];
-    return h->pins == 0 && h->end <= c->durable && h->need > d->flush[h->volume].flushed;
+    return h->pins == 0 && h->end <= hk_dirty_kept_to(c) && h->need > d->flush[h->volume].flushed;
 }
 
 bool hk_dirty_waits_for_standby(const struct hk_capture *c)
@@ -393,7 +395,7 @@ bool hk_dirty_waits_for_standby(const struct hk_capture *c)
     const struct hk_dirty *d = &c->dirty;
 
     return d->list[HK_HOT_ACTIVE].first &&
-           d->hot[d->list[HK_HOT_ACTIVE].first - 1].end > c->durable;
+           d->hot[d->list[HK_HOT_ACTIVE].first - 1].end > hk_dirty_kept_to(c);
 }
 
 static bool heals_wait_for_flush(const struct hk_capture *c)
@@ -724,6 +726,7 @@ void hk_dirty_step(struct hk_capture *c, const struct hk_now *now)
         d->busy_ns = now->mono_ns;
     d->takes_seen = d->takes;
     clear_active(c);
+    hk_dirty_spool_step(c, pressed(d) || is_idle(d, now->mono_ns));
     finish_heals(c);
     turn_full_compare(c);
     if (c->producer->lied && hk_dirty_settled(c))
@@ -763,6 +766,7 @@ void hk_dirty_status(const struct hk_capture *c, struct hk_dirty_status *ret)
     ret->hot = HK_DMAP_SLOTS - d->list[HK_HOT_FREE].count;
     ret->active = ret->hot - d->list[HK_HOT_IDLE].count;
     ret->stale = d->stale_count;
+    ret->spooled = d->spooled_count;
     ret->stale_bytes = d->stale_bytes;
     ret->log_writes = d->log_writes;
     ret->map_writes = d->map_writes;

@@ -48,6 +48,7 @@ struct hk_dirty_status {
     uint32_t hot;    /* slots in use, quiet ones too: what a crash would make stale */
     uint32_t active; /* of these, with something in flight, not durable, or not flushed */
     uint32_t stale;  /* regions */
+    uint32_t spooled;
     uint64_t stale_bytes;
     uint64_t log_writes, map_writes; /* metadata writes of this life */
     uint64_t events;                 /* staleness events */
@@ -93,6 +94,19 @@ void hk_dirty_meta_done(struct hk_capture *c, int result);
 void hk_dirty_stale_range(struct hk_capture *c, uint16_t volume, uint64_t offset, uint64_t bytes);
 void hk_dirty_stale_hot(struct hk_capture *c); /* whatever the log says may be under way */
 void hk_dirty_stale_all(struct hk_capture *c);
+
+/* What the replicator says is durable in its spool: [first, end). Only what can be is taken. */
+void hk_dirty_spool_told(struct hk_capture *c, uint64_t first, uint64_t end);
+/* A spooled bit of an earlier life; whole: the page that says so need not be written anew. */
+void hk_dirty_spool_found(struct hk_capture *c, uint32_t region, bool whole);
+/* Up to where records are kept without the ring: at the standby or in the spool. */
+uint64_t hk_dirty_kept_to(const struct hk_capture *c);
+/* Part of a step; pressed: slots are wanted, or there is time. */
+void hk_dirty_spool_step(struct hk_capture *c, bool pressed);
+/* The epoch ended at the standby's position: what lies beyond it will not come from any spool. */
+void hk_dirty_spool_end(struct hk_capture *c, uint64_t standby);
+/* Log from here on can't be read back. */
+void hk_dirty_stale_spooled(struct hk_capture *c, uint64_t from);
 
 /* Regions and bytes that are stale, healed ones too until their clear counts. */
 uint32_t hk_dirty_stale(const struct hk_capture *c);

@@ -94,13 +94,18 @@ static void build_map(struct hk_capture *c)
     stamp(c, &s, &id);
     __builtin_memset(d->packed, 0, HK_DMAP_PAGE_STATES);
     for (uint32_t w = 0; w < HK_DIRTY_PAGE_WORDS && w * 64 < count; w++) {
-        uint64_t left = d->stale[first / 64 + w];
+        uint64_t left = d->stale[first / 64 + w], spooled = d->spooled[first / 64 + w] & ~left;
 
         d->issued[w] = left;
+        d->issued_spooled[w] = left | spooled;
+        d->sheltered[first / 64 + w] &= left | spooled;
         /* A bit that is being taken away counts for nothing any more, whatever becomes of it. */
         d->kept[first / 64 + w] &= left;
         for (; left; left &= left - 1)
             hk_dmap_state_set(d->packed, w * 64 + (uint32_t)__builtin_ctzll(left), HK_DMAP_STALE);
+        for (; spooled; spooled &= spooled - 1)
+            hk_dmap_state_set(d->packed, w * 64 + (uint32_t)__builtin_ctzll(spooled),
+                              HK_DMAP_SPOOLED);
     }
     hk_dmap_map_build(&id, &s, page, d->packed, d->map_page);
     if (hk_bit(d->pages, page)) {
@@ -193,6 +198,7 @@ static void map_durable(struct hk_dirty *d)
         if (at * 64 >= d->regions)
             break;
         d->kept[at] |= d->issued[w];
+        d->sheltered[at] |= d->issued_spooled[w];
     }
     if (hk_bit(d->damaged, d->map_place)) {
         hk_bit_clear(d->damaged, d->map_place);

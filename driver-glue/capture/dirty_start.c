@@ -7,7 +7,7 @@
 /* Where the arrays lie in the caller's memory. */
 struct layout {
     uint64_t log_page, map_page, load, hot, table, region, stale, kept, healing, pages, damaged;
-    uint64_t issued, packed, bytes;
+    uint64_t spooled, sheltered, page_end, issued, issued_spooled, packed, bytes;
     uint64_t regions;
     uint32_t map_pages;
 };
@@ -47,7 +47,11 @@ static bool make_layout(const struct hk_capture_cfg *cfg, struct layout *ret)
     ret->healing = place(&at, bits);
     ret->pages = place(&at, page_bits);
     ret->damaged = place(&at, page_bits);
+    ret->spooled = place(&at, bits);
+    ret->sheltered = place(&at, bits);
+    ret->page_end = place(&at, (uint64_t)ret->map_pages * 8);
     ret->issued = place(&at, HK_DIRTY_PAGE_WORDS * 8);
+    ret->issued_spooled = place(&at, HK_DIRTY_PAGE_WORDS * 8);
     ret->packed = place(&at, HK_DMAP_PAGE_STATES);
     ret->bytes = at;
     return true;
@@ -93,7 +97,12 @@ static void set_memory(struct hk_dirty *d, uint8_t *m, const struct layout *l)
     d->healing = (void *)(m + l->healing);
     d->pages = (void *)(m + l->pages);
     d->damaged = (void *)(m + l->damaged);
+    d->spooled = (void *)(m + l->spooled);
+    d->sheltered = (void *)(m + l->sheltered);
+    d->page_end = (void *)(m + l->page_end);
+    d->spool_next = UINT64_MAX;
     d->issued = (void *)(m + l->issued);
+    d->issued_spooled = (void *)(m + l->issued_spooled);
     d->packed = m + l->packed;
     d->regions = (uint32_t)l->regions;
     d->map_pages = l->map_pages;
@@ -141,6 +150,32 @@ static void all_free(struct hk_dirty *d)
         (struct hk_hot_ends){.first = 1, .last = HK_DMAP_SLOTS, .count = HK_DMAP_SLOTS};
 }
 
+/*
+ * The spool counts for the newest epoch alone, and what was made stale in memory may not have come
+ * to the map before the process died.
+ */
+static bool spool_counts(const struct hk_capture *c, const uint8_t *page, uint32_t i)
+{
+    const struct hk_dmap_sector *s =
+        &((const struct hk_dmap_page *)(const void *)page)->sector[i / HK_DMAP_SECTOR_REGIONS];
+
+    return c->super.spooled_lsn && s->ordinal == c->epoch_ordinal;
+}
+
+static void read_region(struct hk_capture *c, uint32_t r, bool spooled, bool whole)
+{
+    struct hk_dirty *d = &c->dirty;
+
+    if (spooled && !(c->producer->lied >> hk_dirty_volume_of(d, r) & 1)) {
+        hk_dirty_spool_found(c, r, whole);
+        return;
+    }
+    /* Of a page that is whole, it stands there durably; else it is to be written. */
+    if (whole && !spooled)
+        hk_bit_set(d->kept, r);
+    hk_dirty_stale_region(c, r);
+}
+
 static void read_map(struct hk_capture *c)
 {
     struct hk_dirty *d = &c->dirty;
@@ -148,18 +183,19 @@ static void read_map(struct hk_capture *c)
 
     for (uint32_t page = 0; page < d->map_pages; page++) {
         uint32_t first = page * HK_DMAP_PAGE_REGIONS;
-        enum hk_dmap_page_verdict v = hk_dmap_load_map(
-            map + (size_t)page * HK_DMAP_PAGE_BYTES,
-            &(struct hk_dmap_id){.own = d->id.own, .base = d->id.base}, page, d->load, d->packed);
+        const uint8_t *at = map + (size_t)page * HK_DMAP_PAGE_BYTES;
+        enum hk_dmap_page_verdict v =
+            hk_dmap_load_map(at, &(struct hk_dmap_id){.own = d->id.own, .base = d->id.base}, page,
+                             d->load, d->packed);
 
         for (uint32_t i = 0; i < HK_DMAP_PAGE_REGIONS && first + i < d->regions; i++) {
-            /* Nothing reads a spool yet: what was spooled and is not here is stale. */
-            if (hk_dmap_state_get(d->packed, i) == HK_DMAP_CLEAN)
+            enum hk_dmap_state state = hk_dmap_state_get(d->packed, i);
+            bool spooled = state == HK_DMAP_SPOOLED && spool_counts(c, at, i);
+
+            if (state == HK_DMAP_CLEAN)
                 continue;
-            /* Of a page that is whole, it stands there durably; else it is to be written. */
-            if (v == HK_DMAP_PAGE_WHOLE)
-                hk_bit_set(d->kept, first + i);
-            hk_dirty_stale_region(c, first + i);
+            read_region(c, first + i, spooled,
+                        v == HK_DMAP_PAGE_WHOLE && (spooled || state == HK_DMAP_STALE));
         }
         if (v == HK_DMAP_PAGE_WHOLE)
             continue;

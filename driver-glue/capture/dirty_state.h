@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * What the dirty map knows, and what its own files share. Arrays lie in the caller's memory; per
- * region 24 bytes and four bits, per slot 36 bytes.
+ * region 24 bytes and six bits, per slot 36 bytes.
  *
  * Where a slot of the activity log stands, by its list:
  *   FREE    empty, on disk too
@@ -73,14 +73,22 @@ struct hk_dirty {
     struct hk_flushes flush[HK_VOLUMES_MAX];
 
     struct hk_region *region;
-    uint64_t *stale;           /* bits */
-    uint64_t *kept;            /* bits: stale in the map whatever becomes of the write under way */
-    uint64_t *healing;         /* bits */
+    uint64_t *stale;     /* bits */
+    uint64_t *kept;      /* bits: stale in the map whatever becomes of the write under way */
+    uint64_t *healing;   /* bits */
+    uint64_t *spooled;   /* bits: the spool has what the standby lacks of it */
+    uint64_t *sheltered; /* bits: the map says spooled or stale, whatever becomes of … */
+    uint64_t *page_end;  /* per page of the map: its spooled bits rest on log up to here */
+    uint64_t spool_to;   /* durable in the spool; 0: none */
+    uint64_t spool_next; /* least of page_end */
+    uint64_t spool_seen;
+    uint32_t spooled_count;
     uint64_t *pages;           /* bits: pages of the map to be written */
     uint64_t *damaged;         /* bits: of these, the ones that were found torn or rotten */
     struct hk_hot *hot;        /* HK_DMAP_SLOTS */
     uint32_t *table;           /* the slots as the newest transaction built says */
     uint64_t *issued;          /* stale bits of the page under way */
+    uint64_t *issued_spooled;  /* … and those that it says are spooled or stale */
     uint8_t *packed;           /* states of one page */
     struct hk_dmap_load *load; /* only during init */
     uint8_t *log_page, *map_page;

@@ -117,6 +117,8 @@ int hk_capture_return(struct hk_capture *c, uint64_t lease, struct hk_lsn parent
     rc = hk_super_append_epoch(&c->want, &c->next_epoch, first, end, reason_of(c), now->real_ns);
     if (rc)
         return rc;
+    /* In the same write: no bit of an older epoch counts for anything but stale from then on. */
+    hk_dirty_spool_end(c, parent_end.v);
     c->want.ceiling = first;
     c->want.ring_first_lsn = first; /* of this log, in whatever ring */
     c->next_epoch = (struct hk_uuid){{0}};

@@ -473,6 +473,8 @@ int hk_capture_spool(struct hk_capture *c, uint64_t lease, const struct hk_captu
     if (!c->attached || lease != c->lease)
         return -ESTALE;
     c->spool_room = spool->room;
+    hk_capture_advance_published(c);
+    hk_dirty_spool_told(c, spool->first.v, spool->end.v);
     hk_capture_settle(c, now);
     return 0;
 }

@@ -204,7 +204,9 @@ static int on_report(struct hk_service *s, const struct peer *p, const struct hk
     int rc = hk_capture_report(s->e->capture, s->in.lease, HK_LSN(s->in.report.released),
                                HK_LSN(s->in.report.acked), HK_LSN(s->in.report.durable),
                                s->in.report.contact_ns, now);
-    struct hk_capture_spool spool = {.room = s->in.report.flags & HK_IPC_REPORT_SPOOL_ROOM};
+    struct hk_capture_spool spool = {.room = s->in.report.flags & HK_IPC_REPORT_SPOOL_ROOM,
+                                     .first = HK_LSN(s->in.report.spool_first),
+                                     .end = HK_LSN(s->in.report.spool_end)};
 
     /* Behind the watermarks: what they set free is no reason to go behind. */
     if (rc == 0)

@@ -597,6 +597,10 @@ static bool next_report(struct hk_group *g, struct hk_action *ret)
     ret->report.standby_flags = p->reported.flags;
     p->reported.spool_room = hk_primary_spool_room(p);
     ret->report.spool_room = p->reported.spool_room;
+    p->reported.spool_end = hk_primary_spool_kept(p);
+    ret->report.spool_end = HK_LSN(p->reported.spool_end);
+    if (p->reported.spool_end)
+        ret->report.spool_first = HK_LSN(hk_spool_first(&p->spool));
     if (p->sender.running)
         remember_seen(g);
     return true;

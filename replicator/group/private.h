@@ -99,6 +99,7 @@ struct hk_primary {
         uint64_t released, acked, durable, contact_ns;
         uint32_t flags;
         bool spool_room;
+        uint64_t spool_end;
     } reported;
     bool report_wanted;
     bool bind_wanted;
@@ -326,6 +327,7 @@ uint64_t hk_primary_sendable_from(const struct hk_primary *p);
 uint64_t hk_primary_spool_tail(const struct hk_primary *p);
 uint64_t hk_primary_time_at(const struct hk_group *g, uint64_t lsn);
 bool hk_primary_spool_room(const struct hk_primary *p);
+uint64_t hk_primary_spool_kept(const struct hk_primary *p);
 uint64_t hk_primary_spool_release(const struct hk_primary *p);
 /* The history is known. False: what can be sent is not, before recovery has ended. */
 bool hk_primary_spool_started(struct hk_group *g);

@@ -188,6 +188,26 @@ bool hk_primary_spool_room(const struct hk_primary *p)
            !ring_is_short(p);
 }
 
+/* What the standby lacks and the spool has, durably, ends there; 0: nothing that could be told. */
+uint64_t hk_primary_spool_kept(const struct hk_primary *p)
+{
+    const struct hk_spool *sp = &p->spool;
+    uint64_t end = hk_spool_end(sp);
+
+    if (!p->attached || p->closed || p->spool_unjudged || !hk_spool_ready(sp) || ring_is_short(p) ||
+        hk_spool_first(sp) > p->durable || end <= p->durable)
+        return 0;
+    return sp->bad_lsn ? hk_min_u64(end, sp->bad_lsn) : end;
+}
+
+/* Worth a report of its own: some batches came to it, or it has all there is. */
+static bool kept_is_news(const struct hk_primary *p)
+{
+    uint64_t kept = hk_primary_spool_kept(p), told = p->reported.spool_end;
+
+    return kept > told && (kept - told >= HK_SPOOL_BATCH_BYTES || kept == p->ring_end);
+}
+
 bool hk_primary_spool_started(struct hk_group *g)
 {
     struct hk_primary *p = g->primary;
@@ -223,7 +243,7 @@ void hk_primary_spool_step(struct hk_group *g)
     hk_sender_held(&p->sender, ring_from(p), sp->read_first, sp->read_end);
     cut_at_damage(g);
     if (hk_primary_spool_release(p) > p->released ||
-        hk_primary_spool_room(p) != p->reported.spool_room)
+        hk_primary_spool_room(p) != p->reported.spool_room || kept_is_news(p))
         p->report_wanted = true;
     say_state(g);
 }

@@ -12,12 +12,15 @@
 #include <string.h>
 
 #include "proto/dmap.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/world.h"
 
 #define ULL(x) ((unsigned long long)(x))
 
 /* Until all is stale nothing is said of a primary whose disks were put back. */
 enum { WINDOW = 8, SLOTS = 4096, REGIONS_MAX = 64, PAGES = HK_DMAP_LOG_PAGES };
+
+/* What a region is to whoever finds the ring gone: of SPOOLED nothing, if the spool can be read. */
+enum mark { CLEAN, SPOOLED, DIRTY };
 
 struct sim_dmap {
     uint64_t seen;            /* durable changes of the metadata, + 1, at the last look */
@@ -26,9 +29,11 @@ struct sim_dmap {
     bool written[PAGES + 1];  /* the last one: the map */
     bool astray[PAGES + 1];   /* holds a whole sector that belongs elsewhere */
     uint32_t slot[SLOTS];
-    uint8_t map[REGIONS_MAX]; /* enum hk_dmap_state */
-    bool lost;                /* the log can't be read: everything is stale */
-    uint8_t marked[REGIONS_MAX], stale[REGIONS_MAX];
+    uint8_t map[REGIONS_MAX];    /* enum hk_dmap_state */
+    uint32_t map_ordinal;        /* epoch in which it was written */
+    bool lost;                   /* the log can't be read: everything is stale */
+    uint8_t marked[REGIONS_MAX]; /* enum mark */
+    uint8_t stale[REGIONS_MAX];
 };
 
 uint32_t dmap_regions(const struct sim *s)
@@ -162,6 +167,7 @@ static void read_map(const struct sim *s)
     const struct hk_dmap_page *p = (const void *)(s->md.good + HK_DMAP_MAP_AT);
     bool whole = sector_whole(s, &p->sector[0]);
 
+    s->dmap->map_ordinal = whole ? p->sector[0].ordinal : 0;
     /* No more regions than one sector holds. */
     for (uint32_t r = 0; r < REGIONS_MAX; r++)
         s->dmap->map[r] =
@@ -204,22 +210,25 @@ static void read_log(const struct sim *s, uint64_t voided)
     }
 }
 
-static void judge(struct sim *s, uint32_t flags)
+static void judge(struct sim *s, const struct hk_super *super)
 {
     struct sim_dmap *d = s->dmap;
-    bool all = d->lost || (flags & HK_SF_FULL_COMPARE);
+    bool all = d->lost || (super->flags & HK_SF_FULL_COMPARE);
+    bool counts = super->spooled_lsn && super->history.count &&
+                  super->history.epoch[super->history.count - 1].ordinal == d->map_ordinal;
     uint32_t n = dmap_regions(s);
 
     for (uint32_t r = 0; r < n; r++) {
-        d->stale[r] = all || d->map[r] == HK_DMAP_STALE;
-        d->marked[r] = d->stale[r] || d->map[r] == HK_DMAP_SPOOLED;
+        d->stale[r] =
+            all || d->map[r] == HK_DMAP_STALE || (d->map[r] == HK_DMAP_SPOOLED && !counts);
+        d->marked[r] = d->stale[r] ? DIRTY : d->map[r] == HK_DMAP_SPOOLED ? SPOOLED : CLEAN;
     }
     for (uint32_t i = 0; i < SLOTS; i++) {
         uint32_t r = d->slot[i] & ((1u << 30) - 1), mark = d->slot[i] >> 30;
 
         if (!mark || r >= n)
             continue;
-        d->marked[r] = true;
+        d->marked[r] = DIRTY;
         d->stale[r] = d->stale[r] || mark == HK_DMAP_MARK_STALE;
     }
 }
@@ -256,7 +265,7 @@ static struct sim_dmap *look(struct sim *s)
     read_map(s);
     d->all_pages = false;
     read_log(s, super->dmap_sequence);
-    judge(s, super->flags);
+    judge(s, super);
     see_all_stale(s);
     check_clean(s, was);
     return d;
@@ -287,7 +296,7 @@ void dmap_check_submit(struct sim *s, const struct sim_op *op)
     first = dmap_region_of(s, op->op.volume, op->op.offset);
     last = dmap_region_of(s, op->op.volume, op->op.offset + op->op.length - 1);
     for (uint64_t r = first; r <= last; r++) {
-        SIM_CHECK(s, "I1", d->marked[r],
+        SIM_CHECK(s, "I1", d->marked[r] == DIRTY,
                   "a write goes to region %llu (LSN %llu), which is not durably marked", ULL(r),
                   ULL(op->op.lsn.v));
         SIM_CHECK(s, "I1", op->op.captured || d->stale[r],
@@ -305,19 +314,23 @@ static bool being_written(const struct sim *s, uint32_t region)
     return false;
 }
 
+/* Of a clean region the standby has all, of a spooled one what the spool is relied on for. */
 static void check_sector(struct sim *s, uint32_t region, unsigned vol, uint32_t sector)
 {
+    bool spooled = s->dmap->marked[region] == SPOOLED;
+    uint64_t has = hk_max_u64(s->nj.durable, spooled ? md_durable(s)->spooled_lsn : 0);
     const struct sim_file *f = &s->origin[vol];
-    uint8_t may[8], want = ref_value_at(s, vol, sector, s->nj.durable);
+    uint8_t may[8], want = ref_value_at(s, vol, sector, has);
     int n = sim_disk_may_hold(f, sector, may, 8);
 
     if (damage_at(f, (uint64_t)sector * SIM_SECTOR, SIM_SECTOR) || ref_is_bad(s, vol, sector))
         return;
     for (int i = 0; i < n; i++)
         SIM_CHECK(s, "I2", may[i] == want,
-                  "region %u is called clean: volume %u sector %u may hold %d after a power cut, "
-                  "the standby's durable log (%llu) says %d",
-                  region, vol, sector, (int8_t)may[i], ULL(s->nj.durable), (int8_t)want);
+                  "region %u is called %s: volume %u sector %u may hold %d after a power cut, "
+                  "the log that the standby has or gets (%llu) says %d",
+                  region, spooled ? "spooled" : "clean", vol, sector, (int8_t)may[i], ULL(has),
+                  (int8_t)want);
 }
 
 static void check_region(struct sim *s, uint32_t region)
@@ -326,8 +339,14 @@ static void check_region(struct sim *s, uint32_t region)
     uint32_t first = (region % a_volume << s->o.region_shift) / SIM_SECTOR;
     uint32_t n = (1u << s->o.region_shift) / SIM_SECTOR;
 
-    SIM_CHECK(s, "I1", !being_written(s, region),
-              "region %u is called clean while a write of it is on its way to the origin", region);
+    if (s->dmap->marked[region] == SPOOLED) {
+        spool_judge(s, md_durable(s)->spooled_lsn, s->nj.durable);
+        sim_struck(s, F_SHELTERED);
+    }
+    SIM_CHECK(
+        s, "I1", !being_written(s, region),
+        "region %u is called clean or spooled while a write of it is on its way to the origin",
+        region);
     for (uint32_t i = first; i < first + n && i < s->o.sectors; i++)
         check_sector(s, region, vol, i);
 }
@@ -340,7 +359,7 @@ static void check_clean(struct sim *s, const uint8_t *was)
     if (!judged(s))
         return;
     for (uint32_t r = 0; r < n; r++)
-        if (!s->dmap->marked[r] && (!was || was[r]))
+        if (s->dmap->marked[r] != DIRTY && (!was || was[r] > s->dmap->marked[r]))
             check_region(s, r);
 }
 

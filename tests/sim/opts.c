@@ -84,6 +84,7 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_BACK_TO_PIN] = "back-to-pin",
     [F_BEHIND] = "gap",
     [F_EIO_SPOOL] = "eio-spool",
+    [F_SHELTERED] = "spooled-region",
     [F_SPOOLED] = "spooled",
     [F_MEM_RING] = "memory-ring",
 };

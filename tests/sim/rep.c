@@ -207,6 +207,9 @@ static void act_report(struct sim *s, const struct hk_action *a)
     m.contact_ns = a->report.contact_ns;
     m.standby_flags = a->report.standby_flags;
     m.spool.room = a->report.spool_room;
+    m.spool.first = a->report.spool_first;
+    m.spool.end = a->report.spool_end;
+    spool_judge(s, a->report.spool_end.v, hk_max_u64(a->report.durable.v, budget_durable(s)));
     to_capture(s, IPC_REPORT, &m);
 }
 

@@ -125,8 +125,9 @@ enum sim_fault {
     F_BACK_TO_PIN, /* a promotion during a resync */
     F_BEHIND,      /* an epoch by gap began */
     F_EIO_SPOOL,
-    F_SPOOLED,  /* log was released because it is in the spool; no fault */
-    F_MEM_RING, /* a bit of a payload flips in the ring: every copy that is sent is bad */
+    F_SHELTERED, /* a region rests on the spool; no fault */
+    F_SPOOLED,   /* log was released because it is in the spool; no fault */
+    F_MEM_RING,  /* a bit of a payload flips in the ring: every copy that is sent is bad */
     F_FAULTS
 };
 extern const char *const sim_fault_name[F_FAULTS];

@@ -385,6 +385,7 @@ static const struct fault_row super_rows[] = {
     {"pin_lsn of version 2", SUP(pin_lsn), 4096, true, HK_SUPER_BAD_FIELD},
     {"pin_ordinal of version 2", SUP(pin_ordinal), 1, true, HK_SUPER_BAD_FIELD},
     {"snapshot_next of version 2", SUP(snapshot_next), 1, true, HK_SUPER_BAD_FIELD},
+    {"spooled_lsn of version 2", SUP(spooled_lsn), 64, true, HK_SUPER_BAD_FIELD},
     {"dmap_sequence of version 2", SUP(dmap_sequence), 1, true, HK_SUPER_BAD_FIELD},
     {"interval_count over the limit", SUP(interval_count), 65, true, HK_SUPER_BAD_FIELD},
     {"interval_count 4 Gi - 1", SUP(interval_count), UINT32_MAX, true, HK_SUPER_BAD_FIELD},
