@@ -56,7 +56,10 @@ void hk_stall_update(struct hk_stall *s, const struct hk_stall_input *in, uint64
 
     watch(&w[HK_STALLED_RING], in->attached && in->reserved > in->produced, in->produced, mono_ns);
     watch(&s->reports, in->attached && in->reported_ns > in->taken_ns, in->taken_ns, mono_ns);
-    watch(&w[HK_STALLED_LINK], in->produced > in->acked, in->acked, mono_ns);
+    /* Of a site that is not heard nobody knows which of its stages stands. */
+    watch(&w[HK_STALLED_LINK],
+          in->produced > in->acked || (!in->session && in->produced > in->durable), in->acked,
+          mono_ns);
     watch(&w[HK_STALLED_JOURNAL], in->session && in->acked > in->durable, in->durable, mono_ns);
     watch(&w[HK_STALLED_APPLY], in->session && in->durable > in->applied, in->applied, mono_ns);
     watch(&w[HK_STALLED_ORIGIN], in->attached && in->origin_lsn != 0, in->origin_lsn, mono_ns);

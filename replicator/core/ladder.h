@@ -59,7 +59,8 @@ void hk_ladder_update(struct hk_ladder *l, const struct hk_ladder_input *in);
 
 /* What each stage has done and has to do; positions only grow. */
 struct hk_stall_input {
-    bool attached, session;
+    bool attached;
+    bool session; /* there is one, and its other end is heard: what it does not say is not so */
     uint64_t reserved;                /* LSN the next record gets */
     uint64_t produced;                /* published */
     uint64_t acked, durable, applied; /* at the standby */

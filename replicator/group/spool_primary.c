@@ -257,7 +257,7 @@ void hk_primary_stall_step(struct hk_group *g)
     struct hk_source_view view = {.next = HK_LSN(p->produced)};
     struct hk_stall_input in = {
         .attached = p->attached,
-        .session = p->sender.running,
+        .session = p->sender.running && hk_primary_contact(g, &g->now),
         .produced = p->produced,
         .acked = p->acked,
         .durable = p->sender.running ? p->sender.durable : p->durable,

@@ -421,9 +421,40 @@ static void show_batch(struct hk_walk *w, const struct batch *b, struct place *a
 
 /* ---- the walk ---- */
 
-/* The segment that goes on at this place: the same epoch at this LSN, or the child epoch. */
+static bool known_epoch(const struct hk_walk *w, const uint8_t *id)
+{
+    for (size_t i = 0; i < w->segment_count; i++)
+        if (memcmp(w->segments[i].epoch_id, id, 16) == 0)
+            return true;
+    return false;
+}
+
+/*
+ * Does a later epoch begin in this segment, whose gap says that it follows the walk's? Or one whose
+ * gap names an epoch of which nothing ever came here: it began and ended between two sessions.
+ */
+static bool follows(const struct hk_walk *w, const struct hk_walk_segment *s,
+                    const struct place *at)
+{
+    struct place p = {.s = s, .expected = s->first_lsn};
+    struct hk_walk_record r;
+    struct batch b;
+
+    if (s->walked || s->ordinal <= at->s->ordinal || s->first_lsn < at->expected ||
+        header_fault(s, PAGE, &b) != NULL || !same_epoch(s, PAGE) ||
+        PAGE + b.disk_bytes > s->map_bytes || record_fault(b.stream, b.bytes, &p, &r) != NULL ||
+        r.type != HK_WALK_GAP)
+        return false;
+    if (s->ordinal == at->s->ordinal + 1)
+        return memcmp(r.payload, at->s->epoch_id, 16) == 0;
+    return !known_epoch(w, r.payload);
+}
+
+/* The segment that goes on at this place: the same epoch at this LSN, or the next epoch. */
 static struct hk_walk_segment *next_segment(struct hk_walk *w, const struct place *at)
 {
+    struct hk_walk_segment *best = NULL;
+
     for (size_t i = 0; i < w->segment_count; i++) {
         struct hk_walk_segment *s = &w->segments[i];
 
@@ -433,34 +464,17 @@ static struct hk_walk_segment *next_segment(struct hk_walk *w, const struct plac
     }
     for (size_t i = 0; i < w->segment_count; i++) {
         struct hk_walk_segment *s = &w->segments[i];
-        struct place p = {.s = s, .expected = s->first_lsn};
-        struct hk_walk_record r;
-        struct batch b;
 
-        if (s->walked || s->ordinal != at->s->ordinal + 1 || s->first_lsn < at->expected ||
-            header_fault(s, PAGE, &b) != NULL || !same_epoch(s, PAGE) ||
-            PAGE + b.disk_bytes > s->map_bytes || record_fault(b.stream, b.bytes, &p, &r) != NULL ||
-            r.type != HK_WALK_GAP)
-            continue;
-        if (memcmp(r.payload, at->s->epoch_id, 16) == 0)
-            return s;
+        if (follows(w, s, at) && (best == NULL || s->ordinal < best->ordinal))
+            best = s;
     }
-    return NULL;
+    return best;
 }
 
 struct behind {
     uint64_t furthest; /* end of the furthest whole batch of this epoch at or behind E */
     bool any;
 };
-
-static bool known_epoch(const struct hk_walk *w, const uint8_t *id)
-{
-    for (size_t i = 0; i < w->segment_count; i++) {
-        if (memcmp(w->segments[i].epoch_id, id, 16) == 0)
-            return true;
-    }
-    return false;
-}
 
 /* Whole batch headers at every page boundary: all known epochs' for S, this epoch's for N. */
 static void scan(struct hk_walk *w, const struct hk_walk_segment *s, uint64_t from,

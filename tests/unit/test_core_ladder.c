@@ -146,6 +146,30 @@ static void a_capture_side_that_takes_no_report(void **state)
     }
 }
 
+/* A site that is not heard any more, with everything acked, or not: not its journal's fault. */
+static void a_silent_site_is_the_link(void **state)
+{
+    for (int acked = 0; acked < 2; acked++) {
+        struct hk_stall s = {0};
+        struct hk_stall_input in = {.attached = true, .session = true};
+        uint64_t named = 0;
+
+        in.reserved = in.produced = 640;
+        in.acked = acked ? 640 : 576;
+        in.durable = in.applied = 512;
+        for (uint64_t now = 1000 * MS; now < 20000 * MS; now += 250 * MS) {
+            in.session = now < 6000 * MS; /* contact is lost when nothing came for T */
+            hk_stall_update(&s, &in, now);
+            if (in.session || hk_stall_which(&s, 5000 * MS, now) == HK_STALLED_NONE)
+                continue;
+            if (!named)
+                named = now;
+            assert_int_equal(hk_stall_which(&s, 5000 * MS, now), HK_STALLED_LINK);
+        }
+        assert_true(named && named <= (acked ? 11500 : 6500) * MS);
+    }
+}
+
 /* Nothing to do is not standing still. */
 static void idle_is_no_stall(void **state)
 {
@@ -167,6 +191,7 @@ int main(void)
         cmocka_unit_test(comes_back_with_headroom),
         cmocka_unit_test(says_the_last_steps),
         cmocka_unit_test(names_what_stands),
+        cmocka_unit_test(a_silent_site_is_the_link),
         cmocka_unit_test(idle_is_no_stall),
         cmocka_unit_test(a_capture_side_that_takes_no_report),
     };
