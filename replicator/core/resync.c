@@ -173,6 +173,7 @@ static bool same(const struct hk_resync_ask *a, uint32_t i)
 }
 
 /* What a side could not read counts as unequal: the block record, or bad-range, settles it. */
+/* model: resync.pml, FOUND_UNEQUAL */
 static void compare(struct hk_resync *r, struct hk_resync_ask *a)
 {
     if (!a->have_local || !a->have_remote)
@@ -196,6 +197,7 @@ static struct hk_resync_ask *ask_of(struct hk_resync *r, uint64_t request)
     return NULL;
 }
 
+/* model: resync.pml, ORIGIN_HASHED */
 void hk_resync_hashed(struct hk_resync *r, const struct hk_hashes *h)
 {
     struct hk_resync_ask *a = ask_of(r, h->request);
@@ -407,6 +409,7 @@ static int region_to_ask(struct hk_resync *r)
     return -1;
 }
 
+/* model: resync.pml, COMPARE_ASKED */
 static bool put_question(struct hk_resync *r, uint64_t now_ns)
 {
     int index = region_to_ask(r);

@@ -166,6 +166,7 @@ void hk_pin_failed(struct hk_group *g, int error)
 }
 
 /* Into the superblock, together with what the record says. */
+/* model: resync.pml, PINNED */
 void hk_pin_take(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -196,6 +197,7 @@ void hk_pin_resync_begins(struct hk_group *g, const struct hk_record *r)
     super->flags &= ~(uint32_t)HK_SF_FULL_COMPARE;
 }
 
+/* model: resync.pml, INTERVAL_OPENED */
 void hk_pin_resync_ends(struct hk_group *g, const struct hk_record *r)
 {
     struct hk_super *super = hk_standby_super(g);
@@ -234,6 +236,7 @@ void hk_pin_let_go(struct hk_group *g)
 /* ---- the course of things ---- */
 
 /* Whatever is of no use any more: the pin that was let go, what a deletion cut off left. */
+/* model: resync.pml, PIN_FREED */
 static void release(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;

@@ -103,7 +103,7 @@ static void answer(struct hk_group *g, int error)
     s->failover.op_id = 0;
 }
 
-/* model: promote.pml, FAILOVER_ORDERED */
+/* model: promote.pml, FAILOVER_ORDERED; resync.pml, PROMOTION_ORDERED */
 void hk_promote_verb(struct hk_group *g, const struct hk_verb *v)
 {
     struct hk_standby *s = g->standby;
@@ -229,7 +229,7 @@ static void begin_epoch(struct hk_group *g)
     s->promotion_ticket = hk_standby_put(g);
 }
 
-/* model: promote.pml, NEW_EPOCH_DURABLE */
+/* model: promote.pml, NEW_EPOCH_DURABLE; resync.pml, PROMOTION_DURABLE */
 static void epoch_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -383,7 +383,7 @@ static void finish(struct hk_group *g)
     s->promotion = HK_PROMOTION_FINISH;
 }
 
-/* model: promote.pml, PROMOTION_DONE */
+/* model: promote.pml, PROMOTION_DONE; resync.pml, OPENED */
 static void promoted(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;

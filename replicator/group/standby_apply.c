@@ -21,6 +21,7 @@ uint64_t hk_standby_lag_bytes(const struct hk_group *g)
     return hk_lag_bytes(h, hk_max_u64(applied, h->epoch[0].first_lsn), s->reported);
 }
 
+/* model: resync.pml, APPLIED_STORED */
 static void applied_is_stored(struct hk_group *g, uint64_t lsn)
 {
     struct hk_standby *s = g->standby;

@@ -366,7 +366,7 @@ static bool add_to_write(struct hk_apply *a, struct hk_apply_op *o)
     return true;
 }
 
-/* model: promote.pml, APPLIED; freeze.pml, APPLIED */
+/* model: promote.pml, APPLIED; freeze.pml, APPLIED; resync.pml, REPLICA_WRITTEN */
 static void write_pieces(struct hk_apply *a)
 {
     struct hk_apply_op *o;

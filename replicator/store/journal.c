@@ -417,7 +417,7 @@ static void advance(struct hk_journal *j)
         take_segment(j);
 }
 
-/* model: sync.pml, JOURNAL_WRITTEN; promote.pml, JOURNAL_DURABLE */
+/* model: sync.pml, JOURNAL_WRITTEN; promote.pml, JOURNAL_DURABLE; resync.pml, RECORD_DURABLE */
 static void running_done(struct hk_journal *j, struct hk_diskop *op)
 {
     HK_ASSERT(j->state == HK_JOURNAL_RUNNING);

@@ -119,6 +119,7 @@ void hk_snap_rollback_loaded(struct hk_snapshots *s, int result)
     go_on(s);
 }
 
+/* model: resync.pml, ROLLED_BACK */
 void hk_snap_rollback_step(struct hk_snapshots *s, struct hk_snapshot_op *o, int result)
 {
     uint64_t offset = o->chunk * HK_SNAP_CHUNK_BYTES;

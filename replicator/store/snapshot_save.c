@@ -203,6 +203,7 @@ static void mark_all(struct hk_snapshots *s)
         s->save = HK_SAVE_DONE;
 }
 
+/* model: resync.pml, BEFORE_IMAGE_SAVED */
 static void step(struct hk_snapshots *s)
 {
     if (s->stuck)

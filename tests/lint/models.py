@@ -2,8 +2,7 @@
 """The models of tests/model and the code that they are about name one another.
 
 A transition of a model is labelled in capitals; what the world does to it (faults, time, readers)
-is labelled env_…. Code says `model: FILE.pml, LABEL, LABEL; FILE.pml, LABEL` in a comment. A label
-behind which stands `to come` is of code that is not written yet.
+is labelled env_…. Code says `model: FILE.pml, LABEL, LABEL; FILE.pml, LABEL` in a comment.
 """
 import re
 
@@ -11,7 +10,6 @@ MODELS = 'tests/model/'
 CODE = ('driver-glue/capture/', 'replicator/core/', 'replicator/store/', 'replicator/group/')
 COMMENT = re.compile(r'/\*.*?\*/', re.S)
 LABEL = re.compile(r'(?:^[ \t]*|-> )([A-Za-z_]\w*):(?![:=])', re.M)
-TO_COME = re.compile(r'\b([A-Z][A-Z0-9_]*): ?/\* to come,')
 NAMED = re.compile(r'/\*\s*model:(.*?)\*/', re.S)
 
 
@@ -39,8 +37,7 @@ def named(tree):
 def check_models(tree):
     models = {path[len(MODELS):]: labels(text) for path, text in sorted(tree.items())
               if path.startswith(MODELS) and path.endswith('.pml')}
-    used = {(path[len(MODELS):], label) for path, text in sorted(tree.items())
-            if path.startswith(MODELS) for label in TO_COME.findall(text)}
+    used = set()
     for path, line, model, label in named(tree):
         used.add((model, label))
         if label is None:

@@ -159,16 +159,16 @@ end:
     /* ---- marks ---- */
     :: d_step {
         !marked && meta == NONE && (passing -> passes < PASSES : writes < WRITES) ->
-    MARK_ISSUED: /* to come, dirty.c */
+    MARK_ISSUED:
         meta = SET
        }
     :: d_step {
         marked && meta == NONE && !hot && !stale && !writing && !passed ->
-    CLEAR_ISSUED: /* to come, dirty.c; names the durable position that it relies on */
+    CLEAR_ISSUED: /* names the durable position that it relies on */
         meta = CLEAR
        }
-    :: d_step { meta == SET -> MARK_DURABLE: /* to come, dirty.c */ marked = 1; meta = NONE }
-    :: d_step { meta == CLEAR -> CLEAR_DURABLE: /* to come, dirty.c */ marked = 0; meta = NONE }
+    :: d_step { meta == SET -> MARK_DURABLE: marked = 1; meta = NONE }
+    :: d_step { meta == CLEAR -> CLEAR_DURABLE: marked = 0; meta = NONE }
     /* ---- writes ---- */
     :: atomic {
         !passing && may_write && !writing && !passed && writes < WRITES ->
@@ -206,7 +206,7 @@ end:
        }
     :: atomic {
         writing && errors < ERRORS ->
-    ORIGIN_FAILED: /* to come, dirty.c */
+    ORIGIN_FAILED:
         errors++;
         if
         :: origin = write_value
@@ -270,7 +270,7 @@ end:
        }
     :: d_step {
         hot && known >= end_lsn && !writing ->
-    ACTIVE_CLEARED: /* to come, dirty.c */
+    ACTIVE_CLEARED:
         hot = 0;
         end_lsn = 0;
 #ifdef BUG_ACK_CLEARS_STALE
@@ -281,20 +281,20 @@ end:
     /* ---- compare ---- */
     :: d_step {
         begun && stale && compare == idle && !promoting ->
-    COMPARE_ASKED: /* to come, resync.c */
+    COMPARE_ASKED:
         compare = asked;
         compare_event = event;
         after = (begin_lsn > since -> begin_lsn : since)
        }
     :: d_step {
         compare == asked && !hashed_here ->
-    ORIGIN_HASHED: /* to come, resync.c */
+    ORIGIN_HASHED:
         hashed_here = 1;
         hash_here = origin
        }
     :: d_step {
         compare == asked && hashed_here && hashed_there && hash_here == hash_there ->
-    EQUAL_HEALED: /* to come, dirty.c; only if nothing made it stale again */
+    EQUAL_HEALED: /* only if nothing made it stale again */
         if
 #ifdef BUG_EVENT_UNCHECKED
         :: true ->
@@ -313,7 +313,7 @@ end:
        }
     :: d_step {
         compare == asked && hashed_here && hashed_there && hash_here != hash_there ->
-    FOUND_UNEQUAL: /* to come, resync.c */
+    FOUND_UNEQUAL:
         compare = unequal
        }
     :: d_step {
@@ -383,7 +383,7 @@ end:
             consistent = (img[produced] != NOT_CONSISTENT);
             stale = 0
         };
-    HOT_IS_STALE: /* to come, dirty.c; what is marked, and nothing else */
+    HOT_IS_STALE: /* what is marked, and nothing else */
         d_step {
             if
             :: marked -> make_stale()
@@ -423,18 +423,18 @@ end:
     do
     :: d_step {
         up && durable < produced && !promoting ->
-    RECORD_DURABLE: /* to come, journal.c */
+    RECORD_DURABLE:
         durable++
        }
     /* ---- apply ---- */
     :: d_step {
         may_apply && next_rec == LOST ->
-    HOLE_CROSSED: /* to come, standby_apply.c */
+    HOLE_CROSSED:
         applied++
        }
     :: d_step {
         may_apply && (next_rec == GAP || next_rec == BEGIN) && (in_resync || !saved) ->
-    PINNED: /* to come, standby_apply.c */
+    PINNED:
         /* the first of them pins, in the write that says RESYNC; the others find it so */
         if
 #ifdef BUG_PINNED_AGAIN
@@ -453,7 +453,7 @@ end:
        }
     :: d_step {
         may_apply && next_rec == END && pinned ->
-    INTERVAL_OPENED: /* to come, standby_apply.c */
+    INTERVAL_OPENED:
         /* RESYNC and PINNED go in one write; then the pin's space */
         in_resync = 0;
         pinned = 0;
@@ -462,13 +462,13 @@ end:
        }
     :: d_step {
         up && saved && !pinned ->
-    PIN_FREED: /* to come, snapshot.c */
+    PIN_FREED:
         saved = 0;
         before = 0
        }
     :: d_step {
         may_apply && is_content(next_rec) && pinned && !saved && !written ->
-    BEFORE_IMAGE_SAVED: /* to come, snapshot.c */
+    BEFORE_IMAGE_SAVED:
         saved = 1;
         before = replica
        }
@@ -479,13 +479,13 @@ end:
 #else
         (!pinned || saved) ->
 #endif
-    REPLICA_WRITTEN: /* to come, apply.c */
+    REPLICA_WRITTEN:
         replica = next_rec;
         written = 1
        }
     :: d_step {
         may_apply && written ->
-    APPLIED_STORED: /* to come, standby_apply.c; the replica was flushed before */
+    APPLIED_STORED: /* the replica was flushed before */
         flushed = replica;
         written = 0;
         applied++
@@ -498,14 +498,14 @@ end:
 #else
         applied >= after ->
 #endif
-    REPLICA_HASHED: /* to come, resync_standby.c */
+    REPLICA_HASHED:
         hashed_there = 1;
         hash_there = replica
        }
     /* ---- promotion ---- */
     :: d_step {
         up && !promoting ->
-    PROMOTION_ORDERED: /* to come, promote.c */
+    PROMOTION_ORDERED:
         promoting = 1;
         furthest()
        }
@@ -516,7 +516,7 @@ end:
 #else
         applied == durable ->
 #endif
-    PROMOTION_DURABLE: /* to come, promote.c */
+    PROMOTION_DURABLE:
         /* once all is applied: is this a consistent state, or is it the pin's? */
 #ifdef BUG_RESYNC_PROMOTED
         position = durable + 1;
@@ -528,7 +528,7 @@ end:
        }
     :: d_step {
         up && rolling_back && saved && replica != before ->
-    ROLLED_BACK: /* to come, snapshot.c; again and again, after each crash */
+    ROLLED_BACK: /* again and again, after each crash */
         replica = before
        }
     :: d_step {
@@ -538,7 +538,7 @@ end:
 #else
         (!rolling_back || !saved || replica == before) ->
 #endif
-    OPENED: /* to come, promote.c */
+    OPENED:
         flushed = replica;
         position--;
         assert(I18_no_further_back && position >= said);
