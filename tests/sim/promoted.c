@@ -426,6 +426,8 @@ void promoted_power(struct sim *s)
         return;
     gone(s);
     vol_power_lost(&p->model);
+    if (s->vanished & 1u << C_REPLICA) /* what its flushes had promised */
+        p->model_void = true;
     p->ring_there = false;
     if (was)
         sim_at(s, s->now + rng_below(&s->rng_world, 300 * NS_MS), NULL, start, 0, NULL);
