@@ -26,6 +26,8 @@ const struct hk_verb_entry hk_verb_table[] = {
      "create this site's metadata: a history, a dirty map", hk_verb_create_md},
     {"seed", "export|import DIR", 2, 2, HK_OPT_JSON,
      "write images of the volumes to a directory, or make this standby from them", hk_verb_seed},
+    {"upgrade", "show|commit", 1, 1, HK_OPT_JSON,
+     "show the formats of this site's metadata, or move them to this release's", hk_verb_upgrade},
     {"dump", "FILE", 1, 1, HK_OPT_JSON | HK_OPT_PAYLOAD | HK_OPT_CHECK,
      "show an on-disk structure: metadata, segment, ring", hk_verb_dump},
     {"freeze", "NAME", 1, 1, HK_OPT_JSON | HK_OPT_CHANGING | HK_OPT_END,

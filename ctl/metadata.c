@@ -192,3 +192,32 @@ int hk_metadata_write(const struct hk_metadata_place *p, struct hk_super *super,
     close(t.fd);
     return r;
 }
+
+/*
+ * The map first, then one slot after the other: an older release finds what it knew, or nothing it
+ * knows; the newer one finds the newest slot whole at every moment.
+ */
+int hk_metadata_rewrite(const struct hk_metadata_place *p, int fd, struct hk_super *super)
+{
+    struct target t = {.fd = fd};
+    uint64_t bytes = super->region_shift ? hk_dmap_file_bytes(regions_of(super)) : 0;
+    uint8_t *slot = calloc(1, HK_SUPER_BYTES);
+    off_t end = lseek(fd, 0, SEEK_END);
+    int bad = !slot || end < 0;
+
+    HK_ASSERT(!p->at_end);
+    if (!bad && (uint64_t)end < bytes) {
+        bad = is_device(fd) || posix_fallocate(fd, 0, (off_t)bytes);
+        errno = bad ? ENOSPC : errno;
+    }
+    bad = bad || (super->region_shift && (put_map(&t, super, slot) || fsync(fd)));
+    for (int i = 0; i < 2 && !bad; i++) {
+        super->sequence++;
+        hk_super_encode(super, slot);
+        bad = put(&t, slot, HK_SUPER_BYTES, (super->sequence & 1) * HK_SUPER_BYTES) || fsync(fd);
+    }
+    free(slot);
+    return bad ? hk_complain(HK_EXIT_FAILED, "HKE1041E %s can't be written: %s", p->path,
+                             strerror(errno))
+               : 0;
+}

@@ -24,6 +24,10 @@ bool hk_metadata_there(const struct hk_metadata_place *p);
 /* New metadata, whole and flushed: 0 or the exit code. */
 int hk_metadata_write(const struct hk_metadata_place *p, struct hk_super *super, bool force);
 
+/* In the present version, both slots; with region_shift a map, clean or (FULL_COMPARE) all stale.
+ * 0 or the exit code. */
+int hk_metadata_rewrite(const struct hk_metadata_place *p, int fd, struct hk_super *super);
+
 /* May its last `bytes` be taken? 0, or the exit code after saying who needs them. */
 int hk_metadata_end_judge(const struct hk_metadata_place *p, int fd, const struct hk_super *s,
                           uint64_t bytes, bool force);

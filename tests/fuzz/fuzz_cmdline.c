@@ -73,6 +73,7 @@ STUB(restore, "restore")
 STUB(resync, "resync")
 STUB(failover, "failover")
 STUB(seed, "seed")
+STUB(upgrade, "upgrade")
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
