@@ -297,6 +297,8 @@ static void flush_failed(struct hk_capture *c, uint16_t volume)
 {
     struct hk_dirty *d = &c->dirty;
 
+    if (HK_BUG(flush_redeems))
+        return;
     for (uint32_t i = 0; i < HK_DMAP_SLOTS; i++) {
         if (d->hot[i].list != HK_HOT_FREE && d->hot[i].volume == volume && d->hot[i].end)
             hk_dirty_stale_region(c, d->hot[i].region);

@@ -349,8 +349,11 @@ void hk_snap_begin_load(struct hk_snapshots *s, int result)
  */
 static void look_at_slot(struct hk_snapshots *s)
 {
-    s->j.step = START_FLUSH;
-    hk_snap_job_io(s, HK_DISK_FLUSH, hk_snap_index_file(s->j.slot), 0, 0, NULL);
+    s->j.step = HK_BUG(snapshot_trusts_cache) ? START_READ : START_FLUSH;
+    if (s->j.step == START_FLUSH)
+        hk_snap_job_io(s, HK_DISK_FLUSH, hk_snap_index_file(s->j.slot), 0, 0, NULL);
+    else
+        hk_snap_job_io(s, HK_DISK_READ, hk_snap_index_file(s->j.slot), 0, HK_PAGE_BYTES, s->page);
 }
 
 void hk_snapshots_start(struct hk_snapshots *s, const struct hk_snapshots_known *known)
