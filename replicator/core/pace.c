@@ -54,6 +54,10 @@ static void change_rate(struct hk_pace *p, uint64_t now_ns)
     if (least(p) != UINT64_MAX && mean_ns > bound(p)) {
         p->rate_bytes_s = hk_max_u64(p->rate_bytes_s - p->rate_bytes_s / 4, HK_PACE_RATE_MIN);
         p->slowed++;
+        p->opened = true;
+    } else if (p->limited && !p->opened) {
+        if (p->count > 0 || !p->probe_lsn)
+            p->rate_bytes_s = hk_min_u64(p->rate_bytes_s * 2, HK_PACE_RATE_MAX);
     } else if (p->limited) {
         p->rate_bytes_s = hk_min_u64(p->rate_bytes_s + p->rate_bytes_s / 8, HK_PACE_RATE_MAX);
     }
@@ -66,7 +70,7 @@ static void turn_interval(struct hk_pace *p, uint64_t now_ns)
         p->least_ns[0] = UINT64_MAX;
         p->window_ns = now_ns;
     }
-    if (now_ns < p->interval_ns + HK_PACE_INTERVAL_NS)
+    if (now_ns < p->interval_ns + (p->opened ? HK_PACE_INTERVAL_NS : HK_PACE_OPENING_NS))
         return;
     change_rate(p, now_ns);
     p->interval_ns = now_ns;

@@ -11,6 +11,9 @@
  * while the bucket is what held the resync back. A floor keeps it going: a resync that starves
  * leaves the standby at its pin.
  *
+ * Until it has fallen for the first time it doubles instead, in shorter intervals, but only in such
+ * as show what that does: one in which a record became durable, or nothing waits to.
+ *
  * Integers only; time is an argument. Owned by the resync engine.
  */
 #ifndef HK_CORE_PACE_H
@@ -20,6 +23,7 @@
 
 #define HK_PACE_DELAY_NS    5000000ull     /* what a resync may add to a completion */
 #define HK_PACE_INTERVAL_NS 100000000ull   /* between two changes of the rate */
+#define HK_PACE_OPENING_NS  25000000ull    /* the same before the first fall */
 #define HK_PACE_WINDOW_NS   30000000000ull /* of the least delay seen */
 #define HK_PACE_RATE_MIN    (512ull << 10) /* bytes a second */
 #define HK_PACE_RATE_START  (16ull << 20)
@@ -31,6 +35,7 @@ struct hk_pace {
     int64_t tokens;       /* below 0: what was taken in advance */
     uint64_t token_ns, token_fraction;
     bool limited;                 /* the bucket said no in this interval */
+    bool opened;                  /* the rate has fallen once */
     uint64_t interval_ns;         /* when it began */
     uint64_t probe_lsn, probe_ns; /* the record being timed; 0: none */
     uint64_t least_ns[2];         /* of this window and the one before; UINT64_MAX: none seen */

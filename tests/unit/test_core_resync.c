@@ -461,6 +461,50 @@ static void application_comes_first(void **state)
     }
 }
 
+/* Nobody is disturbed: a third of a second later it goes as fast as two disks are read. */
+static void pace_opens_quickly(void **state)
+{
+    uint64_t now = 1000 * MS, lsn = 64;
+    struct hk_pace p;
+
+    (void)state;
+    hk_pace_init(&p, now);
+    for (int i = 0; i < 1300; i++, now += MS / 4) {
+        while (hk_pace_take(&p, 1 << 20, now))
+            ;
+        hk_pace_observe(&p, 64, 64, now);
+    }
+    assert_true(hk_pace_rate(&p) >= 2ull << 30);
+
+    /* A record waits longer than an interval: until it is durable nobody knows what it costs. */
+    hk_pace_init(&p, now);
+    hk_pace_observe(&p, lsn + 64, lsn, now);
+    for (int i = 0; i < 80; i++, now += MS) {
+        hk_pace_take(&p, 1 << 20, now);
+        hk_pace_take(&p, 1 << 20, now);
+        hk_pace_observe(&p, lsn + 64, lsn, now);
+    }
+    assert_int_equal(hk_pace_rate(&p), HK_PACE_RATE_START);
+
+    /* It has fallen once: by eighths from then on. */
+    for (int i = 0; i < 2; i++, now += HK_PACE_OPENING_NS) {
+        hk_pace_observe(&p, lsn + 64, lsn + 64, now);
+        lsn += 64;
+        hk_pace_observe(&p, lsn + 64, lsn, now);
+        now += i ? 200 * MS : MS;
+        hk_pace_observe(&p, lsn + 64, lsn + 64, now);
+    }
+    hk_pace_observe(&p, lsn + 64, lsn + 64, now);
+    assert_true(p.slowed > 0);
+    lsn = hk_pace_rate(&p);
+    while (hk_pace_take(&p, 1 << 20, now))
+        ;
+    hk_pace_observe(&p, 0, 0, p.interval_ns + HK_PACE_INTERVAL_NS - 1);
+    assert_int_equal(hk_pace_rate(&p), lsn);
+    hk_pace_observe(&p, 0, 0, p.interval_ns + HK_PACE_INTERVAL_NS);
+    assert_int_equal(hk_pace_rate(&p), lsn + lsn / 8);
+}
+
 static void pace_has_a_floor_and_a_cap(void **state)
 {
     struct hk_pace p;
@@ -621,6 +665,7 @@ int main(void)
         cmocka_unit_test(answers_that_cannot_be),  cmocka_unit_test(unread_is_unequal),
         cmocka_unit_test(waits_for_the_standby),   cmocka_unit_test(retry_has_a_deadline),
         cmocka_unit_test(pause_and_throttle),      cmocka_unit_test(eta_is_honest),
+        cmocka_unit_test(application_comes_first), cmocka_unit_test(pace_opens_quickly),
         cmocka_unit_test(application_comes_first), cmocka_unit_test(pace_has_a_floor_and_a_cap),
     };
 
