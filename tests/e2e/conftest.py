@@ -11,7 +11,11 @@ import tempfile
 
 import pytest
 
-from harness import Cluster, Stamper
+from harness import QUICK, Cluster, Stamper
+
+# Each of them takes longer than a quick run has.
+LONG = ['test_full.py', 'test_freeze_pin.py', 'test_rounds.py', 'test_stalls.py']
+collect_ignore = LONG if QUICK else []
 
 
 def pytest_configure(config):
