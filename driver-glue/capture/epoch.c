@@ -228,6 +228,10 @@ bool hk_epoch_wants_begin(const struct hk_capture *c)
         return false;
     if (!hk_epoch_unequal(c) && (!(c->want.flags & HK_SF_STALE) || c->resync_end))
         return false;
+    /* A life that finds resync-begin in the log must know that it owes the end, even where no
+     * region is stale: a failed flush with nothing written before it. */
+    if (!c->begin_first && (c->want.flags & HK_SF_STALE) && !hk_meta_surely_set(c, HK_SF_STALE))
+        return false;
     return hk_policy_declared_alone(c);
 }
 
