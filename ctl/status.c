@@ -82,18 +82,28 @@ static void print_verdict(const Hk__Pb__Status *s)
                age_text(s->stopped_since_ns, s->now_ns, age), s->held + s->waiting);
 }
 
+/* Where the number is no more than what fits into the bytes it says nothing that they don't. */
+static const char *records_text(const Hk__Pb__Status *s, char ret[48])
+{
+    ret[0] = 0;
+    if (s->lose_bytes && !s->lag_records_bound)
+        snprintf(ret, 48, " / %llu records", (unsigned long long)s->lag_records);
+    return ret;
+}
+
 /* What was in sync is only claimed up to t0, and only where the mode promised it. */
 static void lose_text(const Hk__Pb__Status *s, char ret[240])
 {
-    char b[24], sec[24], t[48], loss[160];
+    char b[24], sec[24], n[48], t[48], loss[160];
     bool sync = !strcmp(s->mode, "sync");
 
     if (s->promoted)
         snprintf(ret, 240, "LOST AT FAILOVER %s",
                  hk_loss_text(s->loss_class, s->contact_real_ns, s->fenced_before_ns, loss));
     else if (s->lose_known)
-        snprintf(ret, 240, "LOSE NOW %s / %s s%s", hk_bytes_text(s->lose_bytes, b),
-                 seconds_text(s->lose_ns, sec), s->lose_bytes && !s->contact ? " (rising)" : "");
+        snprintf(ret, 240, "LOSE NOW %s / %s s%s%s", hk_bytes_text(s->lose_bytes, b),
+                 seconds_text(s->lose_ns, sec), records_text(s, n),
+                 s->lose_bytes && !s->contact ? " (rising)" : "");
     else if (is_standby(s) && s->contact_real_ns)
         snprintf(ret, 240, "LOSE NOW UNKNOWN: %s until %s, %s may have continued",
                  sync ? "in sync" : "in contact", hk_moment_text(s->contact_real_ns, false, t),
@@ -435,6 +445,7 @@ static void words_json(const Hk__Pb__Status *s, json_t *o)
     } bools[] = {{"in_sync", s->in_sync},
                  {"ready", s->ready},
                  {"contact", s->contact},
+                 {"lag_records_bound", s->lag_records_bound},
                  {"lose_known", s->lose_known},
                  {"promoted", s->promoted},
                  {"inconsistent", s->inconsistent},
@@ -506,6 +517,7 @@ static void numbers_json(const Hk__Pb__Status *s, json_t *o)
              {"local_bad", s->local_bad},
              {"strangers", s->strangers},
              {"lag_bytes", s->lag_bytes},
+             {"lag_records", s->lag_records},
              {"lag_ns", s->lag_ns},
              {"journal_held", s->journal_held},
              {"learnt_age_ns", s->learnt_age_ns},

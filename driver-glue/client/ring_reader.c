@@ -190,6 +190,13 @@ int hk_ring_reader_header_at(const struct hk_ring_reader *r, struct hk_lsn lsn,
     return 0;
 }
 
+uint64_t hk_ring_reader_index_at(const struct hk_ring_reader *r, struct hk_lsn lsn)
+{
+    if (lsn.v >= r->next_lsn || r->tail == r->next)
+        return r->next;
+    return lsn.v < r->tail_lsn ? r->tail : find(r, lsn.v);
+}
+
 uint64_t hk_ring_reader_time_at(const struct hk_ring_reader *r, struct hk_lsn lsn)
 {
     if (lsn.v >= r->next_lsn || r->tail == r->next)

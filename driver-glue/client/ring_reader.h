@@ -56,6 +56,7 @@ int hk_ring_reader_gather(struct hk_ring_reader *r, struct hk_lsn lsn, uint32_t 
                           struct iovec *iov, int max);
 
 /* Capture time of the first record that ends above lsn; 0 if there is none. */
+uint64_t hk_ring_reader_index_at(const struct hk_ring_reader *r, struct hk_lsn lsn);
 uint64_t hk_ring_reader_time_at(const struct hk_ring_reader *r, struct hk_lsn lsn);
 
 /* The header of the record that covers lsn; -ERANGE when it is not here. */

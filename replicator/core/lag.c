@@ -110,3 +110,45 @@ void hk_lag_rate_update(struct hk_lag_rate *r, uint64_t total_bytes, bool busy, 
         r->busy_ns = r->busy_bytes = 0;
     }
 }
+
+/* ---- in records ---- */
+
+void hk_lag_index_reset(struct hk_lag_index *x)
+{
+    x->count = 0;
+}
+
+void hk_lag_index_note(struct hk_lag_index *x, uint64_t lsn, uint64_t index)
+{
+    if (x->count > 0 && (lsn <= x->at[x->count - 1].lsn || index < x->at[x->count - 1].index))
+        return;
+    if (x->count == HK_LAG_INDEX_MAX) {
+        /* Coarser, over the same range. */
+        for (uint32_t i = 0; i < HK_LAG_INDEX_MAX / 2; i++)
+            x->at[i] = x->at[2 * i];
+        x->count = HK_LAG_INDEX_MAX / 2;
+    }
+    x->at[x->count].lsn = lsn;
+    x->at[x->count++].index = index;
+}
+
+uint64_t hk_lag_records(const struct hk_lag_index *x, uint64_t lsn, uint64_t head)
+{
+    uint32_t lo = 0, hi = x->count;
+
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+
+        if (x->at[mid].lsn <= lsn)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo > 0)
+        return head - hk_min_u64(x->at[lo - 1].index, head);
+    /* Before all that is known: as if each of those were as short as a record can be. */
+    if (x->count > 0)
+        return head - hk_min_u64(x->at[0].index, head) +
+               (x->at[0].lsn - lsn) / HK_RECORD_HEADER_BYTES;
+    return UINT64_MAX;
+}

@@ -49,4 +49,21 @@ struct hk_lag_rate {
 /* total_bytes: done so far; busy: there is more to do from now on. */
 void hk_lag_rate_update(struct hk_lag_rate *r, uint64_t total_bytes, bool busy, uint64_t mono_ns);
 
+/*
+ * How many records lie behind a position that the ring does not hold any more: what their number
+ * was at some positions. Between two of them the lower one counts, so it may be more, never less.
+ */
+enum { HK_LAG_INDEX_MAX = 256 };
+struct hk_lag_index {
+    uint32_t count;
+    struct {
+        uint64_t lsn, index; /* records that end at or below lsn, of this ring */
+    } at[HK_LAG_INDEX_MAX];
+};
+void hk_lag_index_reset(struct hk_lag_index *x);
+/* Rising positions; others are ignored. */
+void hk_lag_index_note(struct hk_lag_index *x, uint64_t lsn, uint64_t index);
+/* No smaller than the number of records from lsn on, when there are `head` in all. */
+uint64_t hk_lag_records(const struct hk_lag_index *x, uint64_t lsn, uint64_t head);
+
 #endif

@@ -56,6 +56,14 @@ static uint64_t source_time_at(struct hk_source *s, struct hk_lsn lsn)
     return r ? hk_ring_reader_time_at(r, lsn) : 0;
 }
 
+static uint64_t source_index_at(struct hk_source *s, struct hk_lsn lsn)
+{
+    struct hk_node_primary *p = HK_CONTAINER_OF(s, struct hk_node_primary, source);
+    struct hk_ring_reader *r = reader_of(p);
+
+    return r ? hk_ring_reader_index_at(r, lsn) : 0;
+}
+
 static struct hk_lsn source_produced(struct hk_source *s)
 {
     struct hk_node_primary *p = HK_CONTAINER_OF(s, struct hk_node_primary, source);
@@ -82,6 +90,7 @@ static bool source_look(struct hk_source *s, struct hk_source_view *ret)
     ret->state = __atomic_load_n(&page->state, __ATOMIC_ACQUIRE);
     ret->next = HK_LSN(hk_ring_load_acquire(&page->next_lsn));
     ret->newest_ns = __atomic_load_n(&page->last_time_ns, __ATOMIC_RELAXED);
+    ret->head = hk_ring_load_acquire(&page->head);
     ret->origin_lsn = hk_ring_reader_undone(r, hk_ring_load_acquire(&page->tail),
                                             hk_ring_load_acquire(&page->head));
     return true;
@@ -567,8 +576,8 @@ int hk_node_primary_open(struct hk_node *n, char error[HK_CONFIG_ERROR_BYTES])
     n->primary = p;
     if (hk_node_spool_open(n, error))
         return 1;
-    p->source = (struct hk_source){source_gather, source_time_at, source_produced, source_look,
-                                   source_fill};
+    p->source = (struct hk_source){source_gather, source_time_at, source_produced,
+                                   source_look,   source_fill,    source_index_at};
     n->cfg.source = &p->source;
     return 0;
 }

@@ -330,6 +330,8 @@ static void fill_positions(struct hk_control *c, struct hk_status_text *s)
     s->m.lose_bytes = g->lose_bytes;
     s->m.lose_ns = g->lose_ns;
     s->m.lag_bytes = g->lag_bytes;
+    s->m.lag_records = g->lag_records;
+    s->m.lag_records_bound = g->lag_records_bound;
     s->m.lag_ns = g->lag_ns;
     /* Inside a resync: what is still to be applied may end it, else the pin's bytes go back. */
     s->m.take_over_bytes = g->apply_lag_bytes + g->rollback_bytes;

@@ -29,6 +29,7 @@ struct hk_source_view {
     struct hk_lsn next;  /* LSN the next record gets: above it nothing is even reserved */
     uint64_t newest_ns;  /* capture time of the newest record; 0: not known */
     uint64_t origin_lsn; /* oldest record that the origin has not got yet; 0: none */
+    uint64_t head;       /* records of this ring that are at least reserved */
 };
 
 /* Ring or spool: where log bytes come from. The reactor gathers when it executes SEND. */
@@ -48,6 +49,9 @@ struct hk_source {
     /* How much of its slots or payload holds what is not released, per mille; ret_bytes: log that
      * fits in for sure. NULL: never full. */
     uint32_t (*fill)(struct hk_source *, uint64_t *ret_bytes);
+    /* How many records of this ring end at or below lsn; what is not held any more counts as if it
+     * were the oldest that is. NULL: not known. */
+    uint64_t (*index_at)(struct hk_source *, struct hk_lsn lsn);
 };
 
 struct hk_group_cfg {
@@ -380,6 +384,10 @@ struct hk_group_status {
     /* produced − durable, and the age of its oldest record: also in sync, where nothing of it has
      * been acknowledged. On the standby as last told. */
     uint64_t lag_bytes, lag_ns;
+    /* Primary: how many records that is; an upper bound where the log is not in the ring any more.
+     * lag_records_bound: nothing better is known than how many fit into the bytes. */
+    uint64_t lag_records;
+    bool lag_records_bound;
     uint64_t apply_lag_bytes;    /* durable − applied: take over now */
     uint64_t apply_rate_bytes_s; /* measured, 0 unknown */
     /* Standby: inside no consistent interval; a promotion goes back to the pin, if there is one. */

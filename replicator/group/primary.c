@@ -332,6 +332,7 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
         p->durable = e->capture.durable.v;
         p->produced = p->ring_end = p->ring_end_found = e->capture.produced.v;
         p->spool_unjudged = true;
+        hk_lag_index_reset(&p->index);
         __builtin_memset(&p->reported, 0, sizeof(p->reported));
         p->report_wanted = false;
         p->bind_wanted = false;
@@ -584,6 +585,10 @@ static bool next_report(struct hk_group *g, struct hk_action *ret)
     p->report_wanted = false;
     p->released = hk_max_u64(p->released, p->durable);
     p->released = hk_max_u64(p->released, hk_primary_spool_release(p));
+    /* While the ring still has it. */
+    if (g->cfg.source->index_at && !p->source_gone && p->released <= p->ring_end)
+        hk_lag_index_note(&p->index, p->released,
+                          g->cfg.source->index_at(g->cfg.source, HK_LSN(p->released)));
     p->reported.released = p->released;
     p->reported.acked = p->acked;
     p->reported.durable = p->durable;

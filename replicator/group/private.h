@@ -73,6 +73,7 @@ struct hk_primary {
     uint64_t ring_end_found; /* …, when this life of the capture side was met */
     bool spool_unjudged;     /* what the spool holds was not yet held against that */
     struct hk_spool spool;
+    struct hk_lag_index index; /* records below what was released */
     struct hk_ladder ladder;
     uint32_t fill_permille;
     enum hk_spool_state spool_said; /* to people */

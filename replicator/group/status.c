@@ -73,6 +73,29 @@ static uint64_t produced_now(const struct hk_group *g)
     return source->produced ? hk_max_u64(produced, source->produced(source).v) : produced;
 }
 
+/* Reserved ones too: they are waited for as well. */
+static void lag_records(const struct hk_group *g, struct hk_group_status *st)
+{
+    const struct hk_primary *p = g->primary;
+    struct hk_source *source = g->cfg.source;
+    struct hk_source_view view = {.head = 0};
+    uint64_t bound = st->lag_bytes / HK_RECORD_HEADER_BYTES, records = UINT64_MAX;
+
+    if (st->lag_bytes == 0)
+        return;
+    if (p->attached && !p->source_gone && !p->closed && source->index_at && source->look &&
+        source->look(source, &view)) {
+        uint64_t at = HK_BUG(lag_records_from_acked) ? p->acked : p->durable;
+
+        if (at >= p->released && at <= p->ring_end)
+            records = view.head - hk_min_u64(source->index_at(source, HK_LSN(at)), view.head);
+        else if (at < p->released)
+            records = hk_lag_records(&p->index, at, view.head);
+    }
+    st->lag_records_bound = records >= bound;
+    st->lag_records = hk_min_u64(records, bound);
+}
+
 static void primary_status(const struct hk_group *g, const struct hk_now *now,
                            struct hk_group_status *st)
 {
@@ -116,6 +139,7 @@ static void primary_status(const struct hk_group *g, const struct hk_now *now,
     st->lag_ns = hk_lag_age_ns(&p->oldest, now->mono_ns, now->real_ns);
     if (st->lag_bytes > 0 && st->lag_ns == 0)
         st->lag_ns = 1; /* published just now */
+    lag_records(g, st);
     if (!st->in_sync) {
         st->lose_bytes = st->lag_bytes;
         st->lose_ns = st->lag_ns;
@@ -220,6 +244,9 @@ static void standby_status(const struct hk_group *g, const struct hk_now *now,
      */
     st->lose_known = st->in_sync;
     st->lag_bytes = hk_lag_bytes(&super->history, s->reported, st->mark.produced.v);
+    /* How many records that is only the primary knows: as many as fit. */
+    st->lag_records = st->lag_bytes / HK_RECORD_HEADER_BYTES;
+    st->lag_records_bound = st->lag_records > 0;
     st->lag_ns = st->lag_bytes ? s->told_oldest_age_ns : 0;
     if (st->lag_bytes && s->heard_ns && now->mono_ns > s->heard_ns)
         st->lag_ns += now->mono_ns - s->heard_ns;

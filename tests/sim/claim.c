@@ -66,6 +66,9 @@ static void check_lag(struct sim *s, const struct hk_group_status *st)
         return;
     SIM_CHECK(s, "I18", st->lag_bytes >= truth, "the primary shows a lag of %llu bytes, it is %llu",
               ULL(st->lag_bytes), ULL(truth));
+    SIM_CHECK(s, "I18", st->lag_records >= ref_records(s, s->nj.durable, s->ref.produced),
+              "the primary shows a lag of %llu records, it is %llu", ULL(st->lag_records),
+              ULL(ref_records(s, s->nj.durable, s->ref.produced)));
     oldest = truth ? ref_find(s, s->nj.durable) : NULL;
     /* A clock that stands, or has lost time, can't tell. */
     if (!oldest || clk_stands(s, 0) || s->clk[0].keeps_loss || s->clk[0].lost_ns)

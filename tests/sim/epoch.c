@@ -81,6 +81,17 @@ uint64_t ref_bytes(const struct sim *s, uint64_t from, uint64_t to)
     return bytes;
 }
 
+uint64_t ref_records(const struct sim *s, uint64_t from, uint64_t to)
+{
+    uint64_t n = 0;
+
+    from = ref_norm(s, from);
+    to = ref_norm(s, to);
+    for (uint32_t i = s->ref.count; i-- > 0 && s->ref.rec[i].end > from;)
+        n += s->ref.rec[i].end <= to && !s->ref.rec[i].dead;
+    return n;
+}
+
 uint64_t ref_floor(const struct sim *s, uint64_t lsn)
 {
     lsn = ref_norm(s, lsn);

@@ -118,6 +118,7 @@ void ref_hole(struct sim *s, uint64_t at, uint64_t durable, uint64_t next);
 void ref_epoch_look(struct sim *s); /* the metadata changed: has one begun? */
 const struct ref_epoch *ref_epoch_at(const struct sim *s, uint64_t lsn);
 uint64_t ref_norm(const struct sim *s, uint64_t lsn); /* a place in a hole is its parent's end */
+uint64_t ref_records(const struct sim *s, uint64_t from, uint64_t to);
 uint64_t ref_bytes(const struct sim *s, uint64_t from, uint64_t to); /* holes don't count */
 uint64_t ref_floor(const struct sim *s, uint64_t lsn); /* newest consistent one up to it; 0 none */
 bool ref_epoch_known(const struct sim *s, const struct hk_uuid *id);

@@ -101,6 +101,17 @@ static uint64_t time_at(struct hk_source *source, struct hk_lsn lsn)
     return cap_slot(s, (uint64_t)slot)->time_ns;
 }
 
+static uint64_t index_at(struct hk_source *source, struct hk_lsn lsn)
+{
+    struct sim *s = HK_CONTAINER_OF(source, struct sim, rep.source);
+    int64_t slot;
+
+    if (!s->rep.attached || !s->cap.ring_there || lsn.v >= s->rep.read_lsn)
+        return s->rep.read_idx;
+    slot = slot_of(s, lsn.v);
+    return slot < 0 ? cap_producer(s)->tail : (uint64_t)slot;
+}
+
 /* The published end as it is now, without following it. */
 static struct hk_lsn produced_now(struct hk_source *source)
 {
@@ -122,8 +133,8 @@ static bool look(struct hk_source *source, struct hk_source_view *ret)
 
     if (!s->rep.attached || !s->cap.ring_there)
         return false;
-    *ret =
-        (struct hk_source_view){p->contact_ns, p->state, HK_LSN(p->next_lsn), p->last_time_ns, 0};
+    *ret = (struct hk_source_view){p->contact_ns,   p->state, HK_LSN(p->next_lsn),
+                                   p->last_time_ns, 0,        p->head};
     return true;
 }
 
@@ -524,7 +535,7 @@ void rep_start(struct sim *s, uint64_t a, void *p)
     s->rep.proc.timer_at = 0;
     s->rep.attached = s->rep.attaching = s->rep.want_room = s->rep.copy_unknown = false;
     memset(&s->rep.ring_id, 0, sizeof(s->rep.ring_id));
-    s->rep.source = (struct hk_source){gather, time_at, produced_now, look, fill};
+    s->rep.source = (struct hk_source){gather, time_at, produced_now, look, fill, index_at};
     fill_cfg(s, &cfg);
     for (uint32_t i = 0; i < s->o.paths; i++)
         s->path_max[i] = cfg.frame_body_max[i];

@@ -247,6 +247,17 @@ static void the_spool_is_gone(void **state)
     assert_true(rig_status(&r).regions_stale >= REGIONS - SLOTS);
 }
 
+static void nor_does_its_own_life_forget(void **state)
+{
+    begin();
+    outage();
+    lose_power();
+    come_back_at(r.super.spooled_lsn - 64);
+    settle();
+    assert_int_equal(rig_status(&r).regions_spooled, 0);
+    assert_true(rig_status(&r).regions_stale >= REGIONS - SLOTS);
+}
+
 static void a_record_cannot_be_read_back(void **state)
 {
     begin();
@@ -297,6 +308,7 @@ int main(void)
         cmocka_unit_test_teardown(ring_survives, teardown),
         cmocka_unit_test_teardown(the_spool_delivers, teardown),
         cmocka_unit_test_teardown(the_spool_is_gone, teardown),
+        cmocka_unit_test_teardown(nor_does_its_own_life_forget, teardown),
         cmocka_unit_test_teardown(a_record_cannot_be_read_back, teardown),
         cmocka_unit_test_teardown(a_damaged_page_is_stale, teardown),
         cmocka_unit_test_teardown(bits_of_another_epoch_are_stale, teardown),
