@@ -62,6 +62,11 @@ def test_lives_at_the_end(cluster_of, stamper_of):
     assert 'HKE3053E' in cluster.plugin.tail()
 
 
+def blank(image, size):
+    os.truncate(image, 0)
+    os.truncate(image, size)
+
+
 def create(cluster, *options):
     r = cluster.hikae(cluster.tokyo, 'create-md', *options, check=False)
     return r.returncode, r.stdout
@@ -76,13 +81,13 @@ def test_who_else_is_there(cluster_of):
 
     blocks = (size + ROOM) // 4096
     begin = None
-    for mkfs, check in (
-            (['mkfs.ext4', '-q', '-F', '-b', '4096', image], ['e2fsck', '-fn', image]),
-            (['mkfs.xfs', '-q', '-f', image], ['xfs_repair', '-n', image])):
-        if run('which', mkfs[0], check=False).returncode:
-            continue
-        os.truncate(image, 0)
-        os.truncate(image, size + ROOM)
+    for mkfs, small, check in (
+            (['mkfs.ext4', '-q', '-F', '-b', '4096', image], [str(size // 4096)],
+             ['e2fsck', '-fn', image]),
+            (['mkfs.xfs', '-q', '-f', image], ['-d', f'size={size}'], ['xfs_repair', '-n', image]),
+            (['mkfs.btrfs', '-q', '-f', image], ['-b', str(size)],
+             ['btrfs', 'check', '--readonly', image])):
+        blank(image, size + ROOM)
         run(*mkfs)
         for options in ([], ['--force']):
             code, out = create(cluster, *options)
@@ -90,10 +95,8 @@ def test_who_else_is_there(cluster_of):
         begin = int(out.split('would begin at ')[1].split(';')[0])
         run(*check)
         # One that ends before the metadata begins keeps every byte.
-        os.truncate(image, 0)
-        os.truncate(image, size + ROOM)
-        small = [*mkfs[:-1], *(['-d', f'size={size}'] if 'xfs' in mkfs[0] else []), image]
-        run(*small, *([str(size // 4096)] if 'ext4' in mkfs[0] else []))
+        blank(image, size + ROOM)
+        run(*mkfs, *small)
         code, out = create(cluster)
         assert code == 0 and 'at its end' in out, out
         run(*check)
@@ -101,8 +104,7 @@ def test_who_else_is_there(cluster_of):
         assert code == 2 and 'HKE1040E' in out, out
     assert begin and size <= begin < blocks * 4096
 
-    os.truncate(image, 0)
-    os.truncate(image, size + ROOM)
+    blank(image, size + ROOM)
     with open(image, 'r+b') as f:
         f.seek(size + ROOM - 5000)
         f.write(b'somebody')
@@ -113,8 +115,7 @@ def test_who_else_is_there(cluster_of):
         assert f.read(8) == b'somebody'
     assert create(cluster, '--force')[0] == 0
     for magic, name in ((b'EFI PART', 'GPT'), (b'\xfc\x4e\x2b\xa9', 'MD array')):
-        os.truncate(image, 0)
-        os.truncate(image, size + ROOM)
+        blank(image, size + ROOM)
         with open(image, 'r+b') as f:
             f.seek(size + ROOM - (512 if name == 'GPT' else 8192))
             f.write(magic)
