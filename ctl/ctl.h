@@ -112,6 +112,7 @@ int hk_verb_resync(const struct hk_options *o);
 json_t *hk_resync_json(const Hk__Pb__Status *s);
 int hk_verb_upgrade(const struct hk_options *o);
 int hk_verb_seed(const struct hk_options *o);
+int hk_verb_resize(const struct hk_options *o);
 int hk_verb_failover(const struct hk_options *o);
 
 #endif

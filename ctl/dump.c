@@ -139,6 +139,10 @@ static json_t *super_json(const struct hk_super *s)
         v = json_object();
         set_text(v, "name", s->volume[i].name);
         set_number(v, "bytes", s->volume[i].bytes);
+        if (s->volume[i].room_bytes)
+            set_number(v, "room_bytes", s->volume[i].room_bytes);
+        if (s->volume[i].prior_bytes)
+            set_number(v, "prior_bytes", s->volume[i].prior_bytes);
         json_array_append_new(a, v);
     }
     json_object_set_new(o, "volumes", a);

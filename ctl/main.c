@@ -37,6 +37,8 @@ const struct hk_verb_entry hk_verb_table[] = {
      "copy a volume of a frozen image to a file", hk_verb_restore},
     {"resync", "[GROUP]", 0, 1, HK_OPT_JSON | HK_OPT_CHANGING | HK_OPT_RESYNC,
      "show how far a resync is, pause it, let it go on, bound it", hk_verb_resync},
+    {"resize", "VOLUME SIZE", 2, 2, HK_OPT_JSON | HK_OPT_CHANGING,
+     "make a volume larger at both sites, while it is in use", hk_verb_resize},
     {"failover", "[GROUP]", 0, 1, HK_OPT_JSON | HK_OPT_CHANGING | HK_OPT_YES,
      "promote the standby alone, because the primary is lost", hk_verb_failover},
     {NULL, NULL, 0, 0, 0, NULL, NULL},

@@ -22,7 +22,7 @@ static uint64_t regions_of(const struct hk_super *s)
 
     for (uint32_t i = 0; i < s->volume_count; i++)
         end = hk_max_u64(end, s->volume[i].first_region +
-                                  hk_dmap_regions(s->volume[i].bytes, s->region_shift));
+                                  hk_dmap_regions(hk_super_room(&s->volume[i]), s->region_shift));
     return end;
 }
 

@@ -85,6 +85,7 @@ static int primary_md(const struct hk_options *o, const struct hk_group_conf *g,
     for (i = 0; i < g->volume_count; i++) {
         memcpy(p.volume[i].name, g->volume[i].name, HK_NAME_BYTES);
         p.volume[i].bytes = g->volume[i].bytes;
+        p.volume[i].room_bytes = g->volume[i].max_bytes;
     }
     if (!random_id(&p.replica_id) || !random_id(&p.epoch_id) || hk_super_create(&p, &super))
         return hk_complain(HK_EXIT_FAILED, "HKE1043E the primary's metadata can't be made up");

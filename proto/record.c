@@ -4,7 +4,7 @@
 #include "proto/hash.h"
 #include "proto/history.h"
 
-/* Payloads of join, leave and resize are not fixed yet; no version will need more. */
+/* Payloads of join and leave are not fixed yet; no version will need more. */
 enum { HK_CONTROL_PAYLOAD_MAX = 4096 };
 
 uint64_t hk_record_header_hash(const struct hk_record *r, uint64_t epoch_seed)
@@ -34,8 +34,9 @@ static bool lengths_ok(const struct hk_record *r)
     case HK_REC_RESYNC_END: return r->length == 0 && r->payload_len == sizeof(struct hk_resync_end);
     case HK_REC_VOID: return true;
     case HK_REC_JOIN:
-    case HK_REC_LEAVE:
-    case HK_REC_RESIZE: return r->length == 0 && r->payload_len <= HK_CONTROL_PAYLOAD_MAX;
+    case HK_REC_LEAVE: return r->length == 0 && r->payload_len <= HK_CONTROL_PAYLOAD_MAX;
+    case HK_REC_RESIZE:
+        return r->offset == 0 && r->length == 0 && r->payload_len == sizeof(struct hk_resize);
     }
     return false;
 }
@@ -148,6 +149,17 @@ static bool resync_end_ok(const struct hk_record *r, const void *payload)
            e.begin_lsn % HK_RECORD_ALIGN == 0 && all_zero(e.reserved, sizeof(e.reserved));
 }
 
+static bool resize_ok(const void *payload)
+{
+    struct hk_resize z;
+    uint64_t any = 0;
+
+    __builtin_memcpy(&z, payload, sizeof(z));
+    for (uint32_t v = 0; v < HK_VOLUMES_MAX; v++)
+        any |= z.bytes[v];
+    return any != 0 && any % 512 == 0;
+}
+
 enum hk_record_fault hk_record_check_payload(const struct hk_record *r, const void *payload)
 {
     bool ok = true;
@@ -164,6 +176,8 @@ enum hk_record_fault hk_record_check_payload(const struct hk_record *r, const vo
         ok = resync_begin_ok(payload);
     else if (r->type == HK_REC_RESYNC_END)
         ok = resync_end_ok(r, payload);
+    else if (r->type == HK_REC_RESIZE)
+        ok = resize_ok(payload);
     return ok ? HK_RECORD_OK : HK_RECORD_BAD_CONTENT;
 }
 

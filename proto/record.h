@@ -123,6 +123,16 @@ struct hk_mode_change {
 };
 HK_STATIC_ASSERT(sizeof(struct hk_mode_change) == 64, "mode payload is 64 bytes");
 
+/*
+ * Payload of a resize record. 512 bytes: the sizes of all volumes from here on, whether they
+ * changed or not. What a volume has grown by reads as zeroes on both sides. In a group in which
+ * some volume can grow each life of a producer and each epoch says the sizes again.
+ */
+struct hk_resize {
+    uint64_t bytes[HK_VOLUMES_MAX]; /* multiples of 512; 0: no such volume */
+};
+HK_STATIC_ASSERT(sizeof(struct hk_resize) == 512, "resize payload is 512 bytes");
+
 /* Bytes a record covers in the log: header + payload, rounded up to 64. */
 static inline uint32_t hk_record_bytes(uint32_t payload_len)
 {
@@ -183,7 +193,7 @@ static inline enum hk_record_fault hk_record_follows(const struct hk_record *r, 
 bool hk_record_payload_ok(const struct hk_record *r, const void *payload);
 /*
  * For a header that hk_record_check accepted: the payload's hash, then what a mark, gap, mode,
- * resync-begin or resync-end record says. HK_RECORD_OK, HK_RECORD_BAD_PAYLOAD or
+ * resync-begin, resync-end or resize record says. HK_RECORD_OK, HK_RECORD_BAD_PAYLOAD or
  * HK_RECORD_BAD_CONTENT.
  */
 enum hk_record_fault hk_record_check_payload(const struct hk_record *r, const void *payload);

@@ -84,7 +84,9 @@ static bool volumes_ok(const struct hk_super *s)
     for (uint32_t i = 0; i < s->volume_count; i++) {
         const struct hk_super_volume *v = &s->volume[i];
 
-        if (!hk_mark_name_ok(v->name) || v->bytes == 0 || !all_zero(v->reserved, 16))
+        if (!hk_mark_name_ok(v->name) || v->bytes == 0 || hk_super_room(v) < v->bytes)
+            return false;
+        if (v->prior_bytes && (!(s->flags & HK_SF_PINNED) || v->prior_bytes > hk_super_room(v)))
             return false;
         for (uint32_t k = 0; k < i; k++) {
             if (__builtin_memcmp(v->name, s->volume[k].name, HK_NAME_BYTES) == 0)
@@ -109,14 +111,14 @@ static bool regions_ok(const struct hk_super *s)
         return false;
     for (uint32_t i = 0; i < s->volume_count; i++) {
         uint64_t first = s->volume[i].first_region;
-        uint64_t count = hk_dmap_regions(s->volume[i].bytes, s->region_shift);
+        uint64_t count = hk_dmap_regions(hk_super_room(&s->volume[i]), s->region_shift);
 
         if (first > HK_DMAP_REGIONS_MAX || count > HK_DMAP_REGIONS_MAX - first)
             return false;
         for (uint32_t k = 0; k < i; k++) {
             uint64_t other = s->volume[k].first_region;
 
-            if (first < other + hk_dmap_regions(s->volume[k].bytes, s->region_shift) &&
+            if (first < other + hk_dmap_regions(hk_super_room(&s->volume[k]), s->region_shift) &&
                 other < first + count)
                 return false;
         }
@@ -134,10 +136,27 @@ static bool pin_ok(const struct hk_super *s)
     return (s->flags & HK_SF_PROMOTING) || !(s->flags & HK_SF_ROLLING_BACK);
 }
 
+/* Can some volume grow, or has it grown? */
+static bool grows(const struct hk_super *s)
+{
+    for (uint32_t i = 0; i < s->volume_count; i++) {
+        if (s->volume[i].room_bytes | s->volume[i].prior_bytes)
+            return true;
+    }
+    return false;
+}
+
+static uint32_t version_of(const struct hk_super *s)
+{
+    if (!hk_super_is_current(s))
+        return HK_SUPER_VERSION_OLD;
+    return grows(s) ? HK_SUPER_VERSION_GROWS : HK_SUPER_VERSION;
+}
+
 /* Does it say nothing that version 1 can't? */
 static bool fits_old(const struct hk_super *s)
 {
-    return (s->flags & FLAGS_V2) == 0 && s->region_shift == 0 && s->pin_lsn == 0 &&
+    return !grows(s) && (s->flags & FLAGS_V2) == 0 && s->region_shift == 0 && s->pin_lsn == 0 &&
            s->pin_ordinal == 0 && s->snapshot_next == 0 && s->dmap_sequence == 0 &&
            s->spooled_lsn == 0 && s->history.dropped == 0;
 }
@@ -201,7 +220,7 @@ void hk_super_encode(const struct hk_super *s, void *slot)
     __builtin_memset((uint8_t *)slot + sizeof(*s), 0, HK_SUPER_BYTES - sizeof(*s));
     __builtin_memcpy(slot, s, sizeof(*s));
     on_disk->magic = HK_SUPER_MAGIC;
-    on_disk->version = hk_super_is_current(s) ? HK_SUPER_VERSION : HK_SUPER_VERSION_OLD;
+    on_disk->version = version_of(s);
     zero_tails(on_disk);
     hash = hk_xxh64(slot, HASH_AT, 0);
     __builtin_memcpy((uint8_t *)slot + HASH_AT, &hash, sizeof(hash));
@@ -214,11 +233,11 @@ static enum hk_super_fault check_slot(const void *slot)
     assert_aligned(slot);
     if (s->magic != HK_SUPER_MAGIC)
         return HK_SUPER_BAD_MAGIC;
-    if (s->version != HK_SUPER_VERSION && s->version != HK_SUPER_VERSION_OLD)
+    if (s->version < HK_SUPER_VERSION_OLD || s->version > HK_SUPER_VERSION_GROWS)
         return HK_SUPER_BAD_VERSION;
     if (read_hash(slot) != hk_xxh64(slot, HASH_AT, 0))
         return HK_SUPER_BAD_HASH;
-    if (!fields_ok(s) || !tails_zero(s))
+    if (!fields_ok(s) || !tails_zero(s) || s->version != version_of(s))
         return HK_SUPER_BAD_FIELD;
     if (!all_zero((const uint8_t *)slot + sizeof(*s), HASH_AT - sizeof(*s)))
         return HK_SUPER_BAD_FIELD;

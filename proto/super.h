@@ -4,9 +4,10 @@
  * and HK_SUPER_BYTES of the metadata file; a write goes to slot (sequence & 1), the valid slot with
  * the highest sequence counts. Behind them lies the primary's dirty map (proto/dmap.h).
  *
- * Version 2 is written, version 1 is read, and written back as version 1 (SPEC.md §12.3): its new
- * fields are zero and stay so. A fact that version 1 can't hold is never put into one
- * (hk_super_is_current); a primary of version 1 has no map and says FULL_COMPARE instead.
+ * Version 2 is written, or 3 where some volume can grow. Version 1 is read, and written back as
+ * version 1 (SPEC.md §12.3): its new fields are zero and stay so. A fact that version 1 can't hold
+ * is never put into one (hk_super_is_current); a primary of version 1 has no map and says
+ * FULL_COMPARE instead.
  *
  * The primary's is owned by the capture side, the standby's by hikaed. A promoted standby writes a
  * primary superblock for its own capture side.
@@ -19,7 +20,7 @@
 #include "proto/lsn.h"
 
 #define HK_SUPER_MAGIC 0x31505553494b4148ull /* "HAKISUP1" */
-enum { HK_SUPER_VERSION = 2, HK_SUPER_VERSION_OLD = 1 };
+enum { HK_SUPER_VERSION = 2, HK_SUPER_VERSION_OLD = 1, HK_SUPER_VERSION_GROWS = 3 };
 #define HK_DMAP_RESERVED_BYTES (16ULL << 20) /* behind the two slots, in version 1 */
 
 enum hk_super_role { HK_ROLE_PRIMARY = 1, HK_ROLE_STANDBY = 2 };
@@ -53,7 +54,10 @@ struct hk_super_volume {
     char name[HK_NAME_BYTES];
     uint64_t bytes;
     uint64_t first_region; /* primary with a map: number of its first region, group-wide */
-    uint64_t reserved[2];
+    /* Version 3. 0: as many as `bytes`. Primary: it may grow to so many; the map has place for
+     * them. Standby: its replica is durably as large, zeroes behind `bytes`. */
+    uint64_t room_bytes;
+    uint64_t prior_bytes; /* standby, with HK_SF_PINNED: its size at the pin; 0: `bytes` */
 };
 
 struct hk_super {
@@ -136,6 +140,12 @@ enum hk_super_fault {
 };
 const char *hk_super_fault_text(enum hk_super_fault f);
 
+/* How large the volume may become (primary), or what its replica holds (standby). */
+static inline uint64_t hk_super_room(const struct hk_super_volume *v)
+{
+    return v->room_bytes ? v->room_bytes : v->bytes;
+}
+
 /* May version 2's fields and flags be used? Not in what was read as version 1 (SPEC.md §12.3). */
 static inline bool hk_super_is_current(const struct hk_super *s)
 {
@@ -143,7 +153,7 @@ static inline bool hk_super_is_current(const struct hk_super *s)
 }
 /*
  * Encodes into a slot of HK_SUPER_BYTES; hash in its last 8 bytes. Sequence is taken from s, and so
- * is version 1; any other version becomes the present one.
+ * is version 1; any other becomes the lowest that can say it.
  */
 void hk_super_encode(const struct hk_super *s, void *slot);
 enum hk_super_fault hk_super_decode(const void *slot, struct hk_super *ret_s);
@@ -176,14 +186,15 @@ struct hk_super_create {
     char group_name[HK_NAME_BYTES];
     uint64_t time_ns; /* realtime */
     uint32_t volume_count;
-    struct hk_super_volume volume[HK_VOLUMES_MAX]; /* name, bytes */
+    struct hk_super_volume volume[HK_VOLUMES_MAX]; /* name, bytes, room_bytes */
     uint32_t region_shift;                         /* 0: no map */
     bool assume_equal;
     bool seed; /* equal to a seed that is still to be made (SPEC.md §6.13); needs regions */
 };
 /*
  * -EINVAL: nil ids, a seed without regions, no volume, a bad name, a size that is no multiple of
- * 512, a bad region size; -E2BIG: more regions than a map can hold. Volumes get their first_region.
+ * 512 (of 4096 for one that can grow, and so is its room), room below its size, a bad region size;
+ * -E2BIG: more regions than a map can hold. Volumes get their first_region.
  */
 int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super);
 /* A map with an empty log (hk_dmap_log_fill): volume behind volume, no region between them. */

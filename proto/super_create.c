@@ -15,7 +15,7 @@ static int check_regions(const struct hk_super_create *p)
     if (p->region_shift < HK_REGION_SHIFT_MIN || p->region_shift > HK_REGION_SHIFT_MAX)
         return -EINVAL;
     for (uint32_t i = 0; i < p->volume_count; i++) {
-        uint64_t count = hk_dmap_regions(p->volume[i].bytes, p->region_shift);
+        uint64_t count = hk_dmap_regions(hk_super_room(&p->volume[i]), p->region_shift);
 
         if (count > left)
             return -E2BIG;
@@ -24,6 +24,7 @@ static int check_regions(const struct hk_super_create *p)
     return 0;
 }
 
+/* Volume behind volume, with room for what they may become. */
 void hk_super_number_regions(struct hk_super *s, uint32_t shift)
 {
     uint64_t next = 0;
@@ -33,7 +34,7 @@ void hk_super_number_regions(struct hk_super *s, uint32_t shift)
     s->region_shift = shift;
     for (uint32_t i = 0; i < s->volume_count; i++) {
         s->volume[i].first_region = next;
-        next += hk_dmap_regions(s->volume[i].bytes, shift);
+        next += hk_dmap_regions(hk_super_room(&s->volume[i]), shift);
     }
     s->dmap_sequence = HK_DMAP_LOG_PAGES; /* hk_dmap_log_fill */
 }
@@ -51,6 +52,10 @@ int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
     for (uint32_t i = 0; i < p->volume_count; i++) {
         if (!hk_mark_name_ok(p->volume[i].name) || p->volume[i].bytes == 0 ||
             p->volume[i].bytes % 512 != 0)
+            return -EINVAL;
+        /* A chunk of a snapshot never reaches over the end of one that grows. */
+        if (p->volume[i].room_bytes && (p->volume[i].room_bytes < p->volume[i].bytes ||
+                                        (p->volume[i].bytes | p->volume[i].room_bytes) % 4096 != 0))
             return -EINVAL;
         for (uint32_t k = 0; k < i; k++) {
             if (__builtin_memcmp(p->volume[i].name, p->volume[k].name, HK_NAME_BYTES) == 0)
@@ -81,6 +86,7 @@ int hk_super_create(const struct hk_super_create *p, struct hk_super *ret_super)
     for (uint32_t i = 0; i < p->volume_count; i++) {
         __builtin_memcpy(ret_super->volume[i].name, p->volume[i].name, HK_NAME_BYTES);
         ret_super->volume[i].bytes = p->volume[i].bytes;
+        ret_super->volume[i].room_bytes = p->volume[i].room_bytes;
     }
     hk_super_number_regions(ret_super, p->region_shift);
     return hk_history_append(history, &p->epoch_id, HK_LSN_FIRST, 0, HK_EPOCH_CREATE, p->time_ns);

@@ -27,7 +27,8 @@ static bool cfg_ok(const struct hk_capture_cfg *cfg, const struct hk_super *supe
     if (cfg->volume_count == 0 || cfg->volume_count != super->volume_count)
         return false;
     for (uint32_t i = 0; i < cfg->volume_count; i++) {
-        if (cfg->volume_bytes[i] != super->volume[i].bytes)
+        if (cfg->volume_bytes[i] != super->volume[i].bytes ||
+            cfg->volume_room[i] != super->volume[i].room_bytes)
             return false;
     }
     return cfg->ceiling_step_bytes % HK_RECORD_ALIGN == 0;
@@ -165,6 +166,7 @@ static void init_policy(struct hk_capture *c, const struct hk_now *now)
     if (opens)
         c->prev_bytes = 0;
     c->pending_mode = c->stage == HK_SYNC_WAITING;
+    hk_resize_say_all(c);
     /* What an earlier life passed uncaptured, the standby does not know of: before any write it
      * learns that it is in no consistent state. */
     c->begin_first = hk_dirty_on(c) && hk_epoch_resync(c);
@@ -726,6 +728,9 @@ void hk_capture_status(const struct hk_capture *c, struct hk_capture_status *ret
     ret->super = c->super;
     /* What is decided is told: else "0 would be lost" is said until it is durable. */
     ret->super.flags |= c->want.flags & (HK_SF_FULL_COMPARE | HK_SF_ORIGIN_FAILED | HK_SF_STALE);
+    /* What the log has not said yet does not hold yet. */
+    for (uint32_t v = 0; v < c->cfg.volume_count; v++)
+        ret->super.volume[v].bytes = c->cfg.volume_bytes[v];
     /* Told from the start: whoever is met must be able to tell one life from another. */
     ret->super.ring_id = c->want.ring_id;
     if (!c->returning)

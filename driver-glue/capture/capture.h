@@ -88,7 +88,8 @@ struct hk_capture_cfg {
     uint64_t pace_bound_ns;
     uint32_t volume_count;
     uint64_t volume_bytes[HK_VOLUMES_MAX];
-    uint64_t ceiling_step_bytes; /* 0: default */
+    uint64_t volume_room[HK_VOLUMES_MAX]; /* it may grow to so many; 0: not at all */
+    uint64_t ceiling_step_bytes;          /* 0: default */
     /* hk_super_in_doubt() of what `super` was picked from: facts that were relied on may be gone.
      */
     bool super_in_doubt;
@@ -263,6 +264,24 @@ int hk_capture_heal(struct hk_capture *c, uint64_t lease, uint16_t volume, uint6
  */
 int hk_capture_stale_all(struct hk_capture *c, uint64_t lease, const struct hk_now *now);
 bool hk_capture_all_stale(const struct hk_capture *c);
+
+/*
+ * The volume grows to `bytes`. The standby has answered durably that its replica has room, and the
+ * caller has zeroed and flushed what is new of the origin, where nobody looks yet. The size is
+ * durable in the metadata first, then a resize record says it in the log, and only then a write
+ * beyond the old end is taken (status.super has the size that holds). 0, also when it is under way
+ * or done; -ESTALE; -EINVAL no such volume, not a multiple of 4096; -EPERM it would shrink; -EFBIG
+ * there is no room for it in the map; -EBUSY another volume grows; -EAGAIN not now: the log is
+ * closed, or regions are stale.
+ */
+int hk_capture_resize(struct hk_capture *c, uint64_t lease, uint16_t volume, uint64_t bytes,
+                      const struct hk_now *now);
+/* That holds now. */
+uint64_t hk_capture_volume_bytes(const struct hk_capture *c, uint16_t volume);
+/* As far as the core is concerned; the same answers, nothing done; but -EALREADY when the volume
+ * has that size, or is about to: then its new part must not be zeroed any more. */
+int hk_capture_may_resize(const struct hk_capture *c, uint64_t lease, uint16_t volume,
+                          uint64_t bytes);
 
 /* Time: degradation after T without contact or progress, pacing bound, ceiling. */
 void hk_capture_tick(struct hk_capture *c, const struct hk_now *now);

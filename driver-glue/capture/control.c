@@ -61,6 +61,19 @@ static bool put_mode(struct hk_capture *c, const struct hk_now *now)
     return true;
 }
 
+static void put_sizes(struct hk_capture *c, const struct hk_now *now)
+{
+    struct hk_resize sizes = {{0}};
+    struct hk_reserved r;
+
+    if (!hk_resize_may_say(c) || !fits(c, sizeof(sizes)))
+        return;
+    for (uint32_t v = 0; v < c->cfg.volume_count; v++)
+        sizes.bytes[v] = c->super.volume[v].bytes;
+    put(c, HK_REC_RESIZE, &sizes, sizeof(sizes), now, &r);
+    hk_resize_said(c);
+}
+
 static uint32_t resync_reason(const struct hk_capture *c)
 {
     const struct hk_epoch *epoch = hk_history_last(&c->super.history);
@@ -108,7 +121,9 @@ void hk_control_step(struct hk_capture *c, const struct hk_now *now)
     }
     if (c->pending_mode && !c->pending_gap && put_mode(c, now))
         c->pending_mode = false;
-    if (!c->pending_gap && !c->pending_mode)
+    if (!c->pending_gap && !c->pending_mode && c->pending_sizes)
+        put_sizes(c, now);
+    if (!c->pending_gap && !c->pending_mode && !c->pending_sizes)
         resync_records(c, now);
     if (c->pending_rejoin && put_mode(c, now)) {
         c->pending_rejoin = false;

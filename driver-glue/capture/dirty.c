@@ -66,6 +66,8 @@ uint64_t hk_dirty_region_bytes(const struct hk_capture *c, uint32_t region)
     uint16_t v = hk_dirty_volume_of(d, region);
     uint64_t offset = (uint64_t)(region - d->first_region[v]) << d->shift;
 
+    if (offset >= c->cfg.volume_bytes[v])
+        return 0;
     return hk_min_u64(1ull << d->shift, c->cfg.volume_bytes[v] - offset);
 }
 
@@ -506,6 +508,8 @@ void hk_dirty_stale_region(struct hk_capture *c, uint32_t r)
 {
     struct hk_dirty *d = &c->dirty;
 
+    if (hk_dirty_region_bytes(c, r) == 0)
+        return; /* the volume has not grown so far */
     d->region[r].event++;
     d->region[r].since = c->next_lsn;
     d->events++;
@@ -540,6 +544,22 @@ void hk_dirty_stale_hot(struct hk_capture *c)
         if (d->hot[i].region != HK_DIRTY_NONE) /* none: its emptying is on its way */
             hk_dirty_stale_region(c, d->hot[i].region);
     }
+}
+
+/* The region that held the old end holds more now. */
+void hk_dirty_grown(struct hk_capture *c, uint16_t volume, uint64_t bytes)
+{
+    struct hk_dirty *d = &c->dirty;
+    uint64_t old = c->cfg.volume_bytes[volume];
+    uint32_t r;
+
+    HK_ASSERT(bytes >= old);
+    r = d->on ? d->first_region[volume] + (uint32_t)((old - 1) >> d->shift) : 0;
+    if (d->on && hk_bit(d->stale, r))
+        d->stale_bytes -= hk_dirty_region_bytes(c, r);
+    c->cfg.volume_bytes[volume] = bytes;
+    if (d->on && hk_bit(d->stale, r))
+        d->stale_bytes += hk_dirty_region_bytes(c, r);
 }
 
 void hk_dirty_stale_all(struct hk_capture *c)

@@ -94,6 +94,7 @@ void hk_dirty_meta_done(struct hk_capture *c, int result);
 void hk_dirty_stale_range(struct hk_capture *c, uint16_t volume, uint64_t offset, uint64_t bytes);
 void hk_dirty_stale_hot(struct hk_capture *c); /* whatever the log says may be under way */
 void hk_dirty_stale_all(struct hk_capture *c);
+void hk_dirty_grown(struct hk_capture *c, uint16_t volume, uint64_t bytes);
 
 /* What the replicator says is durable in its spool: [first, end). Only what can be is taken. */
 void hk_dirty_spool_told(struct hk_capture *c, uint64_t first, uint64_t end);

@@ -28,7 +28,8 @@ static bool make_layout(const struct hk_capture_cfg *cfg, struct layout *ret)
         cfg->volume_count > HK_VOLUMES_MAX)
         return false;
     for (uint32_t v = 0; v < cfg->volume_count; v++)
-        regions += hk_dmap_regions(cfg->volume_bytes[v], cfg->region_shift);
+        regions += hk_dmap_regions(hk_max_u64(cfg->volume_room[v], cfg->volume_bytes[v]),
+                                   cfg->region_shift);
     if (regions == 0 || regions > HK_DMAP_REGIONS_MAX)
         return false;
     ret->regions = regions;
@@ -131,7 +132,8 @@ static int set_geometry(struct hk_capture *c)
         if (c->super.volume[v].first_region != first)
             return -EINVAL;
         d->first_region[v] = first;
-        first += (uint32_t)hk_dmap_regions(cfg->volume_bytes[v], d->shift);
+        first += (uint32_t)hk_dmap_regions(hk_max_u64(cfg->volume_room[v], cfg->volume_bytes[v]),
+                                           d->shift);
     }
     for (uint32_t v = cfg->volume_count; v <= HK_VOLUMES_MAX; v++)
         d->first_region[v] = first;

@@ -168,6 +168,7 @@ static void begin_epoch(struct hk_capture *c, const struct hk_epoch *epoch,
     c->over = c->closed = c->returning = c->passing = c->pass_held = c->behind_wanted = false;
     c->copy_lost = c->ring_lost = c->all_stale = false;
     c->pending_gap = true;
+    hk_resize_say_all(c);
     hk_capture_write_producer(c, epoch);
 }
 

@@ -20,8 +20,8 @@
 
 /* Marks a replicator may have in the ring at once; it must not be able to fill it (I6). */
 enum { HK_CAPTURE_MARKS_MAX = 16 };
-/* Kept free of writes, so that gap, mode and mark records find room in a full ring. */
-enum { HK_CAPTURE_CONTROL_SLOTS = 4, HK_CAPTURE_CONTROL_BYTES = 4 * HK_PAGE_BYTES };
+/* Kept free of writes, so that gap, mode, sizes and mark records find room in a full ring. */
+enum { HK_CAPTURE_CONTROL_SLOTS = 5, HK_CAPTURE_CONTROL_BYTES = 5 * HK_PAGE_BYTES };
 
 enum hk_op_stage {
     HK_OP_IDLE = 0,
@@ -137,6 +137,8 @@ struct hk_capture {
     bool copy_lost;        /* the log has a hole: a copy in the ring is damaged */
     uint64_t copies_lost;
     bool pending_gap, pending_mode, pending_rejoin;
+    bool pending_sizes;    /* the log does not say them yet, or not in this life or epoch */
+    uint32_t resize_slots; /* superblocks that have a size which the log does not say: 2 needed */
     uint64_t mode_end;
     uint64_t rejoin_target, rejoin_since_ns;
     bool stopping, stopped;
@@ -266,6 +268,13 @@ void hk_block_drop(struct hk_capture *c);
 bool hk_block_turn(const struct hk_capture *c, const struct hk_op *op);
 /* An older block that has all but its range overlaps it. */
 bool hk_block_queued(const struct hk_capture *c, const struct hk_op *op);
+
+/* resize.c */
+/* Each life and each epoch says the sizes of volumes that can grow, before any write. */
+void hk_resize_say_all(struct hk_capture *c);
+void hk_resize_durable(struct hk_capture *c);
+bool hk_resize_may_say(const struct hk_capture *c);
+void hk_resize_said(struct hk_capture *c);
 
 /* control.c */
 void hk_control_step(struct hk_capture *c, const struct hk_now *now);

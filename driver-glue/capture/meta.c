@@ -104,6 +104,7 @@ struct hk_capture_meta_queue hk_capture_meta_queue(const struct hk_capture *c)
 static void super_durable(struct hk_capture *c)
 {
     c->super = c->issued;
+    hk_resize_durable(c);
     /* Before anything relies on it. */
     hk_ring_store_relaxed(&c->producer->super_sequence, c->super.sequence);
     HK_AT(meta_known);

@@ -45,7 +45,7 @@ bool hk_policy_gate_open(const struct hk_capture *c)
     if (c->passing)
         return !c->pass_held && hk_meta_surely_set(c, hk_policy_passing_flags(c));
     /* The new life's opening records precede its first write. */
-    return !c->pending_gap && !c->pending_mode && !c->begin_first;
+    return !c->pending_gap && !c->pending_mode && !c->pending_sizes && !c->begin_first;
 }
 
 bool hk_capture_serving(const struct hk_capture *c)

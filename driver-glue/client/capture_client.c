@@ -357,6 +357,7 @@ static enum hk_client_event message(struct hk_capture_client *c, uint64_t now_ns
     case HK_IPC_HEALED: return HK_CLIENT_HEALED;
     case HK_IPC_ALL_STALE: return HK_CLIENT_ALL_STALE;
     case HK_IPC_RETURNED: return HK_CLIENT_RETURNED;
+    case HK_IPC_RESIZED: return HK_CLIENT_RESIZED;
     case HK_IPC_STOP: return HK_CLIENT_STOP;
     case HK_IPC_REFUSED: return HK_CLIENT_REFUSED;
     case HK_IPC_ATTACH:
@@ -370,6 +371,7 @@ static enum hk_client_event message(struct hk_capture_client *c, uint64_t now_ns
     case HK_IPC_STALE_ASK:
     case HK_IPC_BLOCK:
     case HK_IPC_HEAL:
+    case HK_IPC_RESIZE:
     case HK_IPC_STALE_ALL: break;
     }
     lose(c, now_ns); /* not something the capture side says now */
@@ -540,6 +542,13 @@ int hk_capture_client_stale_all(struct hk_capture_client *c)
     struct hk_cap_ipc m = {.lease = 0};
 
     return send_attached(c, &m, HK_IPC_STALE_ALL);
+}
+
+int hk_capture_client_resize(struct hk_capture_client *c, uint16_t volume, uint64_t bytes)
+{
+    struct hk_cap_ipc m = {.resize = {.volume = volume, .bytes = bytes}};
+
+    return send_attached(c, &m, HK_IPC_RESIZE);
 }
 
 void hk_capture_client_detach(struct hk_capture_client *c, bool for_good)

@@ -33,6 +33,7 @@ enum hk_client_event {
     HK_CLIENT_HEALED,    /* message: HEALED */
     HK_CLIENT_ALL_STALE, /* message: ALL_STALE */
     HK_CLIENT_RETURNED,  /* message: RETURNED, refused; else EPOCH tells of the new one */
+    HK_CLIENT_RESIZED,   /* message: RESIZED, refused; else EPOCH tells of the new size */
     HK_CLIENT_STOP,      /* the capture side wants to stop: drain, then detach */
 };
 
@@ -87,6 +88,9 @@ int hk_capture_client_heal(struct hk_capture_client *c, uint64_t request, uint16
 /* The standby may differ anywhere and the log can't go on. The answer, when that is durable, is
  * HK_CLIENT_ALL_STALE. -ENOTCONN, -EAGAIN. */
 int hk_capture_client_stale_all(struct hk_capture_client *c);
+/* The standby has room for it: the volume grows. The answer is EPOCH, or HK_CLIENT_RESIZED with an
+ * error. -ENOTCONN, -EAGAIN. */
+int hk_capture_client_resize(struct hk_capture_client *c, uint16_t volume, uint64_t bytes);
 /* Gives the lease back (after STOP, or at the end); poll then returns DETACHED, and reconnects
  * after the back-off unless `for_good`. */
 void hk_capture_client_detach(struct hk_capture_client *c, bool for_good);

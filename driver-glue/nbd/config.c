@@ -183,6 +183,12 @@ static void read_group(struct reader *r, config_setting_t *root, struct hk_nbd_c
         volume.bytes = get_number(r, v, "size", true, 0, 512, 1ull << 60);
         if (!r->failed && volume.bytes % 512 != 0)
             complain(r, HK_MSG_CONF_VALUE, v, "size", "expected a multiple of 512 bytes");
+        volume.max_bytes =
+            get_number(r, v, "max-size", false, volume.bytes, volume.bytes, 1ull << 60);
+        if (!r->failed && volume.max_bytes % HK_PAGE_BYTES != 0 && volume.max_bytes != volume.bytes)
+            complain(r, HK_MSG_CONF_VALUE, v, "max-size", "expected a multiple of 4096 bytes");
+        if (volume.max_bytes == volume.bytes)
+            volume.max_bytes = 0;
         if (!r->failed && find_volume(c, volume.name))
             complain(r, HK_MSG_CONF_TWICE, v, "name", "volume \"%s\" appears twice", volume.name);
         c->volume[c->volume_count++] = volume;

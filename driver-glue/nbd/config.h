@@ -14,7 +14,8 @@ enum { HK_NBD_TEXT_BYTES = 1024, HK_NBD_SOCKET_BYTES = 108 };
 
 struct hk_nbd_volume {
     char name[HK_NAME_BYTES];
-    uint64_t bytes;
+    uint64_t bytes;     /* as the metadata say, once they were read */
+    uint64_t max_bytes; /* 0: it never grows */
     char origin[PATH_MAX];
 };
 

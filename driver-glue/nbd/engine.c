@@ -502,6 +502,16 @@ int hk_engine_read(struct hk_engine *e, uint16_t volume, void *data, uint32_t le
     return hk_origin_read(&e->origin[volume], data, length, offset);
 }
 
+uint64_t hk_engine_size(struct hk_engine *e, uint16_t volume)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&e->lock);
+    bytes = hk_capture_volume_bytes(e->capture, volume);
+    pthread_mutex_unlock(&e->lock);
+    return bytes;
+}
+
 uint32_t hk_engine_waiting(struct hk_engine *e)
 {
     struct hk_capture_status s;
@@ -673,6 +683,7 @@ void hk_engine_stop(struct hk_engine *e)
     pthread_join(e->meta_thread, NULL);
     join_quit(e);
     hk_service_stop(e->service);
+    hk_grow_stop(e);
     e->started = false;
     hk_capture_status(e->capture, &s);
     if (s.super.flags & HK_SF_CLEAN)

@@ -17,6 +17,7 @@
 #include "driver-glue/nbd/blocks.h"
 #include "driver-glue/nbd/company.h"
 #include "driver-glue/nbd/config.h"
+#include "driver-glue/nbd/grow.h"
 #include "driver-glue/nbd/origin.h"
 
 struct hk_service;
@@ -54,6 +55,7 @@ struct hk_engine {
     pthread_cond_t flush_cond;
     pthread_t flush_thread;
     struct hk_blocks blocks;
+    struct hk_grow_job grow;
 
     void *ring;
     uint64_t ring_bytes;
@@ -80,6 +82,8 @@ int hk_engine_request(struct hk_engine *e, uint16_t volume, uint8_t type, uint8_
                       uint64_t offset, uint32_t length, const void *data);
 int hk_engine_read(struct hk_engine *e, uint16_t volume, void *data, uint32_t length,
                    uint64_t offset);
+/* Today's size of the volume. */
+uint64_t hk_engine_size(struct hk_engine *e, uint16_t volume);
 /* Requests that wait for room or for the standby. */
 uint32_t hk_engine_waiting(struct hk_engine *e);
 /* May this volume be opened? false: it has said why. */
@@ -87,6 +91,9 @@ bool hk_engine_admits(struct hk_engine *e);
 
 /* How much of the volume from offset on one request may cover. */
 uint32_t hk_engine_request_max(const struct hk_engine *e, uint64_t offset);
+
+/* The metadata lie behind the first volume, on its origin (open.c). */
+bool hk_engine_metadata_at_end(const struct hk_engine *e);
 
 /* For the service and the block threads: */
 /* A block record of this range. 0; -EIO: unreadable, the log says so; -errno: no record. */

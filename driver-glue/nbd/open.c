@@ -58,20 +58,20 @@ static bool of_this_boot(const struct hk_uuid *ring_id)
 }
 
 /* `metadata = "end"`: behind the first volume, at the end of its origin (SPEC.md §6.15). */
-static bool is_at_end(const struct hk_engine *e)
+bool hk_engine_metadata_at_end(const struct hk_engine *e)
 {
     return strcmp(e->conf.metadata, "end") == 0;
 }
 
 static const char *metadata_path(const struct hk_engine *e)
 {
-    return is_at_end(e) ? e->conf.volume[0].origin : e->conf.metadata;
+    return hk_engine_metadata_at_end(e) ? e->conf.volume[0].origin : e->conf.metadata;
 }
 
 /* The two slots stand last, so that they are found by the origin's size alone. */
 static void find_slots(struct hk_engine *e)
 {
-    if (is_at_end(e) && e->origin[0].bytes >= 2 * HK_SUPER_BYTES)
+    if (hk_engine_metadata_at_end(e) && e->origin[0].bytes >= 2 * HK_SUPER_BYTES)
         e->slots_at = e->origin[0].bytes / HK_PAGE_BYTES * HK_PAGE_BYTES - 2 * HK_SUPER_BYTES;
 }
 
@@ -80,7 +80,7 @@ static int find_map(struct hk_engine *e, const struct hk_super *s)
 {
     uint64_t regions = 0, bytes = HK_DMAP_LOG_AT;
 
-    if (!is_at_end(e))
+    if (!hk_engine_metadata_at_end(e))
         return 0;
     for (uint32_t i = 0; s->region_shift && i < s->volume_count; i++)
         regions += hk_dmap_regions(s->volume[i].bytes, s->region_shift);
@@ -115,7 +115,7 @@ static int open_metadata(struct hk_engine *e, struct hk_super *ret_super)
                      path, e->conf.group_name);
         goto fail;
     }
-    if (!is_at_end(e) && flock(e->metadata_fd, LOCK_EX | LOCK_NB) < 0) {
+    if (!hk_engine_metadata_at_end(e) && flock(e->metadata_fd, LOCK_EX | LOCK_NB) < 0) {
         nbdkit_error(HK_MSG_GROUP_BUSY " %s: another process holds the group %s; only one may "
                                        "capture a group: stop it first",
                      path, e->conf.group_name);
@@ -145,9 +145,19 @@ fail:
     return -1;
 }
 
-static int check_super(const struct hk_engine *e, const struct hk_super *s)
+/* group.conf has the size when the group was created, and what it may become; a promoted side's
+ * volumes stay as they are. */
+static bool size_ok(const struct hk_super_volume *s, const struct hk_nbd_volume *v)
 {
-    const struct hk_nbd_conf *c = &e->conf;
+    if (!v->max_bytes)
+        return s->bytes == v->bytes && s->room_bytes == 0;
+    return s->bytes >= v->bytes && s->bytes <= v->max_bytes &&
+           (s->room_bytes == v->max_bytes || s->room_bytes == 0);
+}
+
+static int check_super(struct hk_engine *e, const struct hk_super *s)
+{
+    struct hk_nbd_conf *c = &e->conf;
     const char *what = NULL;
 
     if (!hk_uuid_equal(&s->group_id, &c->group_id))
@@ -158,9 +168,11 @@ static int check_super(const struct hk_engine *e, const struct hk_super *s)
         what = "it was created for another number of volumes";
     for (uint32_t i = 0; !what && i < c->volume_count; i++) {
         if (strcmp(s->volume[i].name, c->volume[i].name) != 0 ||
-            s->volume[i].bytes != c->volume[i].bytes)
+            !size_ok(&s->volume[i], &c->volume[i]))
             what = "names or sizes of its volumes are not those of group.conf";
     }
+    for (uint32_t i = 0; !what && i < c->volume_count; i++)
+        c->volume[i].bytes = s->volume[i].bytes;
     if (!what)
         return 0;
     nbdkit_error(HK_MSG_METADATA " %s: %s; nothing is served; correct site.conf or group.conf",
@@ -440,7 +452,7 @@ static int read_map(struct hk_engine *e, const struct hk_super *super, void **re
         return 0;
     cfg->region_shift = super->region_shift;
     for (uint32_t i = 0; i < cfg->volume_count; i++)
-        regions += hk_dmap_regions(cfg->volume_bytes[i], super->region_shift);
+        regions += hk_dmap_regions(hk_super_room(&super->volume[i]), super->region_shift);
     cfg->dirty_pages_bytes = left = hk_dmap_file_bytes(regions) - HK_DMAP_LOG_AT;
     e->dirty_memory =
         aligned_alloc(HK_PAGE_BYTES, hk_round_up(hk_capture_dirty_bytes(cfg), HK_PAGE_BYTES));
@@ -481,8 +493,10 @@ static int start_capture(struct hk_engine *e, const struct hk_super *super, enum
                                    .pace_bound_ns = e->conf.pace_bound_ns,
                                    .volume_count = e->conf.volume_count,
                                    .super_in_doubt = e->super_in_doubt};
-    for (uint32_t i = 0; i < cfg->volume_count; i++)
-        cfg->volume_bytes[i] = e->conf.volume[i].bytes;
+    for (uint32_t i = 0; i < cfg->volume_count; i++) {
+        cfg->volume_bytes[i] = super->volume[i].bytes;
+        cfg->volume_room[i] = super->volume[i].room_bytes;
+    }
     e->capture = aligned_alloc(HK_PAGE_BYTES, hk_round_up(hk_capture_bytes(), HK_PAGE_BYTES));
     if (!e->capture || read_map(e, super, &pages)) {
         free(pages);
@@ -510,12 +524,12 @@ int hk_engine_take_hold(struct hk_engine *e)
     static struct hk_super super; /* 12 KiB; one thread, once */
     int found;
 
-    if (is_at_end(e) && open_origins(e))
+    if (hk_engine_metadata_at_end(e) && open_origins(e))
         return -1;
     find_slots(e);
     if (open_metadata(e, &super) || check_super(e, &super) || find_map(e, &super))
         return -1;
-    if (!is_at_end(e) && open_origins(e))
+    if (!hk_engine_metadata_at_end(e) && open_origins(e))
         return -1;
     found = find_ring(e, &super);
     if (found < 0 || (found == 0 && make_ring(e)) || make_shared(e))

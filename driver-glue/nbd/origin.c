@@ -203,6 +203,31 @@ int hk_origin_zero(const struct hk_origin *o, uint64_t bytes, uint64_t offset, b
     return durable ? hk_origin_flush(o) : 0;
 }
 
+int hk_origin_grow(struct hk_origin *o, uint64_t bytes)
+{
+    uint64_t now = 0;
+    struct stat st;
+
+    if (o->is_device) {
+        if (ioctl(o->fd, BLKGETSIZE64, &now) < 0)
+            return -errno;
+        if (now < bytes)
+            return -ENOSPC;
+        o->bytes = now;
+        return 0;
+    }
+    if (fstat(o->fd, &st) < 0)
+        return -errno;
+    o->bytes = (uint64_t)st.st_size;
+    if (o->bytes >= bytes)
+        return 0;
+    if (fallocate(o->fd, 0, (off_t)o->bytes, (off_t)(bytes - o->bytes)) < 0 &&
+        (errno != EOPNOTSUPP || ftruncate(o->fd, (off_t)bytes) < 0))
+        return -errno;
+    o->bytes = bytes;
+    return fsync(o->fd) < 0 ? -errno : 0;
+}
+
 int hk_origin_flush(const struct hk_origin *o)
 {
     int error;

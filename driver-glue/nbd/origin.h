@@ -39,6 +39,8 @@ int hk_origin_write(const struct hk_origin *o, const void *data, size_t bytes, u
 /* The range reads as zeroes afterwards; unmap: its space may be given back. */
 int hk_origin_zero(const struct hk_origin *o, uint64_t bytes, uint64_t offset, bool unmap,
                    bool durable);
+/* It has room for so many bytes: a file is made longer, a device has to be. -ENOSPC. */
+int hk_origin_grow(struct hk_origin *o, uint64_t bytes);
 /* A failed one takes out of the cache what is not written: reads see the medium. */
 int hk_origin_flush(const struct hk_origin *o);
 /* One record's operation (enum hk_record_type: write, zeroes, discard, flush), first time or

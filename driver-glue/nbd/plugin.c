@@ -178,7 +178,7 @@ static int64_t hikae_get_size(void *handle)
 {
     const struct handle *h = handle;
 
-    return (int64_t)conf.volume[h->volume].bytes;
+    return (int64_t)hk_engine_size(engine, h->volume);
 }
 
 static int hikae_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)

@@ -36,7 +36,7 @@ struct hk_service {
     unsigned sent_flags;
     /* Mode, policy and T of the superblock told last. */
     uint32_t told_mode, told_on_link_loss, told_ordinal;
-    uint64_t told_timeout_ns;
+    uint64_t told_timeout_ns, told_sizes;
 };
 
 static int watch(const struct hk_service *s, int fd)
@@ -117,11 +117,21 @@ static void refuse(struct hk_service *s, const struct peer *p, int error,
     send_out(s, p, HK_IPC_REFUSED);
 }
 
+/* Volumes only grow. */
+static uint64_t sizes_of(const struct hk_super *super)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < super->volume_count; i++)
+        sum += super->volume[i].bytes;
+    return sum;
+}
+
 static bool super_is_told(const struct hk_service *s, const struct hk_super *super)
 {
     return s->told_ordinal == hk_history_last(&super->history)->ordinal &&
            s->told_mode == super->mode && s->told_on_link_loss == super->on_link_loss &&
-           s->told_timeout_ns == super->contact_timeout_ns;
+           s->told_timeout_ns == super->contact_timeout_ns && s->told_sizes == sizes_of(super);
 }
 
 static void super_told(struct hk_service *s, const struct hk_super *super)
@@ -130,6 +140,7 @@ static void super_told(struct hk_service *s, const struct hk_super *super)
     s->told_mode = super->mode;
     s->told_on_link_loss = super->on_link_loss;
     s->told_timeout_ns = super->contact_timeout_ns;
+    s->told_sizes = sizes_of(super);
 }
 
 static int send_attached(struct hk_service *s, const struct peer *p)
@@ -317,6 +328,16 @@ static int on_heal(struct hk_service *s, const struct peer *p, const struct hk_n
     return send_out(s, p, HK_IPC_HEALED);
 }
 
+static int on_resize(struct hk_service *s, const struct peer *p)
+{
+    int rc = hk_grow_begin(s->e, p->lease, s->in.resize.volume, s->in.resize.bytes);
+
+    if (rc == 0 || rc == -EALREADY)
+        return 0;
+    fresh_out(s)->resize.error = rc;
+    return send_out(s, p, HK_IPC_RESIZED);
+}
+
 static int on_message(struct hk_service *s, struct peer *p, const struct hk_now *now)
 {
     if (s->in.type != HK_IPC_ATTACH && (!p->lease || s->in.lease != p->lease)) {
@@ -336,6 +357,7 @@ static int on_message(struct hk_service *s, struct peer *p, const struct hk_now 
     case HK_IPC_STALE_ALL:
         p->all_stale = true;
         return hk_capture_stale_all(s->e->capture, s->in.lease, now);
+    case HK_IPC_RESIZE: return on_resize(s, p);
     case HK_IPC_DETACH: return -1;
     case HK_IPC_ATTACHED:
     case HK_IPC_REFUSED:
@@ -347,6 +369,7 @@ static int on_message(struct hk_service *s, struct peer *p, const struct hk_now 
     case HK_IPC_HEALED:
     case HK_IPC_ALL_STALE:
     case HK_IPC_RETURNED:
+    case HK_IPC_RESIZED:
     case HK_IPC_EPOCH: break;
     }
     refuse(s, p, -EPROTO, HK_CAP_REFUSE_MESSAGE);
@@ -534,6 +557,23 @@ static void tell_blocked(struct hk_service *s)
     }
 }
 
+/* What became of it the new size says; only that there is none has to be told. */
+static void tell_resized(struct hk_service *s)
+{
+    struct hk_grow_job job;
+
+    if (!hk_grow_answer(s->e, &job))
+        return;
+    for (unsigned i = 0; i < PEERS_MAX && job.error; i++) {
+        struct peer *p = &s->peer[i];
+
+        if (p->fd < 0 || !p->lease || p->lease != job.lease)
+            continue;
+        fresh_out(s)->resize.error = job.error;
+        send_out(s, p, HK_IPC_RESIZED);
+    }
+}
+
 static void tell_stop(struct hk_service *s)
 {
     for (unsigned i = 0; i < PEERS_MAX; i++) {
@@ -561,6 +601,7 @@ static int turn(struct hk_service *s)
     tell_state(s, &now);
     tell_all_stale(s);
     tell_blocked(s);
+    tell_resized(s);
     if (e->stopping)
         tell_stop(s);
     if (!s->end) {

@@ -23,8 +23,8 @@ enum hk_cap_ipc_type {
     HK_IPC_STATE = 7,  /* c → r: state, flags, watermarks, counters; on change and each second */
     HK_IPC_DETACH = 8, /* r → c: give the lease back in order */
     HK_IPC_STOP = 9,   /* c → r: clean stop is under way: drain, then DETACH */
-    /* c → r: history, mode, policy or T changed (super follows). A new epoch has its first record
-     * at `tail`; of the old one nothing is in the ring any more. */
+    /* c → r: history, mode, policy, T or a size changed (super follows). A new epoch has its first
+     * record at `tail`; of the old one nothing is in the ring any more. */
     HK_IPC_EPOCH = 10,
     HK_IPC_PEER = 11,       /* r → c: replica id of the standby met, to be bound durably */
     HK_IPC_CHECK_COPY = 12, /* r → c: the standby refused this record twice: look at the own copy */
@@ -38,6 +38,8 @@ enum hk_cap_ipc_type {
     HK_IPC_STALE_ALL = 20, /* r → c: the standby may differ anywhere, and the log can't go on */
     HK_IPC_ALL_STALE = 21, /* c → r: that is durable now: ask for RETURN */
     HK_IPC_RETURNED = 22,  /* c → r: RETURN was refused; if it was not, EPOCH follows */
+    HK_IPC_RESIZE = 23,    /* r → c: the standby is ready: this volume grows */
+    HK_IPC_RESIZED = 24, /* c → r: RESIZE was refused; if it was not, EPOCH tells the new size */
 };
 
 enum hk_cap_ipc_flags {
@@ -182,6 +184,12 @@ struct hk_cap_ipc {
             int32_t error;
             uint32_t reserved;
         } returned;
+        struct {
+            uint64_t bytes;
+            int32_t error; /* RESIZED: -errno */
+            uint16_t volume;
+            uint16_t reserved;
+        } resize;
     };
 };
 
@@ -214,6 +222,8 @@ static inline uint32_t hk_cap_ipc_bytes(uint16_t type)
     case HK_IPC_STALE_ALL:
     case HK_IPC_ALL_STALE: return head;
     case HK_IPC_RETURNED: return head + sizeof(m->returned);
+    case HK_IPC_RESIZE:
+    case HK_IPC_RESIZED: return head + sizeof(m->resize);
     }
     return 0;
 }

@@ -191,11 +191,11 @@ static enum hk_record_fault check_place(const struct hk_receiver *r, const struc
     case HK_REC_VOID:
     case HK_REC_RESYNC_BEGIN:
     case HK_REC_RESYNC_END:
+    case HK_REC_RESIZE:
     case HK_REC_MODE: return HK_RECORD_OK;
     /* No primary of this version says these, and nothing here would know what to do with them. */
     case HK_REC_JOIN:
-    case HK_REC_LEAVE:
-    case HK_REC_RESIZE: return HK_RECORD_BAD_TYPE;
+    case HK_REC_LEAVE: return HK_RECORD_BAD_TYPE;
     case HK_REC_WRITE:
     case HK_REC_ZEROES:
     case HK_REC_DISCARD:

@@ -37,7 +37,10 @@ static enum hk_refusal judge_identity(const struct hk_session_standby *me, const
     if (h->volume_count != me->volume_count)
         return HK_REFUSE_VOLUMES;
     for (uint32_t i = 0; i < h->volume_count && i < HK_VOLUMES_MAX; i++) {
-        if (h->volume_bytes[i] != me->volume_bytes[i])
+        uint64_t max = me->volume_max ? me->volume_max[i] : 0;
+
+        if (max == 0 ? h->volume_bytes[i] != me->volume_bytes[i]
+                     : h->volume_bytes[i] < me->volume_bytes[i] || h->volume_bytes[i] > max)
             return HK_REFUSE_VOLUMES;
     }
     if (!me->ready)

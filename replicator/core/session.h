@@ -18,7 +18,7 @@ struct hk_session_standby {
     struct hk_uuid group_id;
     uint64_t config_hash;
     uint32_t volume_count;
-    const uint64_t *volume_bytes;
+    const uint64_t *volume_bytes, *volume_max; /* max 0: the size never changes; NULL: of none */
     uint64_t acked, durable;   /* checked in memory, durable in the journal; 0: nothing ever */
     bool alive;                /* a session stands and was heard within T … */
     struct hk_uuid alive_host; /* … with this host … */

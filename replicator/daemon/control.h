@@ -49,6 +49,8 @@ struct hk_order {
     uint64_t rate_bytes_s; /* THROTTLE */
     bool or_pin;           /* FREEZE */
     uint64_t wait_ns;
+    uint32_t volume; /* RESIZE */
+    uint64_t bytes;
     bool yes;
     char verb[16], name[HK_NAME_BYTES], change[HK_NAME_BYTES];
 };
@@ -149,6 +151,7 @@ void hk_control_reply(struct hk_control *c, struct hk_client *client, const Hk__
 /* false: the node's queue is full. */
 bool hk_control_post_verb(struct hk_control *c, const struct hk_verb *verb);
 
+uint64_t hk_report_volume_bytes(const struct hk_control *c, uint32_t i);
 /* report.c: the status message from what the node said. Strings live in *s or are constants. */
 struct hk_status_text {
     Hk__Pb__Status m;

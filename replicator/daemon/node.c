@@ -246,6 +246,7 @@ static void act(struct hk_node *n)
     case HK_ACT_STALE_ASK:
     case HK_ACT_BLOCK:
     case HK_ACT_HEAL:
+    case HK_ACT_RESIZE:
     case HK_ACT_STALE_ALL: hk_node_primary_action(n, &n->action); break;
     case HK_ACT_HASH: act_hash(n); break;
     case HK_ACT_CONTROL_OUT: tell_action(n, HK_FROM_NODE_CONTROL); break;
@@ -387,6 +388,7 @@ static void fill_cfg(struct hk_node *n)
     c->volume_count = n->conf->volume_count;
     for (i = 0; i < c->volume_count; i++) {
         c->volume_bytes[i] = n->conf->volume[i].bytes;
+        c->volume_max[i] = n->conf->volume[i].max_bytes;
         memcpy(c->volume_name[i], n->conf->volume[i].name, HK_NAME_BYTES);
     }
     c->contact_timeout_ns = n->conf->contact_timeout_ns;

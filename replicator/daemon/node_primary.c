@@ -269,6 +269,10 @@ static void resync_told(struct hk_node *n, const struct hk_cap_ipc *m)
         e.healed.error = m->healed.error;
         break;
     case HK_IPC_ALL_STALE: e.type = HK_EV_ALL_STALE; break;
+    case HK_IPC_RESIZED:
+        e.type = HK_EV_RESIZED;
+        e.done.error = m->resize.error;
+        break;
     case HK_IPC_RETURNED:
         e.type = HK_EV_RETURNED;
         e.done.error = m->returned.error;
@@ -301,6 +305,7 @@ static bool take_event(struct hk_node *n, uint64_t now_ns)
     case HK_CLIENT_BLOCKED:
     case HK_CLIENT_HEALED:
     case HK_CLIENT_ALL_STALE:
+    case HK_CLIENT_RESIZED:
     case HK_CLIENT_RETURNED: resync_told(n, m); return true;
     case HK_CLIENT_STOP: p->stop_wanted = true; return true;
     }
@@ -436,6 +441,14 @@ static void stale_all_failed(struct hk_node *n, int error)
     hk_node_event(n, &e);
 }
 
+static void resize_failed(struct hk_node *n, int error)
+{
+    struct hk_event e = {.type = HK_EV_RESIZED};
+
+    e.done.error = error;
+    hk_node_event(n, &e);
+}
+
 /* What the socket does not take now is answered here; what is lost with it, by the detachment. */
 static void act_resync(struct hk_node *n, const struct hk_action *a)
 {
@@ -460,6 +473,11 @@ static void act_resync(struct hk_node *n, const struct hk_action *a)
                                    a->heal.event, a->heal.end);
         if (r)
             heal_failed(n, a, r);
+        return;
+    case HK_ACT_RESIZE:
+        r = hk_capture_client_resize(c, (uint16_t)a->resize.volume, a->resize.bytes);
+        if (r)
+            resize_failed(n, r);
         return;
     case HK_ACT_STALE_ALL:
         r = hk_capture_client_stale_all(c);

@@ -72,6 +72,25 @@ out:
     return r;
 }
 
+/* Before anything is opened for writing; NULL: there is none that can be read. */
+static struct hk_super *read_super(const char *path)
+{
+    uint8_t *slots = malloc(2 * HK_SUPER_BYTES);
+    struct hk_super *super = malloc(sizeof(*super));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool good = fd >= 0 && slots && super &&
+                pread(fd, slots, 2 * HK_SUPER_BYTES, 0) == 2 * HK_SUPER_BYTES &&
+                hk_super_pick(slots, slots + HK_SUPER_BYTES, super, NULL) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    free(slots);
+    if (good)
+        return super;
+    free(super);
+    return NULL;
+}
+
 /* Large sectors: what the group takes and this replica can't write is known now, not at night. */
 static void warn_of_sectors(const char *path, int fd)
 {
@@ -89,6 +108,30 @@ static void warn_of_sectors(const char *path, int fd)
                 path, sector);
 }
 
+/* Of a volume that can grow the replica may be larger, but holds what the superblock says. */
+static int open_replica(struct hk_node *n, uint32_t i, int *ret_fd, struct hk_io_error *err)
+{
+    const struct hk_volume_conf *v = &n->conf->volume[i];
+    const char *path = n->local->standby.replica[i];
+    uint64_t bytes = v->bytes, there = 0;
+    struct hk_super *super;
+    int r;
+
+    if (!v->max_bytes)
+        return hk_disk_open_volume(path, v->bytes, true, ret_fd, NULL, err);
+    super = read_super(n->local->standby.metadata);
+    if (super && i < super->volume_count)
+        bytes = hk_max_u64(bytes, hk_super_room(&super->volume[i]));
+    free(super);
+    r = hk_disk_open_volume(path, 0, true, ret_fd, &there, err);
+    if (r || there >= bytes)
+        return r;
+    close(*ret_fd);
+    return hk_io_fail(err, -EOVERFLOW,
+                      "%s has %llu bytes, the volume needs %llu: make it larger, or restore it",
+                      path, (unsigned long long)there, (unsigned long long)bytes);
+}
+
 static int open_replicas(struct hk_node *n, char *error)
 {
     struct hk_io_error err;
@@ -96,8 +139,7 @@ static int open_replicas(struct hk_node *n, char *error)
     int fd, r;
 
     for (i = 0; i < n->conf->volume_count; i++) {
-        r = hk_disk_open_volume(n->local->standby.replica[i], n->conf->volume[i].bytes, true, &fd,
-                                NULL, &err);
+        r = open_replica(n, i, &fd, &err);
         if (r)
             return failed(error, r == -EOPNOTSUPP ? "HKE4006E" : "HKE4003E", &err);
         warn_of_sectors(n->local->standby.replica[i], fd);
@@ -121,19 +163,10 @@ static int open_meta(struct hk_node *n, const char *path, bool create, uint32_t 
  */
 static bool was_promoted(const char *path)
 {
-    uint8_t *slots = malloc(2 * HK_SUPER_BYTES);
-    struct hk_super *super = malloc(sizeof(*super));
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool promoted = false;
+    struct hk_super *super = read_super(path);
+    bool promoted = super && super->role == HK_ROLE_STANDBY && (super->flags & HK_SF_PROMOTED);
 
-    if (fd >= 0 && slots && super &&
-        pread(fd, slots, 2 * HK_SUPER_BYTES, 0) == 2 * HK_SUPER_BYTES &&
-        hk_super_pick(slots, slots + HK_SUPER_BYTES, super, NULL) == 0)
-        promoted = super->role == HK_ROLE_STANDBY && (super->flags & HK_SF_PROMOTED);
-    if (fd >= 0)
-        close(fd);
     free(super);
-    free(slots);
     return promoted;
 }
 
@@ -149,6 +182,11 @@ void hk_node_standby_let_go(struct hk_node *n)
 /* A pin, and one more: what was let go is being deleted while the next one is made. */
 enum { SNAPSHOT_SLOTS = 2 };
 
+static uint64_t most_bytes(const struct hk_node *n, uint32_t v)
+{
+    return hk_max_u64(n->conf->volume[v].bytes, n->conf->volume[v].max_bytes);
+}
+
 static int open_snapshot(struct hk_node *n, const char *dir, uint32_t slot, char *error)
 {
     uint32_t file = HK_FILE_SNAPSHOT0 + slot * HK_FILES_A_SNAPSHOT;
@@ -159,7 +197,7 @@ static int open_snapshot(struct hk_node *n, const char *dir, uint32_t slot, char
     int fd;
 
     for (v = 0; v < n->conf->volume_count; v++)
-        pages += hk_snap_pages(n->conf->volume[v].bytes);
+        pages += hk_snap_pages(most_bytes(n, v));
     snprintf(path, sizeof(path), "%s/%u-index", dir, slot);
     if (hk_disk_open_sparse(path, pages * HK_PAGE_BYTES, &fd, &err))
         return failed(error, "HKE4004E", &err);
@@ -167,8 +205,7 @@ static int open_snapshot(struct hk_node *n, const char *dir, uint32_t slot, char
         return 1;
     for (v = 0; v < n->conf->volume_count; v++) {
         snprintf(path, sizeof(path), "%s/%u-%s", dir, slot, n->conf->volume[v].name);
-        if (hk_disk_open_sparse(path, hk_round_up(n->conf->volume[v].bytes, HK_PAGE_BYTES), &fd,
-                                &err))
+        if (hk_disk_open_sparse(path, hk_round_up(most_bytes(n, v), HK_PAGE_BYTES), &fd, &err))
             return failed(error, "HKE4004E", &err);
         if (bind_file(n, file + 1 + v, fd, NULL, error))
             return 1;

@@ -391,6 +391,12 @@ static void spool_notes(struct hk_control *c, const struct hk_from_node *m)
                       "the spool is full (%s of %s): the ring fills, then the policy acts",
                       mib_text(a[0], b), mib_text(a[1], b2));
         break;
+    case HK_NOTE_RESIZED:
+        hk_notice_add(c, "HKE3120I", m->epoch, m->lsn, 0, NULL,
+                      "volume %s has %llu bytes from now on",
+                      a[0] < c->conf->volume_count ? c->conf->volume[a[0]].name : "?",
+                      (unsigned long long)a[1]);
+        break;
     case HK_NOTE_SPOOL_DAMAGED:
         hk_notice_add(c, "HKE4056E", m->epoch, a[0], 0, NULL,
                       "the spool can't give back the record at LSN %#llx: what was on its way is "

@@ -245,6 +245,14 @@ static const char *volume_state(const struct hk_control *c)
     return g->mark.durable.v == g->mark.produced.v ? "equal" : "following";
 }
 
+/* Today's, as far as it is known. */
+uint64_t hk_report_volume_bytes(const struct hk_control *c, uint32_t i)
+{
+    const struct hk_super *super = &c->status.group.super;
+
+    return i < super->volume_count ? super->volume[i].bytes : c->conf->volume[i].bytes;
+}
+
 static void volume_list(struct hk_control *c, struct hk_status_text *s)
 {
     uint32_t i;
@@ -252,7 +260,7 @@ static void volume_list(struct hk_control *c, struct hk_status_text *s)
     for (i = 0; i < c->conf->volume_count; i++) {
         hk__pb__volume_status__init(&s->volume[i]);
         s->volume[i].name = (char *)(uintptr_t)c->conf->volume[i].name;
-        s->volume[i].bytes = c->conf->volume[i].bytes;
+        s->volume[i].bytes = hk_report_volume_bytes(c, i);
         s->volume[i].state = hk_report_keep(s, "%s", volume_state(c));
         s->volume_ptr[i] = &s->volume[i];
     }

@@ -92,6 +92,16 @@ static void verb_events(struct hk_control *c, struct hk_client *client)
     hk_control_reply(c, client, &reply, -1);
 }
 
+/* A pin has the size of its position. */
+static uint64_t image_bytes(const struct hk_control *c, uint32_t i)
+{
+    const struct hk_group_status *g = &c->status.group;
+
+    if (g->freeze_of_pin && i < g->super.volume_count && g->super.volume[i].prior_bytes)
+        return g->super.volume[i].prior_bytes;
+    return hk_report_volume_bytes(c, i);
+}
+
 static void fill_image(struct hk_control *c, Hk__Pb__Image *image, Hk__Pb__VolumeStatus *volume,
                        Hk__Pb__VolumeStatus **ptr)
 {
@@ -108,7 +118,7 @@ static void fill_image(struct hk_control *c, Hk__Pb__Image *image, Hk__Pb__Volum
     for (i = 0; i < c->conf->volume_count; i++) {
         hk__pb__volume_status__init(&volume[i]);
         volume[i].name = (char *)(uintptr_t)c->conf->volume[i].name;
-        volume[i].bytes = c->conf->volume[i].bytes;
+        volume[i].bytes = image_bytes(c, i);
         ptr[i] = &volume[i];
     }
     image->n_volume = i;
@@ -224,7 +234,7 @@ static void verb_image_open(struct hk_control *c, struct hk_client *client)
     }
     hk__pb__reply__init(&reply);
     fill_mark(c, &reply);
-    reply.volume_bytes = c->conf->volume[v].bytes;
+    reply.volume_bytes = image_bytes(c, v);
     hk_control_reply(c, client, &reply, fd);
 }
 
@@ -365,6 +375,8 @@ void hk_order_post(struct hk_control *c, struct hk_order *o, enum hk_verb_fence 
     verb.rate_bytes_s = o->rate_bytes_s;
     verb.or_pin = o->or_pin;
     verb.wait_ns = o->wait_ns;
+    verb.volume = o->volume;
+    verb.bytes = o->bytes;
     hk_clock_now(&now);
     verb.fence_time_ns = now.real_ns;
     if (getrandom(&verb.new_epoch, sizeof(verb.new_epoch), 0) != (ssize_t)sizeof(verb.new_epoch))
@@ -451,6 +463,39 @@ static void verb_resync(struct hk_control *c, struct hk_client *client)
     hk_order_post(c, o, HK_FENCE_NONE);
 }
 
+/* volume, limit: its new size in bytes. */
+static void verb_resize(struct hk_control *c, struct hk_client *client)
+{
+    const Hk__Pb__Request *r = client->request;
+    struct hk_order *o;
+    uint32_t v = 0;
+
+    if (c->status.group.role != HK_ROLE_PRIMARY) {
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED,
+                    "HKE3122W a volume is resized at the primary: give the command at %s",
+                    c->conf->site[c->local->peer_index].name);
+        return;
+    }
+    while (v < c->conf->volume_count && strcmp(c->conf->volume[v].name, r->volume))
+        v++;
+    if (v == c->conf->volume_count) {
+        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED, "HKE5012E group %s has no volume \"%s\"",
+                    c->conf->name, r->volume);
+        return;
+    }
+    if (hk_verb_plan(c, client,
+                     "the standby makes its replica larger, durably; then the primary zeroes what "
+                     "is new of its origin and takes writes there; clients see the new size when "
+                     "they connect again; it can't be made smaller"))
+        return;
+    o = hk_order_begin(c, client, HK_VERB_RESIZE);
+    if (!o)
+        return;
+    o->volume = v;
+    o->bytes = r->limit;
+    hk_order_post(c, o, HK_FENCE_NONE);
+}
+
 static void rpo_rows(const struct hk_rpo_row *rows, size_t n, Hk__Pb__RpoRow *pb,
                      Hk__Pb__RpoRow **ptr)
 {
@@ -512,6 +557,7 @@ static const struct {
     {"image-check", verb_image_check}, {"freeze", verb_freeze},
     {"resync", verb_resync},           {"freeze-end", verb_freeze_end},
     {"failover", hk_verb_failover},    {"history", verb_history},
+    {"resize", verb_resize},
 };
 
 void hk_verbs_handle(struct hk_control *c, struct hk_client *client)
@@ -568,6 +614,26 @@ static const struct {
     {HK_VERB_FREEZE_END, -ENOENT, "HKE5011E", "no freeze of this name stands"},
     {HK_VERB_FREEZE_END, -EBUSY, "HKE1026W", "it is being ended already"},
     {HK_VERB_FREEZE_END, -EAGAIN, "HKE1026W", "recovery is still running"},
+    {HK_VERB_RESIZE, -EPERM, "HKE3121W",
+     "a volume is never made smaller: what the application still uses of it would be gone at both "
+     "sites"},
+    {HK_VERB_RESIZE, -EFBIG, "HKE3121W",
+     "its max-size in group.conf is below that; it is fixed when the metadata are created"},
+    {HK_VERB_RESIZE, -EINVAL, "HKE3121W", "the size must be a multiple of 4096 bytes"},
+    {HK_VERB_RESIZE, -EOPNOTSUPP, "HKE3121W",
+     "the primary's metadata lie at the end of that origin, or the standby's are of version 1"},
+    {HK_VERB_RESIZE, -EBUSY, "HKE3121W", "a volume is being resized already; try again"},
+    {HK_VERB_RESIZE, -ENOTCONN, "HKE3121W",
+     "the standby has to make room first, and there is no session with it, or no capture side"},
+    {HK_VERB_RESIZE, -EAGAIN, "HKE3121W",
+     "copies may differ, a resync has to end first; or the standby is starting"},
+    {HK_VERB_RESIZE, -ENOSPC, "HKE3121W",
+     "there is not enough room: make the origin here and the replica at the standby at least that "
+     "large, see the events of both sites"},
+    {HK_VERB_RESIZE, -ECONNRESET, "HKE3121W",
+     "the session broke before the standby had answered: nothing was changed; try again"},
+    {HK_VERB_RESIZE, -ECONNABORTED, "HKE3121W",
+     "the capture side went away meanwhile: the outcome is unknown; look with `hikae status`"},
     {HK_VERB_FAILOVER, -EAGAIN, "HKE6008E", "recovery of the journal is still running; try again"},
     {HK_VERB_FAILOVER, -EBUSY, "HKE6006W", "a failover is under way already"},
     {HK_VERB_FAILOVER, -EIO, "HKE6008E", "a replica could not be written, see HKE4023E"},
@@ -613,8 +679,12 @@ void hk_verbs_done(struct hk_control *c, const struct hk_action *a)
     if (!client)
         return;
     if (why) {
-        hk_verb_say(c, client, HK_VERB_EXIT_REFUSED, "%s %s%s%s was refused or failed: %s", id,
-                    was.verb, *was.name ? " " : "", was.name, why);
+        hk_verb_say(c, client,
+                    was.kind == HK_VERB_RESIZE && a->verb_done.error == -ECONNABORTED
+                        ? HK_VERB_EXIT_UNKNOWN
+                        : HK_VERB_EXIT_REFUSED,
+                    "%s %s%s%s was refused or failed: %s", id, was.verb, *was.name ? " " : "",
+                    was.name, why);
         return;
     }
     hk__pb__reply__init(&reply);

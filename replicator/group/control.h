@@ -21,6 +21,8 @@ enum hk_ctl_type {
     HK_CTL_BYE,          /* orderly end, with the reason */
     HK_CTL_HASH_ASK,     /* primary → standby: hash this of the replica once applied ≥ after */
     HK_CTL_HASHES,       /* standby → primary: the answer */
+    HK_CTL_RESIZE,       /* primary → standby: make room, durably, for a volume of that size */
+    HK_CTL_RESIZED,      /* standby → primary: the answer */
 };
 
 struct hk_ctl {
@@ -51,6 +53,11 @@ struct hk_ctl {
         } bye;
         struct hk_hash_ask hash_ask;
         struct hk_hashes hashes;
+        struct {
+            uint32_t volume;
+            int32_t error; /* RESIZED: 0 or -errno */
+            uint64_t bytes;
+        } resize;
     };
 };
 

@@ -59,7 +59,8 @@ struct hk_group_cfg {
     struct hk_uuid group_id, site_id, host_id;
     uint64_t config_hash;
     uint32_t volume_count;
-    uint64_t volume_bytes[HK_VOLUMES_MAX];
+    uint64_t volume_bytes[HK_VOLUMES_MAX]; /* when the group was made */
+    uint64_t volume_max[HK_VOLUMES_MAX];   /* it may grow to so many; 0: not at all */
     char volume_name[HK_VOLUMES_MAX][HK_NAME_BYTES];
     uint64_t contact_timeout_ns;
     uint32_t path_count;
@@ -102,6 +103,7 @@ enum hk_event_type {
     HK_EV_BLOCK_DONE, /* primary: answer to BLOCK */
     HK_EV_HEALED,     /* primary: answer to HEAL */
     HK_EV_ALL_STALE,  /* primary: answer to STALE_ALL */
+    HK_EV_RESIZED,    /* primary: RESIZE was refused; if not, a CAPTURE with the new size comes */
     HK_EV_RETURNED,   /* primary: RETURN was refused; if not, a CAPTURE with the new epoch comes */
 };
 
@@ -112,6 +114,7 @@ enum hk_verb_kind {
     HK_VERB_STOP,       /* orderly end of the daemon: flush, say BYE */
     HK_VERB_PAUSE,      /* primary: the compare of a resync stands still … */
     HK_VERB_RESUME,     /* … and goes on */
+    HK_VERB_RESIZE,     /* primary: volume grows to bytes */
     HK_VERB_THROTTLE, /* primary: at most so many bytes a second (rate_bytes_s; 0: adapts alone) */
 };
 
@@ -127,6 +130,8 @@ struct hk_verb {
     uint64_t rate_bytes_s;    /* THROTTLE */
     bool or_pin;              /* FREEZE at a standby: while a resync runs its pin is as good, … */
     uint64_t wait_ns;         /* … once it has been waited for so long */
+    uint32_t volume;          /* RESIZE */
+    uint64_t bytes;           /* RESIZE: the new size */
 };
 
 struct hk_event {
@@ -183,7 +188,7 @@ struct hk_event {
             int error; /* 0; -EAGAIN: stale again since; else it was not done */
         } healed;
         struct {
-            int error; /* ALL_STALE: 0 durable; RETURNED: never 0 */
+            int error; /* ALL_STALE: 0 durable; RETURNED, RESIZED: never 0 */
         } done;
     };
 };
@@ -202,6 +207,7 @@ enum hk_action_type {
     HK_ACT_BLOCK,      /* primary: a block record of this range */
     HK_ACT_HEAL,       /* primary: the region was equal, or is mended by the log up to … */
     HK_ACT_STALE_ALL,  /* primary: every region becomes stale, and the log can't go on */
+    HK_ACT_RESIZE,     /* primary: a volume grows; the standby is ready for it */
     HK_ACT_NOTIFY,     /* for people and the event log */
     HK_ACT_VERB_DONE,  /* answer to a verb */
     HK_ACT_FATAL,      /* fail-stop: storage lied; the daemon ends after saying so */
@@ -252,6 +258,7 @@ enum hk_notice_id {
     HK_NOTE_SPOOLING,           /* primary: arg0 bytes the standby lacks, arg1 used, arg2 total */
     HK_NOTE_SPOOLING_OVER,      /* … the ring alone is enough again */
     HK_NOTE_SPOOL_FULL,         /* primary: arg0 used, arg1 total */
+    HK_NOTE_RESIZED,            /* arg0 volume, arg1 bytes */
     HK_NOTE_SPOOL_DAMAGED,      /* primary: arg0 LSN of a record that can't be read back */
     HK_NOTICES
 };
@@ -295,6 +302,10 @@ struct hk_action {
             uint32_t volume;
             uint64_t offset;
         } stale_ask;
+        struct {
+            uint32_t volume;
+            uint64_t bytes;
+        } resize;
         struct {
             struct hk_hash_ask ask;
             uint8_t key[HK_COMPARE_KEY_BYTES];

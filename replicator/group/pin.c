@@ -26,7 +26,8 @@ struct hk_snapshots_cfg hk_pin_snapshots_cfg(const struct hk_group_cfg *cfg)
         .volume_count = cfg->volume_count,
     };
 
-    __builtin_memcpy(c.volume_bytes, cfg->volume_bytes, sizeof(c.volume_bytes));
+    for (uint32_t v = 0; v < cfg->volume_count; v++)
+        c.volume_bytes[v] = hk_grow_max(cfg, v);
     return c;
 }
 
@@ -173,6 +174,7 @@ void hk_pin_take(struct hk_group *g)
     struct hk_super *super = hk_standby_super(g);
 
     super->flags |= HK_SF_PINNED;
+    hk_grow_forget_pin(super);
     super->pin_lsn = s->pin_ask.lsn;
     super->pin_ordinal = s->pin_ask.epoch_ordinal;
     super->snapshot_next = s->pin_ask.id + 1;
@@ -205,6 +207,7 @@ void hk_pin_resync_ends(struct hk_group *g, const struct hk_record *r)
     super->flags &= ~(uint32_t)(HK_SF_RESYNC | HK_SF_PINNED);
     super->pin_lsn = 0;
     super->pin_ordinal = 0;
+    hk_grow_forget_pin(super);
     hk_standby_open_interval(super, hk_record_end(r).v, r->epoch);
 }
 

@@ -65,6 +65,7 @@ static void end_session(struct hk_group *g, enum hk_refusal why)
     struct hk_primary *p = g->primary;
 
     p->greeting = false;
+    hk_primary_resize_cut(g);
     hk_primary_resync_stop(g, false);
     if (!p->sender.running)
         return;
@@ -81,6 +82,7 @@ static void close_control(struct hk_group *g)
         return;
     p->control_up = p->greeting = false;
     tell_sender(p);
+    hk_primary_resize_cut(g);
     hk_group_queue(g, HK_ACT_CONTROL_CLOSE);
 }
 
@@ -156,7 +158,7 @@ void hk_primary_greet(struct hk_group *g)
         .closed = p->closed,
         .history = p->super.history,
     };
-    __builtin_memcpy(h->volume_bytes, g->cfg.volume_bytes, sizeof(h->volume_bytes));
+    hk_primary_sizes(g, h->volume_bytes);
     c = hk_group_say(g, HK_CTL_HELLO);
     c->hello = *h;
     p->greeting = true;
@@ -271,8 +273,10 @@ static void take_control(struct hk_group *g, const struct hk_ctl *c)
     case HK_CTL_NOTICE: return;
     case HK_CTL_HELLO: hk_primary_turn_away(g, HK_REFUSE_ROLE, NULL); break;
     case HK_CTL_FREEZE_REPLY:
+    case HK_CTL_RESIZE:
     case HK_CTL_HASH_ASK: hk_primary_turn_away(g, HK_REFUSE_MALFORMED, NULL); break;
     case HK_CTL_HASHES: hk_primary_hashes(g, &c->hashes); return;
+    case HK_CTL_RESIZED: hk_primary_resized(g, c); return;
     }
     g->control_bad++;
 }
@@ -485,7 +489,10 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
         p->ring_end = hk_max_u64(p->ring_end, e->produced.produced.v);
         tell_sender(p);
         break;
-    case HK_EV_CAPTURE: capture_changed(g, e); break;
+    case HK_EV_CAPTURE:
+        capture_changed(g, e);
+        hk_primary_resize_look(g);
+        break;
     case HK_EV_FRAME_IN: take_frame(g, &e->frame.header, e->frame.body); break;
     case HK_EV_CONTROL_UP:
         p->control_up = true;
@@ -496,6 +503,7 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_CONTROL_DOWN:
         p->control_up = p->greeting = false;
         tell_sender(p); /* an older session goes on without it */
+        hk_primary_resize_cut(g);
         hk_primary_resync_stop(g, false);
         break;
     case HK_EV_LINK:
@@ -509,6 +517,7 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
         case HK_VERB_PAUSE:
         case HK_VERB_RESUME:
         case HK_VERB_THROTTLE: hk_primary_resync_verb(g, &e->verb); break;
+        case HK_VERB_RESIZE: hk_primary_resize_verb(g, &e->verb); break;
         case HK_VERB_FREEZE_END:
         case HK_VERB_FAILOVER: hk_group_verb_done(g, e->verb.op_id, -EOPNOTSUPP, 0, NULL); break;
         case HK_VERB_STOP:
@@ -531,6 +540,7 @@ void hk_primary_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_HEALED:
     case HK_EV_ALL_STALE:
     case HK_EV_RETURNED: hk_primary_resync_event(g, e); break;
+    case HK_EV_RESIZED: hk_primary_resize_refused(g, e->done.error); break;
     case HK_EV_DISK_DONE: disk_done(g, e->disk); break;
     case HK_EV_BAD_FRAME:
     case HK_EV_TIMER: break;
@@ -691,6 +701,8 @@ bool hk_primary_next(struct hk_group *g, bool can_send, struct hk_action *ret)
         return true;
     }
     if (p->attached && hk_freeze_next(g, ret))
+        return true;
+    if (hk_primary_resize_next(g, ret))
         return true;
     if (can_send && next_frame(g, ret))
         return true;

@@ -13,12 +13,18 @@
 
 enum { CHUNK_PAGES = HK_GROUP_MAP_BYTES / HK_DMAP_PAGE_BYTES };
 
+/* As of the position that it is promoted at. */
+static uint64_t volume_bytes(const struct hk_group *g, uint32_t i)
+{
+    return hk_standby_super(g)->volume[i].bytes;
+}
+
 static uint32_t pages_of(const struct hk_group *g)
 {
     uint64_t regions = 0;
 
     for (uint32_t i = 0; i < g->cfg.volume_count; i++)
-        regions += hk_dmap_regions(g->cfg.volume_bytes[i], g->cfg.region_shift);
+        regions += hk_dmap_regions(volume_bytes(g, i), g->cfg.region_shift);
     return HK_DMAP_LOG_PAGES + hk_dmap_map_pages(regions);
 }
 
@@ -34,7 +40,7 @@ static void build(const struct hk_group *g, const struct hk_dmap_id *id, uint32_
         return;
     }
     for (uint32_t i = 0; i < g->cfg.volume_count; i++)
-        left += hk_dmap_regions(g->cfg.volume_bytes[i], g->cfg.region_shift);
+        left += hk_dmap_regions(volume_bytes(g, i), g->cfg.region_shift);
     left = hk_min_u64(left - place * HK_DMAP_PAGE_REGIONS, HK_DMAP_PAGE_REGIONS);
     for (uint64_t r = 0; r < left; r++)
         hk_dmap_state_set(packed, r, HK_DMAP_STALE);

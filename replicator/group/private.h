@@ -60,6 +60,18 @@ struct hk_way_back {
     uint64_t asked_lsn;  /* RETURN was asked with … */
 };
 
+/* A volume that grows (resize_primary.c). */
+struct hk_primary_grow {
+    enum {
+        HK_PGROW_NONE = 0,
+        HK_PGROW_STANDBY, /* it makes room */
+        HK_PGROW_ASK,     /* it has; the capture side is to be asked */
+        HK_PGROW_CAPTURE, /* … and was */
+    } step;
+    uint32_t volume;
+    uint64_t op_id, bytes, lease;
+};
+
 struct hk_primary {
     bool attached;
     uint64_t lease;
@@ -119,6 +131,7 @@ struct hk_primary {
     bool echoes; /* capture tells contact_ns */
 
     struct hk_freeze_ask freeze;
+    struct hk_primary_grow grow;
     uint64_t requests;
 
     /* resync */
@@ -163,7 +176,13 @@ enum hk_promotion {
 };
 
 /* What the standby does with the barrier that apply stands at. */
-enum hk_barrier { HK_BARRIER_NONE = 0, HK_BARRIER_PINNING, HK_BARRIER_STORING, HK_BARRIER_FROZEN };
+enum hk_barrier {
+    HK_BARRIER_NONE = 0,
+    HK_BARRIER_PINNING,
+    HK_BARRIER_GROWING, /* a replica is made long enough */
+    HK_BARRIER_STORING,
+    HK_BARRIER_FROZEN
+};
 
 /* The map that a promotion writes for the capture side (primary_map.c). */
 enum { HK_GROUP_MAP_BYTES = 64 << 10 };
@@ -179,6 +198,27 @@ struct hk_hash_slot {
     uint64_t read_request; /* our own: those of two sessions may be equal */
     struct hk_hash_ask ask;
     struct hk_hashes answer;
+};
+
+/* Replicas that grow (resize_standby.c), one at a time. */
+struct hk_grow {
+    enum {
+        HK_GROW_NONE = 0,
+        HK_GROW_TRY, /* is there room at all? */
+        HK_GROW_PUNCH,
+        HK_GROW_ALLOC,
+        HK_GROW_FLUSH,
+        HK_GROW_STORE,
+    } step;
+    uint64_t want[HK_VOLUMES_MAX]; /* 0, or what it should have room for */
+    uint32_t volume;               /* of the step, and what of it */
+    uint64_t from, to, ticket;
+    bool busy; /* op is under way */
+    struct hk_diskop op;
+    int error;  /* of the last try; 0 since it was asked again */
+    bool asked; /* the primary waits for the answer */
+    uint32_t asked_volume;
+    uint64_t asked_bytes;
 };
 
 struct hk_standby {
@@ -257,6 +297,8 @@ struct hk_standby {
     uint64_t
         told_oldest_age_ns; /* age of its oldest record that was not durable, when it said so */
     uint64_t full_compare_ticket;
+
+    struct hk_grow grow;
 
     /* resync */
     struct hk_hash_slot hash[HK_GROUP_HASH_SLOTS];
@@ -344,6 +386,14 @@ void hk_primary_resync_event(struct hk_group *g, const struct hk_event *e);
 void hk_primary_resync_verb(struct hk_group *g, const struct hk_verb *v);
 void hk_primary_hashes(struct hk_group *g, const struct hk_hashes *h);
 uint64_t hk_primary_resync_deadline_ns(const struct hk_group *g);
+/* resize_primary.c */
+void hk_primary_sizes(const struct hk_group *g, uint64_t ret_bytes[HK_VOLUMES_MAX]);
+void hk_primary_resize_verb(struct hk_group *g, const struct hk_verb *v);
+void hk_primary_resized(struct hk_group *g, const struct hk_ctl *c);
+void hk_primary_resize_cut(struct hk_group *g);
+bool hk_primary_resize_next(struct hk_group *g, struct hk_action *ret);
+void hk_primary_resize_refused(struct hk_group *g, int error);
+void hk_primary_resize_look(struct hk_group *g);
 /* primary.c */
 void hk_primary_turn_away(struct hk_group *g, enum hk_refusal why, const uint64_t detail[2]);
 /* copy.c: may a session begin here, as far as the primary's own copy of the log goes? */
@@ -407,6 +457,20 @@ bool hk_standby_epoch_pending(const struct hk_group *g);
 bool hk_standby_begin_epoch(struct hk_group *g);
 bool hk_standby_next_ack(struct hk_group *g, struct hk_action *ret);
 bool hk_standby_alive(const struct hk_group *g, uint64_t mono_ns);
+/* resize_standby.c */
+uint64_t hk_grow_max(const struct hk_group_cfg *cfg, uint32_t volume);
+uint64_t hk_grow_room(const struct hk_group *g, uint32_t volume);
+bool hk_grow_super_ok(const struct hk_group *g, const struct hk_super *super);
+void hk_grow_bounds(struct hk_group *g);
+bool hk_grow_has(const struct hk_group *g, const uint64_t *bytes);
+int hk_grow_ask(struct hk_group *g, const uint64_t *bytes);
+void hk_grow_disk_done(struct hk_group *g, struct hk_diskop *op);
+void hk_grow_control(struct hk_group *g, const struct hk_ctl *c);
+void hk_grow_step(struct hk_group *g);
+int hk_grow_barrier(struct hk_group *g, const void *payload);
+void hk_grow_take(struct hk_group *g, const void *payload);
+void hk_grow_forget_pin(struct hk_super *super);
+void hk_grow_back_to_pin(struct hk_super *super);
 /* resync_standby.c */
 int hk_standby_hash_ask(struct hk_group *g, const struct hk_hash_ask *a); /* -EINVAL */
 void hk_standby_hash_drop(struct hk_standby *s);

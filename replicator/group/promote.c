@@ -318,8 +318,9 @@ static void fill_primary(const struct hk_super *standby, const struct hk_epoch *
     ret->pin_ordinal = ret->snapshot_next = 0;
     ret->region_shift = 0; /* until there is a map */
     ret->dmap_sequence = 0;
+    /* Nor can it grow: the map is made for what it has. */
     for (uint32_t i = 0; i < ret->volume_count; i++)
-        ret->volume[i].first_region = 0;
+        ret->volume[i].first_region = ret->volume[i].room_bytes = ret->volume[i].prior_bytes = 0;
 }
 
 /* model: promote.pml, PRIMARY_MD_DURABLE */

@@ -283,6 +283,7 @@ void hk_primary_resync_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_TIMER:
     case HK_EV_VERB:
     case HK_EV_INSERTED:
+    case HK_EV_RESIZED:
     case HK_EV_RING_LOST: HK_ASSERT(!"no answer of a resync");
     }
 }

@@ -29,7 +29,7 @@ static bool ask_ok(const struct hk_group *g, const struct hk_hash_ask *a)
     if (a->volume >= g->cfg.volume_count || a->bytes == 0 || a->bytes % 512 || a->offset % 512 ||
         a->bytes > HK_COMPARE_BLOCKS_MAX * HK_COMPARE_BLOCK_BYTES)
         return false;
-    bytes = g->cfg.volume_bytes[a->volume];
+    bytes = hk_grow_room(g, a->volume);
     return a->offset < bytes && a->bytes <= bytes - a->offset;
 }
 

@@ -116,6 +116,7 @@ static void rolled_back(struct hk_group *g)
     super->flags &= ~(uint32_t)(HK_SF_PINNED | HK_SF_RESYNC);
     super->pin_lsn = 0;
     super->pin_ordinal = 0;
+    hk_grow_back_to_pin(super);
     super->applied = s->rollback_lsn;
     s->applied = s->applied_put = s->reported = s->rollback_lsn;
     hk_standby_close_interval(super, s->rollback_lsn);

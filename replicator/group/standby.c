@@ -130,11 +130,7 @@ static bool super_is_ours(const struct hk_group *g, const struct hk_super *super
         return false;
     if (super->volume_count != g->cfg.volume_count)
         return false;
-    for (uint32_t i = 0; i < super->volume_count; i++) {
-        if (super->volume[i].bytes != g->cfg.volume_bytes[i])
-            return false;
-    }
-    return true;
+    return hk_grow_super_ok(g, super);
 }
 
 /* ---- from start to ready ---- */
@@ -180,6 +176,7 @@ static void super_step(struct hk_group *g)
         hk_group_fatal(g, HK_NOTE_SUPER_FAILED, -EMEDIUMTYPE);
         return;
     }
+    hk_grow_bounds(g);
     s->told_ceiling = super->ceiling;
     s->replica_failed = super->flags & HK_SF_NOT_PROMOTABLE;
     s->applied = s->applied_put = super->applied;
@@ -288,7 +285,7 @@ static void stop_step(struct hk_group *g)
         return;
     if (s->stage >= HK_STAGE_REDO && s->stage != HK_STAGE_PROMOTED &&
         !(hk_journal_idle(&s->journal) && hk_apply_quiet(&s->apply) &&
-          hk_snapshots_quiet(&s->snapshots)))
+          hk_snapshots_quiet(&s->snapshots) && !s->grow.busy))
         return;
     if (s->stop_ticket == 0 && s->super.state == HK_SUPER_STORE_READY)
         s->stop_ticket = hk_standby_put(g);
@@ -312,6 +309,7 @@ static void steps(struct hk_group *g)
     } else if ((s->stage == HK_STAGE_REDO || s->stage == HK_STAGE_READY) && !g->failed) {
         hk_standby_received(g);
         hk_standby_log_step(g);
+        hk_grow_step(g);
         hk_standby_apply_step(g);
         hk_freeze_standby_step(g);
         if (s->stage == HK_STAGE_REDO && !g->failed)
@@ -358,7 +356,12 @@ static void disk_done(struct hk_group *g, struct hk_diskop *op)
         hk_snapshots_disk_done(&s->snapshots, op);
         hk_apply_saving(&s->apply);
         break;
-    case HK_OWNER_GROUP: hk_primary_map_done(g, op); break;
+    case HK_OWNER_GROUP:
+        if (op == &s->grow.op)
+            hk_grow_disk_done(g, op);
+        else
+            hk_primary_map_done(g, op);
+        break;
     case HK_OWNER_SPOOL: HK_ASSERT(!"operations that a standby does not have"); break;
     }
 }
@@ -378,6 +381,7 @@ static void verb(struct hk_group *g, const struct hk_verb *v)
         break;
     case HK_VERB_PAUSE:
     case HK_VERB_RESUME:
+    case HK_VERB_RESIZE:
     case HK_VERB_THROTTLE: hk_group_verb_done(g, v->op_id, -EOPNOTSUPP, 0, NULL); break;
     }
 }
@@ -392,12 +396,12 @@ void hk_standby_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_DISK_DONE: disk_done(g, e->disk); break;
     case HK_EV_CONTROL_UP:
         s->control_up = true;
-        s->hello_pending = s->refusal_pending = false;
+        s->hello_pending = s->refusal_pending = s->grow.asked = false;
         hk_standby_hash_drop(s);
         break;
     case HK_EV_CONTROL_IN: hk_standby_control(g, e->control); break;
     case HK_EV_CONTROL_DOWN:
-        s->control_up = s->hello_pending = s->refusal_pending = false;
+        s->control_up = s->hello_pending = s->refusal_pending = s->grow.asked = false;
         hk_standby_hash_drop(s);
         break;
     case HK_EV_VERB: verb(g, &e->verb); break;
@@ -407,6 +411,7 @@ void hk_standby_event(struct hk_group *g, const struct hk_event *e)
     case HK_EV_HEALED:
     case HK_EV_ALL_STALE:
     case HK_EV_RETURNED:
+    case HK_EV_RESIZED:
     case HK_EV_PRODUCED:
     case HK_EV_CAPTURE:
     case HK_EV_INSERTED:

@@ -160,9 +160,9 @@ static void take_barrier(struct hk_group *g)
         hk_pin_preflight(g, s->apply.barrier_payload);
         break;
     case HK_REC_RESYNC_END: hk_pin_resync_ends(g, r); break;
+    case HK_REC_RESIZE: hk_grow_take(g, s->apply.barrier_payload); break;
     case HK_REC_JOIN:
     case HK_REC_LEAVE:
-    case HK_REC_RESIZE:
         /* Refused at receipt; in the journal it is another version's: not to be guessed at. */
         hk_group_notify(g, HK_NOTE_BAD_RECORD, r->lsn, HK_RECORD_BAD_TYPE, 0, NULL);
         hk_group_fatal(g, HK_NOTE_BAD_RECORD, -EUCLEAN);
@@ -266,6 +266,29 @@ static void run(struct hk_group *g)
     s->apply_more = more;
 }
 
+static void grow_step(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    int r;
+
+    if (s->barrier == HK_BARRIER_NONE)
+        s->grow.error = 0;
+    r = hk_grow_barrier(g, s->apply.barrier_payload);
+
+    if (r == -EINPROGRESS) {
+        s->barrier = HK_BARRIER_GROWING;
+        return;
+    }
+    s->barrier = HK_BARRIER_NONE;
+    if (r == 0) {
+        take_barrier(g);
+        return;
+    }
+    s->apply.failed_volume = s->grow.volume;
+    s->apply.error = r;
+    replica_failed(g);
+}
+
 static void barrier_step(struct hk_group *g)
 {
     const struct hk_standby *s = g->standby;
@@ -278,6 +301,8 @@ static void barrier_step(struct hk_group *g)
         return;
     if (hk_pin_wanted(g, &s->apply.barrier, s->apply.barrier_payload))
         hk_pin_begin(g, &s->apply.barrier);
+    else if (s->apply.barrier.type == HK_REC_RESIZE)
+        grow_step(g);
     else
         take_barrier(g);
 }
@@ -302,6 +327,8 @@ void hk_standby_apply_step(struct hk_group *g)
     if (s->barrier == HK_BARRIER_STORING && hk_standby_stored(g, s->barrier_ticket))
         barrier_is_stored(g);
     store_applied(g);
+    if (s->barrier == HK_BARRIER_GROWING)
+        grow_step(g);
     barrier_step(g);
     run(g);
     store_applied(g);

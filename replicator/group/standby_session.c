@@ -142,6 +142,7 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
         .config_hash = g->cfg.config_hash,
         .volume_count = g->cfg.volume_count,
         .volume_bytes = g->cfg.volume_bytes,
+        .volume_max = g->cfg.volume_max,
         .acked = hk_max_u64(s->receiver.acked, s->reported),
         .durable = s->reported,
         .alive = hk_standby_alive(g, g->now.mono_ns),
@@ -164,6 +165,7 @@ static void take_hello(struct hk_group *g, const struct hk_hello *h)
         return;
     }
     s->refusal_pending = false;
+    s->grow.error = 0;
     /* Its word replaces the old session's from here on. */
     stop_session(g, HK_REFUSE_NONE);
     s->history_before = super->history;
@@ -285,6 +287,16 @@ static void welcome_gap(struct hk_group *g)
     w->gap = s->verdict.gap;
 }
 
+/* The log of this primary speaks of volumes that are larger than what is here. */
+static void make_room(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+    uint64_t detail[2] = {s->grow.volume, s->grow.to};
+
+    if (s->grow.error || hk_grow_ask(g, s->hello.volume_bytes) != 0)
+        turn_away(g, HK_REFUSE_VOLUMES, detail);
+}
+
 void hk_standby_session_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;
@@ -295,6 +307,10 @@ void hk_standby_session_step(struct hk_group *g)
         if (s->reported == s->receiver.acked && hk_journal_idle(&s->journal) &&
             (!s->verdict.full_compare || full_compare_stored(s)))
             welcome_gap(g);
+        return;
+    }
+    if (s->hello_pending && !hk_grow_has(g, s->hello.volume_bytes)) {
+        make_room(g);
         return;
     }
     if (!s->hello_pending || (s->adopt_due && !adopt(g)) || !hk_standby_stored(g, s->hello_ticket))
@@ -339,6 +355,8 @@ void hk_standby_control(struct hk_group *g, const struct hk_ctl *c)
             return;
         turn_away(g, HK_REFUSE_MALFORMED, NULL);
         break;
+    case HK_CTL_RESIZE: hk_grow_control(g, c); return;
+    case HK_CTL_RESIZED:
     case HK_CTL_HASHES:
     case HK_CTL_WELCOME:
     case HK_CTL_FREEZE: turn_away(g, HK_REFUSE_MALFORMED, NULL); break;

@@ -9,9 +9,11 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -386,11 +388,23 @@ static int check(struct hk_uring_disk *d, const struct hk_diskop *op)
     return op->kind == HK_DISK_RENAME && strcmp(op->name, f->name) == 0;
 }
 
+/* A device has the room that it has, a file takes it. 1: it is there. */
+static int device_room(const struct disk_file *f, const struct hk_diskop *op)
+{
+    uint64_t bytes = 0;
+
+    if (ioctl(f->fd, BLKGETSIZE64, &bytes) < 0)
+        return -errno;
+    return op->offset <= bytes && op->bytes <= bytes - op->offset ? 1 : -ENOSPC;
+}
+
 static void start(struct hk_uring_disk *d, struct hk_diskop *op)
 {
     int ret = check(d, op);
     struct disk_req *q;
 
+    if (ret == 0 && op->kind == HK_DISK_ALLOC && d->files[op->file].type == HK_DISK_BLOCK_DEVICE)
+        ret = device_room(&d->files[op->file], op);
     if (ret != 0) {
         finish_op(d, op, ret < 0 ? ret : 0);
         return;

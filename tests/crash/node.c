@@ -143,6 +143,7 @@ static void pull(struct node *n)
         case HK_ACT_HASH:
         case HK_ACT_BLOCK:
         case HK_ACT_HEAL:
+        case HK_ACT_RESIZE:
         case HK_ACT_STALE_ALL:
         case HK_ACT_VERB_DONE: break;
         }

@@ -134,7 +134,7 @@ class Cluster:
                  contact_timeout_ms=1500, data_mib=48, wal_mib=16, journal_mib=1024,
                  ring_payload_mib=64, wire=None, region_bytes=None, assume_equal=True,
                  spool_segments=0, snapshot_mib=0, segment_mib=16, ring_slots=16384,
-                 group_lines=''):
+                 group_lines='', max_mib=0):
         Cluster.counter += 1
         self.tag = f'{os.getpid() % 100000}x{Cluster.counter}'
         self.work = pathlib.Path(work)
@@ -146,6 +146,7 @@ class Cluster:
         self.snapshot_mib = snapshot_mib      # room for before-images; 0: no bound
         self.segment_mib, self.ring_slots = segment_mib, ring_slots
         self.group_lines = group_lines  # more of group.conf
+        self.max_mib = max_mib  # every volume may grow to so much; 0: none
         self.wire = None
         self.volumes = [('data', data_mib * MIB), ('wal', wal_mib * MIB)]
         self.journal_mib, self.ring_payload_mib = journal_mib, ring_payload_mib
@@ -202,7 +203,8 @@ class Cluster:
         return f'10.78.0.{last}:7701'
 
     def _configure(self):
-        volumes = ', '.join(f'{{ name = "{n}"; size = {s}L; }}' for n, s in self.volumes)
+        most = f' max-size = {self.max_mib * MIB}L;' if self.max_mib else ''
+        volumes = ', '.join(f'{{ name = "{n}"; size = {s}L;{most} }}' for n, s in self.volumes)
         sites = ',\n'.join(
             f'{{ name = "{s.name}"; site-id = "{uuid.uuid4()}"; control = "{s.address}:7700"; '
             f'paths = ( "{self.path_address(s)}" ); }}' for s in (self.tokyo, self.osaka))

@@ -184,6 +184,7 @@ static void poll_once(struct world *w)
     case HK_CLIENT_HEALED:
     case HK_CLIENT_ALL_STALE:
     case HK_CLIENT_RETURNED:
+    case HK_CLIENT_RESIZED:
     case HK_CLIENT_STOP: break;
     }
     HK_ASSERT(m->magic == HK_CAP_IPC_MAGIC && hk_cap_ipc_bytes(m->type) > 0);

@@ -58,6 +58,19 @@ int hk_engine_block(struct hk_engine *e, uint16_t volume, uint64_t offset, uint3
     return -EIO;
 }
 
+/* No thread that zeroes runs here: the core is asked at once. */
+int hk_grow_begin(struct hk_engine *e, uint64_t lease, uint16_t volume, uint64_t bytes)
+{
+    int rc = hk_capture_may_resize(e->capture, lease, volume, bytes);
+
+    return rc ? rc : hk_capture_resize(e->capture, lease, volume, bytes, &w.rig.now);
+}
+
+bool hk_grow_answer(struct hk_engine *e, struct hk_grow_job *ret)
+{
+    return false;
+}
+
 void hk_engine_pump(struct hk_engine *e, const struct hk_now *now)
 {
     enum hk_step step;

@@ -81,6 +81,11 @@ int hk_engine_read(struct hk_engine *e, uint16_t volume, void *data, uint32_t le
     return -EIO;
 }
 
+uint64_t hk_engine_size(struct hk_engine *e, uint16_t volume)
+{
+    return 4096;
+}
+
 uint32_t hk_engine_request_max(const struct hk_engine *e, uint64_t offset)
 {
     return UINT32_MAX;

@@ -118,7 +118,8 @@ def stream_epoch1():
             ("resync-begin", struct.pack("<QQI44x", 3, 1 << 24, 3), 0),
             ("block", fill(512, 9), 512),
             ("bad-range", b"", 4096), ("resync-end", struct.pack("<QQ48x", 3, FIRST), 0),
-            ("join", b"", 0), ("leave", b"", 0), ("resize", b"", 0)]
+            ("join", b"", 0), ("leave", b"", 0),
+            ("resize", struct.pack("<QQ496x", 1 << 40, 1 << 30), 0)]
     out, lsn, prev = [], FIRST, 0
     for i, (kind, payload, length) in enumerate(plan):
         r = record(kind, lsn, i, 1, EPOCH1, prev, payload, length)
@@ -187,8 +188,10 @@ def superblock(role, sequence, flags, replica, peer, **f):
     assert len(out) == 1944
     out += history(get("dropped", 0))
     assert len(out) == 6048
-    for (vol, size), first in zip((("data", 1 << 40), ("wal", 256 << 20)), get("regions", (0, 0))):
-        out += name(vol) + struct.pack("<QQ16x", size, first)
+    grown = ((0, 0), (get("room", 0), get("prior", 0)))
+    for (vol, size), first, more in zip((("data", 1 << 40), ("wal", 256 << 20)),
+                                        get("regions", (0, 0)), grown):
+        out += name(vol) + struct.pack("<QQQQ", size, first, *more)
     out = out.ljust(16376, b"\0")
     return out + struct.pack("<Q", xxh64(out))
 
@@ -315,6 +318,15 @@ def vectors():
         2, 9, 2048 | 4096, STANDBY, PRIMARY, version=2, ceiling=3 * STEP, applied=2 * STEP + 128,
         mode_lsn=FIRST, pin_lsn=STEP + 704, pin_ordinal=2, snapshot_next=5, dropped=1,
         intervals=[(STEP, STEP + 704, 2)])
+    # Version 3: a volume that may grow; one that has grown since the pin.
+    out["super_primary_3.bin"] = superblock(
+        1, 10, 2 | 1024, PRIMARY, STANDBY, version=3, ceiling=3 * STEP,
+        durable_known=2 * STEP + 128, ring=RING, region_shift=22, dmap_sequence=995,
+        regions=(0, 262144), room=1 << 30)
+    out["super_standby_3.bin"] = superblock(
+        2, 11, 2048 | 4096, STANDBY, PRIMARY, version=3, ceiling=3 * STEP, applied=2 * STEP + 128,
+        mode_lsn=FIRST, pin_lsn=STEP + 704, pin_ordinal=2, snapshot_next=5, dropped=1,
+        intervals=[(STEP, STEP + 704, 2)], room=1 << 30, prior=128 << 20)
     out["history_dropped.bin"] = history(1)
     out["dmap_log.bin"], out["dmap_map.bin"] = dmap_log(), dmap_map()
     out["snap_header.bin"], out["snap_page.bin"] = snap_header(), snap_page()

@@ -107,12 +107,14 @@ static void read_done(struct sim *s, struct sim_io *io)
 static void start_read(struct sim *s, struct sim_client *c)
 {
     struct hk_iovec iov;
+    uint32_t size;
 
     c->read_volume = (uint32_t)rng_below(&s->rng_work, SIM_VOLUMES);
-    c->read_sector = (uint32_t)rng_below(&s->rng_work, s->o.sectors);
+    size = grow_now(s, c->read_volume);
+    c->read_sector = (uint32_t)rng_below(&s->rng_work, size);
     c->read_count = (uint32_t)rng_range(&s->rng_work, 1, 8);
-    if (c->read_count > s->o.sectors - c->read_sector)
-        c->read_count = s->o.sectors - c->read_sector;
+    if (c->read_count > size - c->read_sector)
+        c->read_count = size - c->read_sector;
     for (unsigned k = 0; k < c->read_count; k++)
         c->read_base[k] = oldest_readable(s, c->read_volume, c->read_sector + k);
     c->reading = true;
@@ -133,7 +135,7 @@ static uint8_t draw_value(struct sim *s)
 
 static void draw_range(struct sim *s, struct sim_op *op)
 {
-    uint32_t max = s->o.sectors, n = (uint32_t)rng_range(&s->rng_work, 1, 8), at;
+    uint32_t max = grow_now(s, op->op.volume), n = (uint32_t)rng_range(&s->rng_work, 1, 8), at;
 
     if (rng_below(&s->rng_work, 100) < s->o.big_pct)
         n = (uint32_t)rng_range(&s->rng_work, 1, op->op.type == HK_REC_WRITE ? 64 : max);
@@ -290,7 +292,7 @@ void app_power_lost(struct sim *s)
 {
     vol_power_lost(s->volumes);
     for (int v = 0; v < SIM_VOLUMES; v++)
-        for (uint32_t i = 0; i < s->o.sectors; i++) {
+        for (uint32_t i = 0; i < grow_now(s, (unsigned)v); i++) {
             struct ref_sector *h = &s->ref.sector[v][i];
             int got = pattern_identify(s->origin[v].dur + (size_t)i * SIM_SECTOR, (unsigned)v, i);
 

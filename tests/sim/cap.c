@@ -186,6 +186,7 @@ void cap_pump(struct sim *s)
             return;
     }
     start_meta(s);
+    grow_seen(s);
     resync_pump(s);
     if (s->cap.sink && (s->cap.state_dirty || cap_producer(s)->state != s->cap.last_state))
         tell_state(s);
@@ -547,8 +548,10 @@ void cap_cfg(struct sim *s, struct hk_capture_cfg *c, const uint8_t *slots,
     c->contact_timeout_ns = s->o.contact_ns;
     c->pace_bound_ns = s->o.pace_ns;
     c->volume_count = SIM_VOLUMES;
-    for (int v = 0; v < SIM_VOLUMES; v++)
-        c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
+    for (int v = 0; v < SIM_VOLUMES; v++) {
+        c->volume_bytes[v] = super->volume[v].bytes;
+        c->volume_room[v] = super->volume[v].room_bytes;
+    }
     c->ceiling_step_bytes = s->o.ceiling_step;
     c->super_in_doubt = hk_super_in_doubt(slots, slots + HK_SUPER_BYTES);
     if (!super->region_shift || slots != s->cap.slots)
@@ -703,6 +706,7 @@ static void cap_gone(struct sim *s)
     sim_io_abandon(s, &s->cap.proc);
     fifo_clear(s, &s->r2c);
     resync_capture_gone(s);
+    grow_capture_gone(s);
     app_all_lost(s);
     s->st.crashes++;
 }
@@ -760,6 +764,7 @@ void cap_setup(struct sim *s)
     for (int v = 0; v < SIM_VOLUMES; v++) {
         snprintf(c.volume[v].name, sizeof(c.volume[v].name), "vol%d", v);
         c.volume[v].bytes = (uint64_t)s->o.sectors * SIM_SECTOR;
+        c.volume[v].room_bytes = (uint64_t)s->o.room_sectors * SIM_SECTOR;
     }
     rc = hk_super_create(&c, super);
     SIM_CHECK(s, "I12", rc == 0, "create-md: %d", rc);

@@ -430,9 +430,14 @@ void check_disk_op(struct sim *s, const struct hk_diskop *op)
         return;
     SIM_CHECK(s, "I13", !s->sby.promoted || s->standby_suspect,
               "the standby's daemon writes the replica after the promotion");
-    /* A pin's image lies in before-images as well: the replica may go on under it. */
-    SIM_CHECK(s, "I14", !frozen_on_disk(s) || s->sby.freeze_of_pin,
-              "the replica is written while the freeze at LSN %llu stands", ULL(s->sby.freeze_lsn));
+    /* A pin's image lies in before-images as well: the replica may go on under it. And what lies
+     * behind the image's end is made ready for a volume that grows. */
+    SIM_CHECK(
+        s, "I14",
+        !frozen_on_disk(s) || s->sby.freeze_of_pin ||
+            (op->owner == HK_OWNER_GROUP &&
+             op->offset / SIM_SECTOR >= grow_at(s, op->file - HK_FILE_VOLUME0, s->sby.freeze_lsn)),
+        "the replica is written while the freeze at LSN %llu stands", ULL(s->sby.freeze_lsn));
 }
 
 void check_replica_write(struct sim *s, const struct sim_io *io)
@@ -682,6 +687,13 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
                   ref_epoch_known(s, &e->parent),
               "the new epoch says reason %u, parent end %llu, first LSN %llu", e->reason,
               ULL(e->parent_end), ULL(e->first_lsn));
+    grow_check_standby(s, "promotion");
+    for (unsigned v = 0; v < SIM_VOLUMES; v++)
+        SIM_CHECK(s, "I13",
+                  s->vanished || s->forked ||
+                      pmd->volume[v].bytes == (uint64_t)grow_at(s, v, position) * SIM_SECTOR,
+                  "promoted at %llu, where volume %u has %u sectors, with %llu bytes",
+                  ULL(position), v, grow_at(s, v, position), ULL(pmd->volume[v].bytes));
     promoted_begins(s);
 }
 

@@ -486,12 +486,14 @@ static void make_file(struct sim *s, struct sim_file *f, enum sim_class kind, ui
 
 void sim_disk_setup(struct sim *s)
 {
-    uint64_t vol = (uint64_t)s->o.sectors * SIM_SECTOR;
+    uint64_t vol = (uint64_t)grow_capacity(s) * SIM_SECTOR;
 
     s->disk_seq = 0;
     for (uint16_t v = 0; v < SIM_VOLUMES; v++) {
         make_file(s, &s->origin[v], C_ORIGIN, 0, v, vol);
         make_file(s, &s->replica[v], C_REPLICA, 1, v, vol);
+        grow_fill(s, &s->origin[v]);
+        grow_fill(s, &s->replica[v]);
     }
     make_file(s, &s->md, C_MD, 0, 0, dmap_file_bytes(s));
     make_file(s, &s->spool_dir, C_SPOOL, 0, 0, 4096);

@@ -38,7 +38,7 @@ struct sim_dmap {
 
 uint32_t dmap_regions(const struct sim *s)
 {
-    uint64_t bytes = (uint64_t)s->o.sectors * SIM_SECTOR;
+    uint64_t bytes = (uint64_t)grow_capacity(s) * SIM_SECTOR;
 
     return SIM_VOLUMES * (uint32_t)((bytes + (1u << s->o.region_shift) - 1) >> s->o.region_shift);
 }
@@ -347,7 +347,7 @@ static void check_region(struct sim *s, uint32_t region)
         s, "I1", !being_written(s, region),
         "region %u is called clean or spooled while a write of it is on its way to the origin",
         region);
-    for (uint32_t i = first; i < first + n && i < s->o.sectors; i++)
+    for (uint32_t i = first; i < first + n && i < grow_at(s, vol, s->nj.durable); i++)
         check_sector(s, region, vol, i);
 }
 

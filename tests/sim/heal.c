@@ -90,8 +90,9 @@ void heal_check_end(struct sim *s)
     if (!check_state(s))
         return;
     ref_check_image(s, "I10", s->replica, true, s->ref.produced);
+    grow_check_standby(s, "at the end");
     for (unsigned v = 0; v < SIM_VOLUMES && !s->origin_void; v++)
-        for (uint32_t i = 0; i < s->o.sectors; i++)
+        for (uint32_t i = 0; i < grow_at(s, v, s->ref.produced); i++)
             check_sector(s, v, i);
     s->st.converged++;
     s->st.healed += s->ref.epoch_count > 1 || s->ref.interval_count > 1;

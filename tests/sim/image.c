@@ -73,7 +73,7 @@ static void ask(struct sim *s, uint64_t a, void *p)
     compare(s, m);
     s->st.image_checks++;
     m->sector += PIECE;
-    if (m->sector >= s->o.sectors) {
+    if (m->sector >= grow_at(s, m->volume, m->lsn)) {
         m->sector = 0;
         m->volume++;
     }

@@ -68,4 +68,19 @@ bool dmap_origin_told(struct sim *s, unsigned volume, uint32_t sector);
 uint32_t dmap_count_stale(struct sim *s);
 bool dmap_all_stale(struct sim *s);
 
+/* grow.c: sizes, in sectors */
+uint32_t grow_capacity(const struct sim *s);
+uint32_t grow_now(const struct sim *s, unsigned volume);
+uint32_t grow_at(const struct sim *s, unsigned volume, uint64_t lsn);
+void grow_record(struct sim *s, uint32_t rec);
+void grow_check_op(struct sim *s, const struct ref_rec *r);
+void grow_check_standby(struct sim *s, const char *when);
+void grow_seen(struct sim *s);
+void grow_ask(struct sim *s, const struct ipc_msg *m);
+void grow_capture_gone(struct sim *s);
+void grow_strike(struct sim *s);
+void grow_verb_done(struct sim *s, const struct hk_action *a);
+void grow_fill(struct sim *s, struct sim_file *f);
+void grow_setup(struct sim *s);
+
 #endif

@@ -352,7 +352,7 @@ static uint64_t chain_end(struct sim *s, uint64_t applied)
 static void check_replicas(struct sim *s, uint64_t from, uint64_t to, const char *when)
 {
     for (unsigned v = 0; v < SIM_VOLUMES; v++) {
-        for (unsigned i = 0; i < s->o.sectors; i++) {
+        for (unsigned i = 0; i < grow_at(s, v, from); i++) {
             int got = pattern_identify(s->replica[v].good + (size_t)i * SIM_SECTOR, v, i);
 
             SIM_CHECK(s, "I10",
@@ -392,4 +392,5 @@ void naive_power_cut_now(struct sim *s, const char *when)
     /* A batch that rotted after it had been durable may have been applied in part: nothing durable
      * says how far. Until the same records have come again the replicas hold some of them. */
     check_replicas(s, applied, hk_max_u64(end, s->ahead_end), when);
+    grow_check_standby(s, when);
 }

@@ -364,6 +364,7 @@ static void do_strike(struct sim *s, enum sim_fault kind)
     case F_ROLLBACK_MD:
     case F_ROLLBACK_ORIGIN: rollback_strike(s, kind); break;
     case F_MEM_RING: mem_ring(s); break;
+    case F_RESIZE: grow_strike(s); break;
     default: break;
     }
 }

@@ -86,6 +86,7 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_EIO_SPOOL] = "eio-spool",
     [F_SHELTERED] = "spooled-region",
     [F_SPOOLED] = "spooled",
+    [F_RESIZE] = "resized",
     [F_MEM_RING] = "memory-ring",
 };
 
@@ -322,6 +323,19 @@ static void draw_overflow(struct sim_opts *o, uint64_t seed)
         o->overflow = HK_OVERFLOW_PACE;
 }
 
+/* A quarter of the seeds has volumes that can grow. */
+static void draw_growth(struct sim_opts *o, uint64_t seed)
+{
+    uint32_t left = (SIM_SECTORS_MAX - o->sectors) / 8;
+    struct sim_rng r;
+
+    rng_seed(&r, seed, 14);
+    if (rng_below(&r, 4) != 0 || left == 0)
+        return;
+    o->room_sectors = o->sectors + 8 * (uint32_t)rng_range(&r, 1, left);
+    o->mean_ns[F_RESIZE] = rng_range(&r, NS_S / 10, NS_S);
+}
+
 static void draw_work(struct sim_opts *o, struct sim_rng *r)
 {
     o->clients = (uint32_t)rng_range(r, 1, SIM_CLIENTS_MAX);
@@ -397,6 +411,7 @@ void sim_opts_draw(struct sim *s)
     draw_map(o, s->seed, s->each_percent);
     draw_spool(o, s->seed);
     draw_overflow(o, s->seed);
+    draw_growth(o, s->seed);
 #ifdef SIM_FED
     o->run_ns /= 8; /* for a fuzzer many short runs are better than few long ones */
 #endif
@@ -427,6 +442,8 @@ void sim_opts_print(const struct sim *s, FILE *out)
     fprintf(out, "  regions of %u bytes, %u hot; %u snapshots, %llu bytes for them (0: any)\n",
             o->region_shift ? 1u << o->region_shift : 0, o->hot_max, o->snapshots,
             (unsigned long long)o->snapshot_bytes);
+    if (o->room_sectors)
+        fprintf(out, "  volumes may grow to %u sectors\n", o->room_sectors);
     fprintf(out, "  clocks: %+d ppm, %+d ppm\n", o->drift_ppm[0], o->drift_ppm[1]);
     fprintf(out, "  disks: %llu us / %llu us%s%s; the primary %s\n  faults:",
             (unsigned long long)(o->disk_ns[0] / NS_US),

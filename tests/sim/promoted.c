@@ -245,10 +245,18 @@ static void read_done(struct sim *s, struct sim_io *io)
     again(s, c, 1 + rng_around(&s->rng_world, s->o.think_us * NS_US / 2));
 }
 
+/* Sectors that each of its volumes has. */
+static uint32_t smallest(const struct sim *s)
+{
+    const struct hk_super_volume *v = s->promoted->super.volume;
+
+    return (uint32_t)(hk_min_u64(v[0].bytes, v[1].bytes) / SIM_SECTOR);
+}
+
 static void begin_read(struct sim *s, struct client *c)
 {
-    uint32_t first = (uint32_t)rng_below(&s->rng_world, s->o.sectors);
-    uint32_t n = (uint32_t)hk_min_u64(rng_range(&s->rng_world, 1, 8), s->o.sectors - first);
+    uint32_t all = smallest(s), first = (uint32_t)rng_below(&s->rng_world, all);
+    uint32_t n = (uint32_t)hk_min_u64(rng_range(&s->rng_world, 1, 8), all - first);
     unsigned vol = (unsigned)rng_below(&s->rng_world, SIM_VOLUMES);
     struct hk_iovec iov = {c->read_buffer, n * (size_t)SIM_SECTOR};
 
@@ -261,7 +269,7 @@ static void draw_op(struct sim *s, struct client *c)
 {
     static const uint8_t type[] = {HK_REC_WRITE,  HK_REC_WRITE,   HK_REC_WRITE,
                                    HK_REC_ZEROES, HK_REC_DISCARD, HK_REC_FLUSH};
-    uint32_t first = (uint32_t)rng_below(&s->rng_world, s->o.sectors), n;
+    uint32_t all = smallest(s), first = (uint32_t)rng_below(&s->rng_world, all), n;
     uint8_t was = c->value[0];
 
     memset(&c->op, 0, sizeof(c->op));
@@ -270,7 +278,7 @@ static void draw_op(struct sim *s, struct client *c)
     c->op.cookie = c;
     if (c->op.type == HK_REC_FLUSH)
         return;
-    n = (uint32_t)hk_min_u64(rng_range(&s->rng_world, 1, 16), s->o.sectors - first);
+    n = (uint32_t)hk_min_u64(rng_range(&s->rng_world, 1, 16), all - first);
     c->op.offset = (uint64_t)first * SIM_SECTOR;
     c->op.length = n * SIM_SECTOR;
     if (rng_below(&s->rng_world, 6) == 0)
@@ -447,7 +455,7 @@ void promoted_check_end(struct sim *s)
     if (!p->begun || !p->writes || s->standby_suspect)
         return;
     for (unsigned v = 0; v < SIM_VOLUMES; v++)
-        for (uint32_t i = 0; i < s->o.sectors; i++) {
+        for (uint32_t i = 0; i < p->super.volume[v].bytes / SIM_SECTOR; i++) {
             const struct vol_sector *m = &p->model.sector[v][i];
             int got = pattern_identify(s->replica[v].cur + (size_t)i * SIM_SECTOR, v, i);
             unsigned may = m->in_flight ? m->may | m->group : m->may;

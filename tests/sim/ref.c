@@ -190,7 +190,7 @@ static void from_control(struct sim *s, struct ref_rec *r, const struct hk_recor
     SIM_CHECK(s, "I5",
               slot->type == HK_REC_MARK || slot->type == HK_REC_MODE || slot->type == HK_REC_GAP ||
                   slot->type == HK_REC_RESYNC_BEGIN || slot->type == HK_REC_RESYNC_END ||
-                  slot->type == HK_REC_BAD_RANGE,
+                  slot->type == HK_REC_RESIZE || slot->type == HK_REC_BAD_RANGE,
               "slot at LSN %llu of type %u belongs to nobody", ULL(r->lsn), slot->type);
     SIM_CHECK(s, "I5", slot->payload_len <= sizeof(r->ctl), "control record too long");
     r->control = true;
@@ -257,14 +257,18 @@ void ref_scan(struct sim *s)
         else
             from_control(s, r, slot, cap_payload(s, side->payload_pos));
         r->end = r->lsn + 64 + ((r->payload_len + 63) & ~63u);
-        if (op && has_content(r->type))
+        if (op && has_content(r->type)) {
+            grow_check_op(s, r);
             add_versions(s, ref->count - 1);
+        }
         r->state = REF_RESERVED;
         ref->next_lsn = r->end;
         ref->used_end = hk_max_u64(ref->used_end, r->end);
         if (!op) {
             ref_published(s, ref->count - 1, slot, r->ctl);
             ref_control(s, r);
+            if (r->type == HK_REC_RESIZE)
+                grow_record(s, ref->count - 1);
         }
         sim_trace(s, "reserve lsn %llu type %llu slot %llu", r->lsn, r->type, idx);
     }
@@ -501,7 +505,7 @@ void ref_check_image(struct sim *s, const char *check, const struct sim_file *vo
     for (unsigned v = 0; v < SIM_VOLUMES; v++) {
         const uint8_t *b = durable ? vol0[v].good : vol0[v].cur;
 
-        for (unsigned i = 0; i < s->o.sectors; i++) {
+        for (unsigned i = 0; i < grow_at(s, v, lsn); i++) {
             int got = pattern_identify(b + (size_t)i * SIM_SECTOR, v, i);
             int want = ref_value_at(s, v, i, lsn);
 

@@ -20,7 +20,7 @@ struct ref_rec {
     bool dead;            /* given, and no part of the log: its epoch ended before it */
     const uint8_t *bytes; /* BLOCK: what the origin held; else NULL */
     struct hk_record hdr; /* as published */
-    uint8_t ctl[128];
+    uint8_t ctl[512];
 };
 
 struct ref_ver { /* one sector's history */

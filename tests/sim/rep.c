@@ -278,6 +278,7 @@ static void act(struct sim *s, const struct hk_action *a)
     case HK_ACT_STALE_ASK:
     case HK_ACT_BLOCK:
     case HK_ACT_HEAL:
+    case HK_ACT_RESIZE:
     case HK_ACT_STALE_ALL: ask_capture(s, a); break;
     case HK_ACT_HASH: resync_hash(s, 0, a); break;
     case HK_ACT_NOTIFY:
@@ -291,6 +292,7 @@ static void act(struct sim *s, const struct hk_action *a)
     case HK_ACT_VERB_DONE:
         sim_trace(s, "verb done at primary, error %lld", (uint64_t)(int64_t)a->verb_done.error, 0,
                   0);
+        grow_verb_done(s, a);
         if (a->verb_done.op_id == s->rep.stop_op && s->rep.stop_op && !s->ghost.runs)
             rep_kill(s);
         break;

@@ -189,6 +189,7 @@ void resync_ask(struct sim *s, uint32_t kind, const struct ipc_msg *m)
     case IPC_STALE_ASK: ask_stale(s, m); break;
     case IPC_BLOCK: ask_block(s, m); break;
     case IPC_HEAL: ask_heal(s, m); break;
+    case IPC_RESIZE: grow_ask(s, m); break;
     case IPC_STALE_ALL:
         s->cap.cut = true;
         s->cap.all_stale_asked = true;
@@ -241,6 +242,10 @@ uint32_t resync_ask_of(const struct hk_action *a, struct ipc_msg *m)
         m->event = a->heal.event;
         m->end = a->heal.end;
         return IPC_HEAL;
+    case HK_ACT_RESIZE:
+        m->volume = (uint16_t)a->resize.volume;
+        m->bytes = a->resize.bytes;
+        return IPC_RESIZE;
     default: return IPC_STALE_ALL;
     }
 }
@@ -274,6 +279,10 @@ void resync_answer(struct sim *s, uint32_t kind, const struct ipc_msg *m)
         e.healed.error = m->error;
         break;
     case IPC_ALL_STALE: e.type = HK_EV_ALL_STALE; break;
+    case IPC_RESIZED:
+        e.type = HK_EV_RESIZED;
+        e.done.error = m->error;
+        break;
     case IPC_RETURNED:
         e.type = HK_EV_RETURNED;
         e.done.error = m->error;

@@ -62,6 +62,7 @@ static void setup(struct sim *s)
     s->body_max = s->o.body_max;
     s->scratch = sim_pages(s, 2 * HK_FRAME_BODY_MAX);
     s->faults_on = true;
+    grow_setup(s);
     sim_disk_setup(s);
     ref_reset(s);
     naive_reset(s);

@@ -259,6 +259,7 @@ static void act(struct sim *s, const struct hk_action *a)
     case HK_ACT_STALE_ASK:
     case HK_ACT_BLOCK:
     case HK_ACT_HEAL:
+    case HK_ACT_RESIZE:
     case HK_ACT_STALE_ALL:
     case HK_ACT_CHECK_COPY: sim_fail(s, "I16", "a standby has no capture side (%d)", a->type);
     case HK_ACT_HASH: resync_hash(s, 1, a); break;
@@ -363,6 +364,7 @@ void sim_group_cfg(struct sim *s, struct hk_group_cfg *c, unsigned site)
     c->volume_count = SIM_VOLUMES;
     for (int v = 0; v < SIM_VOLUMES; v++) {
         c->volume_bytes[v] = (uint64_t)s->o.sectors * SIM_SECTOR;
+        c->volume_max[v] = (uint64_t)s->o.room_sectors * SIM_SECTOR;
         snprintf(c->volume_name[v], HK_NAME_BYTES, "vol%d", v);
     }
     c->contact_timeout_ns = s->o.contact_ns;

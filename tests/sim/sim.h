@@ -127,6 +127,7 @@ enum sim_fault {
     F_EIO_SPOOL,
     F_SHELTERED, /* a region rests on the spool; no fault */
     F_SPOOLED,   /* log was released because it is in the spool; no fault */
+    F_RESIZE,    /* a volume has grown; no fault */
     F_MEM_RING,  /* a bit of a payload flips in the ring: every copy that is sent is bad */
     F_FAULTS
 };
@@ -138,8 +139,9 @@ struct sim_opts {
     enum hk_overflow overflow;
     uint64_t contact_ns, pace_ns, run_ns;
     uint32_t clients, think_us, values, zero_pct, read_pct, flush_pct, big_pct, align_pct;
-    uint32_t sectors;     /* per volume */
-    uint32_t promote_pct; /* a failover when so much of a resync is through; 0: not by that */
+    uint32_t sectors;      /* per volume */
+    uint32_t promote_pct;  /* a failover when so much of a resync is through; 0: not by that */
+    uint32_t room_sectors; /* it may grow to so many; 0: not at all */
     uint32_t region_shift, hot_max; /* of the dirty map; 0: there is none */
     uint32_t snapshots;             /* slots of the snapshot store */
     uint64_t snapshot_bytes;        /* room for before-images */
@@ -424,6 +426,7 @@ struct sim_super_cache {
 
 struct sim_snap;
 struct sim_dmap;
+struct sim_grow;
 struct sim_trace {
     uint64_t at;
     const char *fmt;
@@ -466,6 +469,7 @@ struct sim {
     struct sim_promoted *promoted;
     struct sim_image *image;
     struct sim_dmap *dmap;
+    struct sim_grow *grow;
     struct vol_model *volumes; /* what the primary's disks may return */
     struct vol_read *reads;    /* one a client */
     bool vol_void;             /* the origins were put back to an older state */
@@ -682,7 +686,9 @@ enum {
     IPC_HEAL,
     IPC_HEALED,
     IPC_STALE_ALL,
-    IPC_ALL_STALE
+    IPC_ALL_STALE,
+    IPC_RESIZE,
+    IPC_RESIZED
 };
 struct ipc_msg {
     uint32_t conn; /* the replicator's life: one connection each */

@@ -115,7 +115,7 @@ void vol_learn(struct sim *s, struct vol_model *m, const struct sim_file *vol0)
 {
     memset(m, 0, sizeof(*m));
     for (unsigned vol = 0; vol < SIM_VOLUMES; vol++)
-        for (uint32_t i = 0; i < s->o.sectors; i++) {
+        for (uint32_t i = 0; i < grow_capacity(s); i++) {
             int got = pattern_identify(vol0[vol].cur + (size_t)i * SIM_SECTOR, vol, i);
             int dur = pattern_identify(vol0[vol].dur + (size_t)i * SIM_SECTOR, vol, i);
             struct vol_sector *v = &m->sector[vol][i];

@@ -270,7 +270,8 @@ static void events(struct consumer *c)
         case HK_CLIENT_BLOCKED: on_blocked(c, m); break;
         case HK_CLIENT_HEALED: c->asking = false; break;
         case HK_CLIENT_ALL_STALE:
-        case HK_CLIENT_RETURNED: break;
+        case HK_CLIENT_RETURNED:
+        case HK_CLIENT_RESIZED: break;
         case HK_CLIENT_DETACHED:
             printf("detached\n");
             fflush(stdout);

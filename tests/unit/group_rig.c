@@ -470,6 +470,7 @@ static bool act(struct rig *r, bool at_standby)
     case HK_ACT_HASH:
     case HK_ACT_BLOCK:
     case HK_ACT_HEAL:
+    case HK_ACT_RESIZE:
     case HK_ACT_STALE_ALL: break;
     case HK_ACT_NOTIFY: note(r, at_standby, &a); break;
     case HK_ACT_VERB_DONE:

@@ -72,6 +72,7 @@ static inline void sample_content(struct hk_record *r, uint8_t payload[4096], bo
                          .reason = HK_EPOCH_PROMOTE};
     struct hk_resync_begin begin = {.pass = 3, .stale_bytes = 1 << 24, .reason = HK_RESYNC_ORIGIN};
     struct hk_resync_end end = {.pass = 3, .begin_lsn = HK_LSN_FIRST};
+    struct hk_resize resize = {.bytes = {1ull << 40, 1 << 30}};
 
     switch ((enum hk_record_type)r->type) {
     case HK_REC_WRITE:
@@ -112,10 +113,13 @@ static inline void sample_content(struct hk_record *r, uint8_t payload[4096], bo
         r->payload_len = sizeof(end);
         memcpy(payload, &end, sizeof(end));
         break;
+    case HK_REC_RESIZE:
+        r->payload_len = sizeof(resize);
+        memcpy(payload, &resize, sizeof(resize));
+        break;
     case HK_REC_FLUSH:
     case HK_REC_JOIN:
-    case HK_REC_LEAVE:
-    case HK_REC_RESIZE: break;
+    case HK_REC_LEAVE: break;
     }
     if (r->length > 0 || r->type == HK_REC_FLUSH) {
         uint64_t index = (r->time_ns - SAMPLE_TIME_NS) / 1000;
@@ -368,6 +372,24 @@ static inline void sample_super_standby_2(struct hk_super *s)
     memset(e + 2, 0, sizeof(*e));
     s->history.count = 2;
     s->history.dropped = 1;
+}
+
+/* Version 3: a volume that may grow, and one that has grown since the pin. */
+static inline void sample_super_primary_3(struct hk_super *s)
+{
+    sample_super_primary_2(s);
+    s->version = HK_SUPER_VERSION_GROWS;
+    s->sequence = 10;
+    s->volume[1].room_bytes = 1 << 30;
+}
+
+static inline void sample_super_standby_3(struct hk_super *s)
+{
+    sample_super_standby_2(s);
+    s->version = HK_SUPER_VERSION_GROWS;
+    s->sequence = 11;
+    s->volume[1].room_bytes = 1 << 30;
+    s->volume[1].prior_bytes = 128 << 20;
 }
 
 #endif

@@ -89,6 +89,11 @@ static void fill(struct hk_ctl *c, enum hk_ctl_type type, uint32_t epochs)
         c->hashes.count = epochs / 4;
         unit_random_bytes(&seed, c->hashes.hash, epochs / 4 * HK_COMPARE_HASH_BYTES);
         break;
+    case HK_CTL_RESIZED: c->resize.error = -ENOSPC; /* fall through */
+    case HK_CTL_RESIZE:
+        c->resize.volume = HK_VOLUMES_MAX - 1;
+        c->resize.bytes = 1ull << 50;
+        break;
     }
 }
 
@@ -98,7 +103,7 @@ static void every_message_survives(void **state)
     int type, n;
     uint32_t epochs;
 
-    for (type = HK_CTL_HELLO; type <= HK_CTL_HASHES; type++)
+    for (type = HK_CTL_HELLO; type <= HK_CTL_RESIZED; type++)
         for (epochs = 0; epochs <= HK_HISTORY_EPOCHS_MAX; epochs += 16) {
             fill(&in, (enum hk_ctl_type)type, epochs);
             n = hk_rpc_ctl_encode(&in, wire, sizeof(wire));
@@ -129,6 +134,10 @@ static void every_message_survives(void **state)
                 break;
             case HK_CTL_HASHES:
                 assert_memory_equal(&out.hashes, &in.hashes, sizeof(in.hashes));
+                break;
+            case HK_CTL_RESIZE:
+            case HK_CTL_RESIZED:
+                assert_memory_equal(&out.resize, &in.resize, sizeof(in.resize));
                 break;
             }
         }

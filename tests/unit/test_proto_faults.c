@@ -121,9 +121,10 @@ static const struct {
     {HK_REC_LEAVE, 0, 4096, true},
     {HK_REC_LEAVE, 0, 4097, false},
     {HK_REC_LEAVE, 1, 0, false},
-    {HK_REC_RESIZE, 0, 4096, true},
-    {HK_REC_RESIZE, 0, 4097, false},
-    {HK_REC_RESIZE, 1, 0, false},
+    {HK_REC_RESIZE, 0, 512, true},
+    {HK_REC_RESIZE, 0, 0, false},
+    {HK_REC_RESIZE, 0, 504, false},
+    {HK_REC_RESIZE, 1, 512, false},
 };
 
 static enum hk_record_fault check_record(const struct hk_record *r, uint64_t expected)

@@ -352,7 +352,8 @@ static const struct fault_row super_rows[] = {
     {"magic", SUP(magic), HK_SEGMENT_MAGIC, true, HK_SUPER_BAD_MAGIC},
     {"magic zero", SUP(magic), 0, true, HK_SUPER_BAD_MAGIC},
     {"version 0", SUP(version), 0, true, HK_SUPER_BAD_VERSION},
-    {"version 3", SUP(version), 3, true, HK_SUPER_BAD_VERSION},
+    {"version 3 of what grows not", SUP(version), 3, true, HK_SUPER_BAD_FIELD},
+    {"version 4", SUP(version), 4, true, HK_SUPER_BAD_VERSION},
     {"ceiling without hash", SUP(ceiling), 64, false, HK_SUPER_BAD_HASH},
     {"flags without hash", SUP(flags), 0, false, HK_SUPER_BAD_HASH},
     {"hash", HK_SUPER_BYTES - 8, 8, 5, false, HK_SUPER_BAD_HASH},
@@ -413,9 +414,10 @@ static const struct fault_row super_rows[] = {
     {"volume name, byte behind", SUPB(volume[1].name[63]), 'x', true, HK_SUPER_BAD_FIELD},
     {"volume of nothing", SUP(volume[1].bytes), 0, true, HK_SUPER_BAD_FIELD},
     {"volume first_region of version 2", SUP(volume[0].first_region), 1, true, HK_SUPER_BAD_FIELD},
-    {"volume reserved first", SUP(volume[0].reserved[0]), 1, true, HK_SUPER_BAD_FIELD},
-    {"volume reserved last", SUP(volume[1].reserved[1]), 1, true, HK_SUPER_BAD_FIELD},
-    {"volume behind the last", SUP(volume[63].reserved[1]), 1, true, HK_SUPER_BAD_FIELD},
+    {"volume room of version 3", SUP(volume[0].room_bytes), 1ull << 41, true, HK_SUPER_BAD_FIELD},
+    {"volume room below its size", SUP(volume[0].room_bytes), 4096, true, HK_SUPER_BAD_FIELD},
+    {"volume prior of version 3", SUP(volume[1].prior_bytes), 4096, true, HK_SUPER_BAD_FIELD},
+    {"volume behind the last", SUP(volume[63].prior_bytes), 1, true, HK_SUPER_BAD_FIELD},
     {"byte behind the fields", sizeof(struct hk_super), 1, 1, true, HK_SUPER_BAD_FIELD},
     {"last byte before the hash", HK_SUPER_BYTES - 9, 1, 1, true, HK_SUPER_BAD_FIELD},
 };
@@ -615,7 +617,7 @@ static void creation_sound(void)
     creation.volume[0].bytes = 512;
     sample_name(creation.volume[1].name, "wal");
     creation.volume[1].bytes = 1 << 20;
-    creation.volume[1].reserved[1] = 77; /* of no concern, and not to reach the disk */
+    creation.volume[1].prior_bytes = 77; /* of no concern, and not to reach the disk */
 }
 
 static void test_super_create_refuses(void **state)

@@ -216,6 +216,10 @@ static void test_supers(void **state)
     check_super("super_primary_2.bin", &s);
     sample_super_standby_2(&s);
     check_super("super_standby_2.bin", &s);
+    sample_super_primary_3(&s);
+    check_super("super_primary_3.bin", &s);
+    sample_super_standby_3(&s);
+    check_super("super_standby_3.bin", &s);
     assert_golden("history_dropped.bin", &s.history, sizeof(s.history));
 }
 

@@ -52,7 +52,6 @@ static void random_record(struct hk_record *r, uint8_t *payload, uint64_t lsn, u
     case HK_REC_BAD_RANGE: r->length = (uint32_t)(1 + below(UINT32_MAX)); break;
     case HK_REC_JOIN:
     case HK_REC_LEAVE:
-    case HK_REC_RESIZE:
         r->payload_len = (uint32_t)below(4097);
         unit_random_bytes(&rng, payload, r->payload_len);
         break;
@@ -61,6 +60,7 @@ static void random_record(struct hk_record *r, uint8_t *payload, uint64_t lsn, u
     case HK_REC_GAP:
     case HK_REC_RESYNC_BEGIN:
     case HK_REC_RESYNC_END:
+    case HK_REC_RESIZE:
     case HK_REC_MODE: break;
     }
     r->time_ns = unit_random(&rng);

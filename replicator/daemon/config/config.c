@@ -201,9 +201,21 @@ static void check_address(struct reader *r, config_setting_t *at, const char *ke
                  text);
 }
 
+/* Optional; equal to the size it means nothing. */
+static void read_max_size(struct reader *r, config_setting_t *v, struct hk_volume_conf *volume)
+{
+    uint64_t max = get_number(r, v, "max-size", volume->bytes, 0, 1ULL << 50, "bytes");
+
+    if (!r->failed && (max % 4096 || max < volume->bytes))
+        complain(r, "HKE1005E", v, "max-size",
+                 "%llu: expected a multiple of 4096 bytes, not below size",
+                 (unsigned long long)max);
+    volume->max_bytes = max == volume->bytes ? 0 : max;
+}
+
 static void read_volumes(struct reader *r, config_setting_t *root, struct hk_group_conf *g)
 {
-    static const char *const keys[] = {"name", "size", NULL};
+    static const char *const keys[] = {"name", "size", "max-size", NULL};
     config_setting_t *list = member(r, root, "volumes", true, "a list of { name; size; }");
     int i, j, n = list ? config_setting_length(list) : 0;
 
@@ -223,6 +235,7 @@ static void read_volumes(struct reader *r, config_setting_t *root, struct hk_gro
         if (!r->failed && g->volume[i].bytes % 4096)
             complain(r, "HKE1005E", v, "size", "%llu: expected a multiple of 4096 bytes",
                      (unsigned long long)g->volume[i].bytes);
+        read_max_size(r, v, &g->volume[i]);
         for (j = 0; j < i; j++)
             if (!r->failed && !strcmp(g->volume[i].name, g->volume[j].name))
                 complain(r, "HKE1007E", v, "name", "volume \"%s\" appears twice",
@@ -302,9 +315,13 @@ static uint64_t meaning_hash(const struct hk_group_conf *g)
     /* What it is by default is left out, so that a site that does not know the key agrees. */
     if (g->on_overflow != HK_OVERFLOW_PACE)
         n += (size_t)snprintf(text + n, room - n, "|o:%d", (int)g->on_overflow);
-    for (i = 0; i < g->volume_count; i++)
+    for (i = 0; i < g->volume_count; i++) {
         n += (size_t)snprintf(text + n, room - n, "|v:%s:%llu", g->volume[i].name,
                               (unsigned long long)g->volume[i].bytes);
+        if (g->volume[i].max_bytes)
+            n += (size_t)snprintf(text + n, room - n, ":%llu",
+                                  (unsigned long long)g->volume[i].max_bytes);
+    }
     for (i = 0; i < g->site_count; i++) {
         hk_uuid_format(&g->site[i].id, id);
         n += (size_t)snprintf(text + n, room - n, "|s:%s:%s:%s", g->site[i].name, id,

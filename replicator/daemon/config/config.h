@@ -25,7 +25,8 @@ struct hk_site_conf {
 
 struct hk_volume_conf {
     char name[HK_NAME_BYTES];
-    uint64_t bytes;
+    uint64_t bytes;     /* when the group is created */
+    uint64_t max_bytes; /* it may grow to so many; 0: not at all */
 };
 
 struct hk_group_conf {

@@ -373,6 +373,35 @@ static bool hashes_decode(const Hk__Pb__Hashes *m, struct hk_hashes *h)
     return (h->count > 0) == (h->error == 0);
 }
 
+static int resize_encode(const struct hk_ctl *ctl, uint8_t *out, size_t max)
+{
+    Hk__Pb__SiteMessage site;
+    Hk__Pb__Resize m;
+
+    hk__pb__site_message__init(&site);
+    hk__pb__resize__init(&m);
+    m.volume = ctl->resize.volume;
+    m.bytes = ctl->resize.bytes;
+    m.error = ctl->resize.error;
+    if (ctl->type == HK_CTL_RESIZE) {
+        site.body_case = HK__PB__SITE_MESSAGE__BODY_RESIZE;
+        site.resize = &m;
+    } else {
+        site.body_case = HK__PB__SITE_MESSAGE__BODY_RESIZED;
+        site.resized = &m;
+    }
+    return hk_rpc_pack(&site.base, out, max);
+}
+
+static bool resize_decode(const Hk__Pb__Resize *m, struct hk_ctl *c)
+{
+    c->resize.volume = m->volume;
+    c->resize.bytes = m->bytes;
+    c->resize.error = m->error;
+    return m->volume < HK_VOLUMES_MAX && m->bytes > 0 && m->bytes % HK_PAGE_BYTES == 0 &&
+           m->error <= 0;
+}
+
 int hk_rpc_ctl_encode(const struct hk_ctl *ctl, uint8_t *out, size_t max)
 {
     Hk__Pb__SiteMessage site;
@@ -393,6 +422,8 @@ int hk_rpc_ctl_encode(const struct hk_ctl *ctl, uint8_t *out, size_t max)
     case HK_CTL_WELCOME: return welcome_encode(&ctl->welcome, out, max);
     case HK_CTL_HASH_ASK: return hash_ask_encode(&ctl->hash_ask, out, max);
     case HK_CTL_HASHES: return hashes_encode(&ctl->hashes, out, max);
+    case HK_CTL_RESIZE:
+    case HK_CTL_RESIZED: return resize_encode(ctl, out, max);
     case HK_CTL_REFUSED:
         refused.reason = ctl->refused.reason;
         refused.n_detail = 2;
@@ -477,6 +508,12 @@ static bool ctl_in(const Hk__Pb__SiteMessage *m, struct hk_ctl *c)
     case HK__PB__SITE_MESSAGE__BODY_HASHES:
         c->type = HK_CTL_HASHES;
         return hashes_decode(m->hashes, &c->hashes);
+    case HK__PB__SITE_MESSAGE__BODY_RESIZE:
+        c->type = HK_CTL_RESIZE;
+        return resize_decode(m->resize, c);
+    case HK__PB__SITE_MESSAGE__BODY_RESIZED:
+        c->type = HK_CTL_RESIZED;
+        return resize_decode(m->resized, c);
     case HK__PB__SITE_MESSAGE__BODY__NOT_SET:
     case _HK__PB__SITE_MESSAGE__BODY__CASE_IS_INT_SIZE: break;
     }
