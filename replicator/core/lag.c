@@ -116,17 +116,20 @@ void hk_lag_rate_update(struct hk_lag_rate *r, uint64_t total_bytes, bool busy, 
 void hk_lag_index_reset(struct hk_lag_index *x)
 {
     x->count = 0;
+    x->step = 0;
 }
 
 void hk_lag_index_note(struct hk_lag_index *x, uint64_t lsn, uint64_t index)
 {
-    if (x->count > 0 && (lsn <= x->at[x->count - 1].lsn || index < x->at[x->count - 1].index))
+    if (x->count > 0 &&
+        (lsn <= x->at[x->count - 1].lsn + x->step || index < x->at[x->count - 1].index))
         return;
     if (x->count == HK_LAG_INDEX_MAX) {
         /* Coarser, over the same range. */
         for (uint32_t i = 0; i < HK_LAG_INDEX_MAX / 2; i++)
             x->at[i] = x->at[2 * i];
         x->count = HK_LAG_INDEX_MAX / 2;
+        x->step = (x->at[x->count - 1].lsn - x->at[0].lsn) / x->count;
     }
     x->at[x->count].lsn = lsn;
     x->at[x->count++].index = index;

@@ -56,6 +56,7 @@ void hk_lag_rate_update(struct hk_lag_rate *r, uint64_t total_bytes, bool busy, 
 enum { HK_LAG_INDEX_MAX = 256 };
 struct hk_lag_index {
     uint32_t count;
+    uint64_t step; /* what is nearer to the one before is not kept */
     struct {
         uint64_t lsn, index; /* records that end at or below lsn, of this ring */
     } at[HK_LAG_INDEX_MAX];
