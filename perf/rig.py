@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import tempfile
 import time
@@ -177,6 +178,12 @@ class Rig:
                   self.address[1])
         return statistics.median(float(x) for x in re.findall(r'time=([\d.]+) ms', out)) * 1000
 
+    def wire_bytes(self):
+        """Sent and received by the primary's end of the line so far."""
+        text = run('ip', '-n', self.netns[0], '-s', '-j', 'link', 'show', 'wan0')
+        stats = json.loads(text)[0]['stats64']
+        return stats['rx']['bytes'] + stats['tx']['bytes']
+
     def close(self):
         for p in list(self.processes):
             try:
@@ -201,12 +208,12 @@ class Rig:
 class Group:
     """One replicated volume `data`: configuration, metadata, and its processes within a rig.
 
-    The origin lies in memory: two sites have two disks, and here both would take turns at one.
-    Journal, replica and all metadata lie on the disk.
+    The origin lies in memory: two sites have two disks, and here both would take turns at one
+    (origin_on_disk: then they do). Journal, replica and all metadata lie on the disk.
     """
 
     def __init__(self, rig, name, mode, backend, volume_mib=256, port=7700, journal_mib=1024,
-                 sparse=False):
+                 sparse=False, policy='block', origin_on_disk=False, apply_lag_mib=None):
         self.rig, self.name, self.mib = rig, name, volume_mib
         self.dir = rig.work / name
         self.id = str(uuid.uuid4())
@@ -220,6 +227,8 @@ class Group:
         self.images = [f'/dev/shm/hikae-bench-{rig.tag}-{name}.img',
                        self.dir / 'osaka' / 'data.img']
         rig.in_memory += [self.ring, self.images[0]]
+        if origin_on_disk:
+            self.images[0] = self.dir / 'tokyo' / 'data.img'
         self.capture = self.dir / 'capture.sock'
         # A DPDK port has an address of its own beside the kernel's.
         shift = 10 if backend == 'dpdk' else 0
@@ -230,7 +239,7 @@ class Group:
             for s, a, p in zip(self.sites, rig.address, paths))
         self.group_conf.write_text(
             f'name = "{name}";\ngroup-id = "{self.id}";\nmode = "{mode}";\n'
-            'on-link-loss = "block";\ncontact-timeout-ms = 5000;\nlab-unencrypted = true;\n'
+            f'on-link-loss = "{policy}";\ncontact-timeout-ms = 5000;\nlab-unencrypted = true;\n'
             f'volumes = ( {{ name = "data"; size = {volume_mib * MIB}L; }} );\n'
             f'sites = (\n  {sites}\n);\n')
         link = f'link = {{ backend = "{backend}"; interfaces = ( "wan0" ); mtu = {rig.mtu}; }};\n'
@@ -242,7 +251,8 @@ class Group:
             f'standby = {{ metadata = "{self.dir}/osaka/md"; '
             f'primary-metadata = "{self.dir}/osaka/primary-md"; '
             f'journal = "{self.dir}/osaka/journal"; journal-mib = {journal_mib}; segment-mib = 64; '
-            f'window-mib = 128; apply-mib = 32; apply-lag-mib = {journal_mib // 2}; '
+            f'window-mib = 128; apply-mib = 32; '
+            f'apply-lag-mib = {apply_lag_mib or journal_mib // 2}; '
             f'replicas = ( {{ volume = "data"; path = "{self.image(1)}"; }} ); }};\n') + link)
         for i in range(2):
             # Written once, like a volume in use: allocating blocks is no part of replication.
@@ -279,6 +289,20 @@ class Group:
                         for i in (1, 0)]
         wait_until('the standby', lambda: self.rig.check_alive() or self.status(1), 30)
 
+    def stop_daemons(self, how=signal.SIGTERM):
+        for d in self.daemons:
+            self.rig.stop(d, how)
+        self.daemons = []
+
+    def event(self, side, message):
+        """When it was last said, in nanoseconds; 0: never."""
+        found = 0
+        for line in self.hikae(side, 'events', '--json', check=False).splitlines():
+            if line.startswith('{'):
+                e = json.loads(line)
+                found = e['time_ns'] if e.get('id') == message else found
+        return found
+
     def start_consumer(self):
         return self.rig.start(f'{self.name}-consumer', self.rig.build.tool('cap_consumer'),
                               '--socket', self.capture, '--group', self.id)
@@ -301,10 +325,27 @@ class Group:
         return [cpu_of(p.pid) for p in reversed(self.daemons)]
 
 
+def receive(s, count):
+    data = bytearray()
+    while len(data) < count:
+        more = s.recv(count - len(data))
+        if not more:
+            raise Failed('the NBD server hung up')
+        data += more
+    return data
+
+
+def answered(s):
+    magic, error, _ = struct.unpack('>IIQ', receive(s, 16))
+    if magic != 0x67446698 or error:
+        raise Failed(f'an NBD write failed: error {error}')
+
+
 class NbdServer:
     def __init__(self, rig, name, export, *plugin, threads=20):
         self.rig, self.socket = rig, rig.work / f'{name}.sock'
         self.uri = f'nbd+unix:///{export}?socket={self.socket}'
+        self.socket.unlink(missing_ok=True)
         self.process = rig.start(name, 'nbdkit', '-f', '-U', self.socket, '-t', threads,
                                  *plugin)
         wait_until(f'{name} answering', self._answers, 30)
@@ -318,6 +359,23 @@ class NbdServer:
                 return s.recv(8) == b'NBDMAGIC'
             except OSError:
                 return False
+
+    def write(self, pieces):
+        """Pieces of (offset, bytes), 16 requests at a time, each answered without an error."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(30)
+            s.connect(str(self.socket))
+            name = self.uri.split('/')[3].split('?')[0].encode()
+            receive(s, 18)
+            s.sendall(struct.pack('>I', 3) + b'IHAVEOPT' + struct.pack('>II', 1, len(name)) + name)
+            receive(s, 10)
+            for i, (offset, data) in enumerate(pieces):
+                s.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 1, i, offset, len(data)) + data)
+                if i >= 16:
+                    answered(s)
+            for _ in range(min(16, len(pieces))):
+                answered(s)
+        self.rig.check_alive()
 
     def fio(self, depth, seconds, size_mib, ramp=0.3):
         # Negotiation waits until the group serves; the job's own size keeps fio from asking more.

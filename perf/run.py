@@ -10,6 +10,11 @@ usage: run.py [NAME...] [--build DIR] [--record] [--runs N] [--verbose]
   pipeline   Gbit/s from the ring to durable at the standby, writes of 128 KiB, mode async, beside
              the series limit: cores / sum of CPU seconds per byte of the stages alone, or, if it is
              lower, what the standby's disk can do with journal and replica both on it
+  resync     seconds until two copies of 8 GiB, of which 1 % differs in one piece or in blocks of
+             64 KiB anywhere, are equal again, beside reading the regions concerned at both sides
+  resync-bytes  what passed over the wire meanwhile, beside the blocks that differed
+  rto        seconds that a failover takes with 1 GiB of log that is not applied yet, in records of
+             128 KiB, beside writing as much in such pieces to the replica's file
   sync       p50 of one writer's 4 KiB writes in mode sync, beside round trip + standby's flush +
              what the same write costs in mode async; rtt2 and rtt10 need a longer line: not there
 
@@ -24,10 +29,14 @@ median of the ratio. `others` is how many cores were busy with something else me
 taken beside 0.3 or more of them says little. --record appends to perf/BASELINE.tsv.
 """
 import argparse
+import concurrent.futures
 import contextlib
+import functools
 import json
+import mmap
 import os
 import pathlib
+import random
 import resource
 import shutil
 import signal
@@ -51,6 +60,11 @@ SPREAD_MAX = 1.0  # beyond it nobody knows the ratio within a factor of two
 VOLUME_MIB = 256
 RECORD_BYTES = 128 << 10
 WRITERS = 4
+READERS = 8
+
+
+# Seconds; those that copy gigabytes may take longer.
+BUDGET = {'resync': 1500, 'resync-bytes': 1500}
 
 
 class Case:
@@ -185,6 +199,163 @@ def bench_apply(build, runs, records=30000):
     return list(cases.values())
 
 
+# ---- resync ----
+
+REGION = 4 * MIB
+BLOCK = 64 << 10
+GIB = 1 << 30
+RESYNC_MIB = 8192
+CHANGED = RESYNC_MIB * MIB // BLOCK // 100  # one per cent of the volume
+
+
+class Resync:
+    """Two copies of a volume that differ in some blocks, and the primary has lost its ring.
+
+    The blocks are written while no replicator is there, then the capture process is killed and its
+    ring removed: what it had marked hot is stale, nothing else, and no log is left to be sent.
+    """
+
+    def __init__(self, rig):
+        self.rig, self.random = rig, random.Random(1)
+        self.group = Group(rig, 'resync', 'async', 'dpdk', RESYNC_MIB, journal_mib=2048,
+                           policy='continue', origin_on_disk=True)
+        self.plugin = self.group.start_plugin()
+        self.group.start_daemons()
+        self.settle()
+
+    def told(self):
+        """When a resync was last said to have begun, and to have ended."""
+        return [self.group.event(0, m) for m in ('HKE3101I', 'HKE3104I')]
+
+    def settle(self):
+        def settled():
+            self.rig.check_alive()
+            s = self.group.status(0)
+            return s.get('state') == 'replicating' and not s.get('resync', {}).get('stale_bytes')
+
+        rigs.wait_until('the end of the resync', settled, 300)
+
+    def blocks(self, scattered):
+        every = RESYNC_MIB * MIB // BLOCK
+        if scattered:
+            return sorted(self.random.sample(range(every), CHANGED))
+        first = self.random.randrange(every - CHANGED)
+        return list(range(first, first + CHANGED))
+
+    def diverge(self, blocks):
+        self.before = self.told()
+        self.group.stop_daemons()
+        self.plugin.write([(b * BLOCK, self.random.randbytes(BLOCK)) for b in blocks])
+        self.rig.stop(self.plugin.process, signal.SIGKILL)
+        pathlib.Path(self.group.ring).unlink()
+
+    def read_both_s(self, blocks):
+        """Reading the regions of these blocks once at both sides, both at a time, O_DIRECT."""
+        regions = sorted({b * BLOCK // REGION * REGION for b in blocks})
+        fds = [os.open(self.group.image(i), os.O_RDONLY | os.O_DIRECT) for i in range(2)]
+        jobs = [(fd, at + k * MIB) for at in regions for k in range(REGION // MIB) for fd in fds]
+
+        def read(lane):
+            with mmap.mmap(-1, MIB) as m:
+                for fd, at in jobs[lane::READERS]:
+                    os.preadv(fd, [m], at)
+
+        began = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(read, range(READERS)))
+        for fd in fds:
+            os.close(fd)
+        return time.monotonic() - began, len(regions)
+
+    def heal(self):
+        """Seconds from the begin to the end of the resync, and bytes on the wire meanwhile."""
+        wire = self.rig.wire_bytes()
+        self.plugin = self.group.start_plugin()
+        self.group.start_daemons()
+
+        def ended():
+            self.rig.check_alive()
+            began, end = self.told()
+            return began > self.before[0] and end > began and (began, end)
+
+        rigs.wait_until('the resync', ended, 300)
+        began, end = ended()
+        wire = self.rig.wire_bytes() - wire
+        self.settle()
+        return (end - began) / 1e9, wire
+
+
+@functools.cache
+def measure_resync(build, runs):
+    names = ('1pct-8g', 'scattered-8g')
+    times = {n: Case('resync', n, 's', 'reading both sides once', False) for n in names}
+    wires = {n: Case('resync-bytes', n, 'bytes', 'changed blocks', False) for n in names}
+    with Rig(build) as rig:
+        r = Resync(rig)
+        for _ in range(runs):
+            for n in names:
+                meter = Meter(rig)
+                blocks = r.blocks(n.startswith('scattered'))
+                r.diverge(blocks)
+                limit, regions = r.read_both_s(blocks)
+                took, wire = r.heal()
+                others = meter.others()
+                times[n].add(took, limit, others, f'{regions} regions')
+                wires[n].add(wire, CHANGED * BLOCK, others, f'{regions} regions, {took:.2f} s')
+    return list(times.values()), list(wires.values())
+
+
+def bench_resync(build, runs):
+    return measure_resync(build, runs)[0]
+
+
+def bench_resync_bytes(build, runs):
+    return measure_resync(build, runs)[1]
+
+
+# ---- recovery time ----
+
+def write_backlog_s(path):
+    """As many bytes in pieces as large, to random places of the replica's file, then a flush."""
+    out = run('fio', '--output-format=json', '--name=w', f'--filename={path}', '--rw=randwrite',
+              f'--bs={RECORD_BYTES}', '--size=2g', f'--io_size={GIB}', '--ioengine=io_uring',
+              '--iodepth=32', '--direct=1', '--overwrite=1', '--end_fsync=1', timeout=120)
+    return json.loads(out[out.index('{'):])['jobs'][0]['job_runtime'] / 1000
+
+
+def backlog_of(group):
+    s = group.status(1)
+    return s.get('durable', 0) - s.get('applied', 0)
+
+
+def bench_rto(build, runs):
+    """The applier stands at a freeze while the log comes in; then the primary is gone."""
+    case = Case('rto', 'backlog-1g', 's', 'writing the backlog to disk', False)
+    data, draw = bytes(RECORD_BYTES), random.Random(1)
+    for _ in range(runs):
+        with Rig(build) as rig:
+            meter = Meter(rig)
+            group = Group(rig, 'rto', 'async', 'dpdk', 2048, journal_mib=4096, apply_lag_mib=3072)
+            plugin = group.start_plugin()
+            group.start_daemons()
+            rigs.wait_until('replication',
+                            lambda: group.status(0).get('state') == 'replicating', 30)
+            group.hikae(1, 'freeze', 'backlog')
+            plugin.write([(draw.randrange(2 * GIB // RECORD_BYTES) * RECORD_BYTES, data)
+                          for _ in range(GIB // RECORD_BYTES)])
+            rigs.wait_until('the backlog', lambda: backlog_of(group) >= GIB, 60)
+            backlog = backlog_of(group)
+            rig.stop(group.daemons.pop(), signal.SIGKILL)
+            rig.stop(plugin.process, signal.SIGKILL)
+            began = time.monotonic()
+            group.hikae(1, 'failover', '--yes', timeout=120)
+            took = time.monotonic() - began
+            rig.stop(group.daemons.pop())
+            case.add(took, write_backlog_s(group.image(1)), meter.others(),
+                     f'{backlog / MIB:.0f} MiB of log')
+    return [case]
+
+
 # ---- pipeline ----
 
 def stages(rig, backend, megabytes=128):
@@ -283,7 +454,9 @@ def bench_sync(build, runs, seconds=1.0):
 # ---- the table ----
 
 BENCHES = {'capture': bench_capture, 'dmap': bench_dmap, 'apply': bench_apply,
-           'pipeline': bench_pipeline, 'sync': bench_sync}
+           'resync': bench_resync, 'resync-bytes': bench_resync_bytes, 'rto': bench_rto,
+           'pipeline': bench_pipeline,
+           'sync': bench_sync}
 COLUMNS = ('bench', 'case', 'value', 'unit', 'ref_name', 'ref_value', 'ratio', 'spread', 'runs')
 
 
@@ -313,7 +486,7 @@ def record(cases):
 
 
 def out_of_time(signal_number, frame):
-    raise Failed(f'more than {BUDGET_S} s; what was measured is lost')
+    raise Failed('more than its time; what was measured is lost')
 
 
 def main():
@@ -330,13 +503,13 @@ def main():
         return 1
     signal.signal(signal.SIGALRM, out_of_time)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    done, failed = [], 0
+    build, done, failed = rigs.Build(a.build), [], 0
     for name in a.names or BENCHES:
         began = time.monotonic()
-        signal.alarm(BUDGET_S)
+        signal.alarm(BUDGET.get(name, BUDGET_S))
         try:
             with rigs.priority():
-                cases = BENCHES[name](rigs.Build(a.build), a.runs)
+                cases = BENCHES[name](build, a.runs)
         except (Failed, OSError, ValueError, subprocess.SubprocessError) as e:
             print(f'bench {name} failed: {e}', file=sys.stderr)
             failed += 1
