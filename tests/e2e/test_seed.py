@@ -14,6 +14,8 @@ import random
 import shutil
 import threading
 
+import pytest
+
 from harness import MIB, run, tool, wait_until
 from test_equal_again import dirty_map
 from test_verbs import uri
@@ -73,7 +75,8 @@ class Writer:
         self.thread.join()
 
 
-def test_seeded_standby(cluster_of):
+@pytest.mark.parametrize('lost_ring', [False, True])
+def test_seeded_standby(cluster_of, lost_ring):
     """Export beside a writer, behind and all; import; only what was written crosses the line."""
     cluster = cluster_of(mode='sync', policy='continue', data_mib=96, wal_mib=16,
                          ring_payload_mib=4, region_bytes=65536)
@@ -87,6 +90,13 @@ def test_seeded_standby(cluster_of):
     rounds = writer.rounds
     wait_until('more writes after the export', lambda: writer.rounds > rounds + 2, 60)
     writer.stop()
+    if lost_ring:  # the machine went down on the seed's journey: what was marked is stale
+        cluster.plugin.kill()
+        os.unlink(cluster.ring)
+        cluster.start_plugin()
+        writer = Writer(cluster, mib=1)
+        wait_until('writes after the reboot', lambda: writer.rounds > 1, 60)
+        writer.stop()
     assert out['state'] == 'exported' and out['resumed_pieces'] == 0
     assert out['zero_bytes'] == 2 * PIECE
     assert out['tracked_from_lsn'] <= out['begin_lsn'] <= out['end_lsn']
