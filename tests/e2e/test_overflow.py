@@ -48,3 +48,27 @@ def test_behind_goes_on(cluster_of, stamper_of, rng):
     events = cluster.events(cluster.tokyo)
     assert 'HKE3030E' in events and 'HKE3011E' not in events and 'HKE3012E' not in events
     print(f'behind: {finish(cluster, stamper)} promised operations judged')
+
+
+def test_more_regions_than_slots(cluster_of, stamper_of, rng):
+    """With regions of 4 KiB an outage touches more than the map has slots for: nobody waits, and
+    nothing is compared afterwards.
+    """
+    cluster = cluster_of(mode='async', policy='continue', ring_payload_mib=4, data_mib=64,
+                         spool_segments=16, region_bytes=4096).start()
+    stamper = stamper_of(cluster.uris(), rate=1500, seed=rng.randrange(1 << 30))
+    stamper.wait_progress()
+    cluster.cut()
+    wait_until('many records', lambda: cluster.status(cluster.tokyo)['lag_records'] > 9000, 90)
+    s = cluster.status(cluster.tokyo)
+    assert s['lag_records'] <= s['lag_bytes'] // 64 and s['state'] != 'behind', s
+    screen = cluster.hikae(cluster.tokyo, 'status', check=False).stdout
+    assert s['lag_records_bound'] or ' records' in screen, screen
+    stamper.wait_progress()
+    cluster.heal()
+    cluster.wait_healthy(120)
+    events = cluster.events(cluster.tokyo)
+    assert 'HKE3030E' not in events and 'HKE3101I' not in events, events[-2000:]
+    s = cluster.status(cluster.tokyo)
+    assert s['uncaptured'] == 0, s
+    print(f'regions: {finish(cluster, stamper)} promised operations judged')
