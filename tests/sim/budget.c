@@ -274,6 +274,10 @@ void budget_given_again(struct sim *s, uint64_t first_lsn)
 /* Only metadata that was rolled back, or never written although promised, explains that. */
 void budget_primary_began(struct sim *s, uint64_t at)
 {
+    if (s->forked) { /* what it gave since is in no reference; set back once more it has less */
+        s->fork_lsn = hk_min_u64(s->fork_lsn, at);
+        return;
+    }
     if (at == s->ref.next_lsn) { /* it may still have forgotten that writes pass by */
         if (s->vanished & 1u << C_MD)
             acks_forgotten(s, at);
