@@ -70,13 +70,13 @@ def test_pin_full(cluster_of, stamper_of, rng):
 def test_journal_full(cluster_of, stamper_of, rng):
     """While the applier stands the journal fills: no more is acknowledged, the primary goes its
     ladder and says so; with room for before-images everything drains."""
-    cluster = cluster_of(**STORY, snapshot_mib=4, journal_mib=96).start()
+    cluster = cluster_of(**STORY, snapshot_mib=4, journal_mib=64, segment_mib=8).start()
     stamper = stamper_of(cluster.uris(), block_max=65536, rate=0, seed=rng.randrange(1 << 30))
     # Retention yields first: several times the journal's size goes through it, nobody waits.
-    wait_until('three times the journal', lambda: cluster.status(cluster.osaka)['durable']
-               > 3 * 96 * MIB, 120)
+    wait_until('twice the journal', lambda: cluster.status(cluster.osaka)['durable']
+               > 2 * 64 * MIB, 120)
     s = cluster.status(cluster.osaka)
-    assert s['journal_held'] <= s['journal_total'] == 96 * MIB, s
+    assert s['journal_held'] <= s['journal_total'] == 64 * MIB, s
     assert not event_count(cluster, cluster.osaka, 'HKE4020W')
     pin_full(cluster, stamper, 24)
     stamper.rate(0)

@@ -17,7 +17,8 @@ import time
 from harness import MIB, die_with_parent, figure, judge, tool, wait_until
 from test_resync import equal
 
-STORY = dict(mode='sync', policy='continue', ring_payload_mib=4, data_mib=64, backend='dpdk')
+STORY = dict(mode='sync', policy='continue', ring_payload_mib=4, data_mib=64, backend='dpdk',
+             group_lines='pace-bound-ms = 2000;\n')
 SLOT = 16384
 ROLLING_BACK = 1 << 13
 
