@@ -222,6 +222,7 @@ void check_capture_started(struct sim *s, enum hk_start start, const struct hk_s
     const struct hk_epoch *epoch = &super->history.epoch[super->history.count - 1];
 
     s->cap.redo_lsn = 0;
+    dmap_started(s);
     /* Killed between the superblock that names a new epoch and its gap: no LSN of it was given. */
     s->cap.ring_was_lost =
         s->cap.facts_lost || (start == HK_START_NEW_RING && !(super->flags & HK_SF_CLEAN) &&

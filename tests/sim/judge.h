@@ -60,6 +60,7 @@ uint64_t dmap_region_bytes(const struct sim *s, uint64_t offset);
 uint32_t dmap_region_of(const struct sim *s, unsigned volume, uint64_t offset);
 void dmap_written(struct sim *s, uint64_t offset, uint64_t bytes); /* durably */
 void dmap_look_again(struct sim *s);
+void dmap_started(struct sim *s); /* capture has read it */
 void dmap_check_submit(struct sim *s, const struct sim_op *op);
 void dmap_check(struct sim *s);
 uint64_t dmap_relied(struct sim *s, const struct hk_super *super); /* the newest position */

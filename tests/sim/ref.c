@@ -398,7 +398,8 @@ bool ref_is_boundary(const struct sim *s, uint64_t lsn)
     if (r)
         return r->lsn == lsn;
     r = lsn > HK_LSN_FIRST ? ref_find(s, lsn - 1) : NULL;
-    return (r && r->end == lsn) || lsn == s->ref.next_lsn || ref_norm(s, lsn) != lsn;
+    return (r && r->end == lsn) || lsn == s->ref.next_lsn || ref_norm(s, lsn) != lsn ||
+           lsn == ref_epoch_at(s, lsn)->first_lsn; /* nothing was ever given in it */
 }
 
 /* Number of versions with end ≤ lsn. */
