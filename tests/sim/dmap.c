@@ -426,8 +426,8 @@ bool dmap_any_stale(struct sim *s)
 
 /*
  * Does the log tell what the origin holds there? Not of a region that is to be compared, nor of
- * what the log wrote before somebody set the origins back: there is no fingerprint by which
- * anybody could notice.
+ * what the log wrote before somebody set the origins back, or the metadata, which then know nothing
+ * of what was written since: there is no fingerprint by which anybody could notice.
  */
 bool dmap_origin_told(struct sim *s, unsigned volume, uint32_t sector)
 {

@@ -104,8 +104,7 @@ static void primary(struct sim *s, enum sim_fault kind)
         s->vanished |= 1u << C_MD;
     }
     s->origin_suspect = s->vol_void = s->origin_void = true;
-    if (kind != F_ROLLBACK_MD)
-        s->origin_back_lsn = s->ref.next_lsn;
+    s->origin_back_lsn = s->ref.next_lsn;
     sim_struck(s, kind);
     sim_trace(s, "back primary, fault %llu", kind, 0, 0);
     sim_at(s, s->now + 50 * NS_MS + rng_below(&s->rng_fault, NS_S), NULL, cap_start, 0, NULL);

@@ -492,7 +492,7 @@ struct sim {
     bool origin_suspect;           /* an origin error happened: checks of its content are off */
     bool origin_failed;            /* an origin operation returned an error */
     bool origin_void;              /* what it holds was changed behind everybody's back */
-    uint64_t origin_back_lsn;      /* … when the log had come to here */
+    uint64_t origin_back_lsn;      /* … when the log had come to here, or behind the map's */
     bool origin_unread;            /* … of a read for a block */
     bool origin_ahead;             /* holds writes of a log that its metadata has forgotten */
     bool standby_suspect; /* budget: a fault voided what the standby's disks had promised */
