@@ -335,7 +335,9 @@ static void check_sector(struct sim *s, uint32_t region, unsigned vol, uint32_t 
     uint8_t may[8], want = ref_value_at(s, vol, sector, has);
     int n = sim_disk_may_hold(f, sector, may, 8);
 
-    if (damage_at(f, (uint64_t)sector * SIM_SECTOR, SIM_SECTOR) || ref_is_bad(s, vol, sector))
+    /* A compare takes a replica for what its damage has made of it. */
+    if (damage_at(f, (uint64_t)sector * SIM_SECTOR, SIM_SECTOR) || ref_is_bad(s, vol, sector) ||
+        damage_at(&s->replica[vol], (uint64_t)sector * SIM_SECTOR, SIM_SECTOR))
         return;
     for (int i = 0; i < n; i++)
         SIM_CHECK(s, "I2", may[i] == want,
