@@ -27,6 +27,8 @@ static const struct {
      "liveness after both; convergence (full compare)"},
     {F_ROT_REPLICA, "replica", "everything but the equality of that sector",
      "equality of that sector until it is written"},
+    {F_ROT_SPOOL, "spool", "no byte of it is sent; what was in it is stale, and compared",
+     "log that the standby lacks"},
     {F_ROT_ORIGIN, "origin", "everything but reads of that sector",
      "reads of that sector until it is written"},
     {F_LATENT, "what can't be read",

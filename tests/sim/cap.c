@@ -759,7 +759,7 @@ void cap_setup(struct sim *s)
     strcpy(c.group_name, "core");
     c.time_ns = sim_clock(s, 0).real_ns;
     c.volume_count = SIM_VOLUMES;
-    c.assume_equal = true;
+    c.assume_equal = !s->o.initial;
     c.region_shift = s->o.region_shift;
     for (int v = 0; v < SIM_VOLUMES; v++) {
         snprintf(c.volume[v].name, sizeof(c.volume[v].name), "vol%d", v);

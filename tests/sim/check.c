@@ -374,7 +374,7 @@ void check_report(struct sim *s, const struct ipc_msg *m)
     SIM_CHECK(s, "I11", ref_norm(s, m->durable.v) <= budget_durable(s),
               "the replicator reports durable %llu, truly durable is %llu", ULL(m->durable.v),
               ULL(s->nj.durable));
-    SIM_CHECK(s, "I11", ref_norm(s, m->acked.v) <= s->sby.said_acked || m->acked.v <= HK_LSN_FIRST,
+    SIM_CHECK(s, "I11", ref_norm(s, m->acked.v) <= hk_max_u64(s->sby.said_acked, HK_LSN_FIRST),
               "the replicator reports acked %llu, the standby said %llu", ULL(m->acked.v),
               ULL(s->sby.said_acked));
     SIM_CHECK(s, "I5",
@@ -659,6 +659,8 @@ void check_promoted(struct sim *s, uint64_t position, uint32_t loss_class)
     if (s->standby_suspect || s->sby.not_promotable)
         return;
     SIM_CHECK(s, "I13", super->flags & HK_SF_PROMOTED, "promoted, but not durably");
+    SIM_CHECK(s, "I10", s->ref.interval_count > 0,
+              "promoted, and the initial synchronisation has never ended");
     SIM_CHECK(s, "I13", super->loss_class == loss_class && super->promote_lsn == position,
               "position or class in the superblock differ from what was said");
     SIM_CHECK(s, "I10", ref_is_consistent(s, position),

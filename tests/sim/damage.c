@@ -97,7 +97,7 @@ static struct sim_file *file_of_class(struct sim *s, enum sim_class c)
     case C_SNAPSHOT:
         return &s->snapshot[rng_below(&s->rng_disk, s->o.snapshots)]
                            [rng_below(&s->rng_disk, 1 + SIM_VOLUMES)];
-    case C_SPOOL:
+    case C_SPOOL: return &s->spool[rng_below(&s->rng_disk, s->o.spool_segments)];
     case C_CLASSES: break;
     }
     return &s->md;
@@ -197,7 +197,7 @@ static enum sim_fault rot_fault(enum sim_class c)
     case C_JOURNAL: return F_ROT_JOURNAL;
     case C_REPLICA: return F_ROT_REPLICA;
     case C_SNAPSHOT: break;
-    case C_SPOOL:
+    case C_SPOOL: return F_ROT_SPOOL;
     case C_CLASSES: break;
     }
     return F_FAULTS;
@@ -211,6 +211,8 @@ static void rot(struct sim *s, enum sim_class c)
     if (sector == UINT32_MAX)
         return;
     change_bytes(s, f, sector);
+    if (c == C_SPOOL)
+        s->spool_error = true;
     sim_struck(s, rot_fault(c));
     sim_trace(s, "rot  class %llu sector %llu seg %llu", c, sector,
               c == C_JOURNAL ? (uint64_t)(f - s->segment) : f->volume);
@@ -237,6 +239,8 @@ void damage_strike(struct sim *s, enum sim_fault kind)
     case F_ROT_REPLICA: rot(s, C_REPLICA); break;
     case F_ROT_ORIGIN: rot(s, C_ORIGIN); break;
     case F_LATENT: make_latent(s); break;
+    case F_ROT_SPOOL: rot(s, C_SPOOL); break;
+    case F_PIN_NOSPC: s->pin_nospc_until = s->now + rng_range(&s->rng_disk, 20, 400) * NS_MS; break;
     default: break;
     }
 }
@@ -289,7 +293,7 @@ static enum sim_fault eio_kind(const struct sim_file *f)
     case C_SUPER: return F_EIO_SUPER;
     case C_JOURNAL: return F_EIO_JOURNAL;
     case C_REPLICA: return F_EIO_REPLICA;
-    case C_SNAPSHOT: break;
+    case C_SNAPSHOT: return F_EIO_SNAPSHOT;
     case C_SPOOL: return F_EIO_SPOOL;
     case C_CLASSES: break;
     }
@@ -490,6 +494,27 @@ static void perform(struct sim *s, struct sim_io *io, bool lies)
         s->vanished |= 1u << f->kind;
 }
 
+/* Faults that only the files of snapshots and spool have. */
+static bool own_fault(struct sim *s, struct sim_io *io)
+{
+    struct sim_file *f = io->file;
+    enum sim_fault cut = f->kind == C_SPOOL ? F_SHORT_SPOOL : F_SHORT_SNAPSHOT;
+    bool index = f->bytes == (1 + SIM_VOLUMES) * HK_PAGE_BYTES;
+
+    if (f->kind != C_SNAPSHOT && f->kind != C_SPOOL)
+        return false;
+    if (f->kind == C_SNAPSHOT && s->now < s->pin_nospc_until && io->kind == HK_DISK_WRITE &&
+        !index) {
+        sim_struck(s, F_PIN_NOSPC);
+        fail_io(s, io, -ENOSPC);
+        return true;
+    }
+    if (!rng_ppm(&s->rng_disk, s->o.ppm[cut]) || !cut_short(s, io))
+        return false;
+    sim_struck(s, cut);
+    return true;
+}
+
 void damage_perform(struct sim *s, struct sim_io *io)
 {
     struct sim_file *f = io->file;
@@ -508,7 +533,9 @@ void damage_perform(struct sim *s, struct sim_io *io)
             fail_io(s, io, -EIO);
             return;
         }
-        if (about_data && f->kind != C_SNAPSHOT && rng_ppm(&s->rng_disk, s->o.ppm[eio_kind(f)])) {
+        if (own_fault(s, io))
+            return;
+        if (about_data && rng_ppm(&s->rng_disk, s->o.ppm[eio_kind(f)])) {
             some_error(s, io);
             return;
         }

@@ -27,7 +27,7 @@ void ref_epochs_reset(struct sim *s)
     struct hk_epoch first = {.id = s->epoch_id, .first_lsn = HK_LSN_FIRST, .ordinal = 1};
 
     s->ref.epoch_count = 0;
-    s->ref.interval_count = 1;
+    s->ref.interval_count = s->o.initial ? 0 : 1;
     s->ref.interval[0] = (struct ref_interval){HK_LSN_FIRST, 0};
     s->ref.resync = false;
     s->ref.used_end = HK_LSN_FIRST;

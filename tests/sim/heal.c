@@ -95,5 +95,7 @@ void heal_check_end(struct sim *s)
         for (uint32_t i = 0; i < grow_at(s, v, s->ref.produced); i++)
             check_sector(s, v, i);
     s->st.converged++;
+    if (s->o.initial)
+        sim_struck(s, F_INITIAL);
     s->st.healed += s->ref.epoch_count > 1 || s->ref.interval_count > 1;
 }

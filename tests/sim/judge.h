@@ -84,4 +84,15 @@ void grow_verb_done(struct sim *s, const struct hk_action *a);
 void grow_fill(struct sim *s, struct sim_file *f);
 void grow_setup(struct sim *s);
 
+/* ghost.c */
+void ghost_begin(struct sim *s);
+bool ghost_frame(struct sim *s, struct sim_frame *f);
+void ghost_control(struct sim *s, const struct hk_event *e);
+void ghost_gone(struct sim *s);
+
+/* memory.c */
+void mem_frame(struct sim *s, uint64_t lsn, uint8_t *bytes, uint32_t len);
+void mem_ring(struct sim *s);
+bool mem_is_rotten(const struct sim *s, uint64_t lsn, uint64_t end);
+
 #endif

@@ -107,6 +107,24 @@ static void power_primary(struct sim *s)
     sim_at(s, s->now + NS_MS + rng_around(&s->rng_fault, NS_S), NULL, rep_start, 0, NULL);
 }
 
+/* Both sites at the same moment, in a resync: processes, or the whole node. */
+static void kill_both(struct sim *s)
+{
+    if (!s->ref.resync || !s->cap.proc.up || !s->sby.proc.up || s->sby.promoted)
+        return;
+    sim_struck(s, F_KILL_BOTH);
+    if (s->o.primary_returns && rng_below(&s->rng_fault, 3) == 0) {
+        power_primary(s);
+    } else {
+        cap_kill(s);
+        rep_kill(s);
+    }
+    if (rng_below(&s->rng_fault, 2))
+        sby_kill(s);
+    else
+        sby_power(s);
+}
+
 static bool twice(struct sim *s)
 {
     if (!s->faults_on || !rng_ppm(&s->rng_world, s->o.ppm[F_VERB_TWICE]))
@@ -365,6 +383,9 @@ static void do_strike(struct sim *s, enum sim_fault kind)
     case F_ROLLBACK_ORIGIN: rollback_strike(s, kind); break;
     case F_MEM_RING: mem_ring(s); break;
     case F_RESIZE: grow_strike(s); break;
+    case F_PIN_NOSPC:
+    case F_ROT_SPOOL: damage_strike(s, kind); break;
+    case F_KILL_BOTH: kill_both(s); break;
     default: break;
     }
 }
@@ -385,6 +406,9 @@ void oper_stop_faults(struct sim *s)
 {
     s->faults_on = false;
     damage_stops(s);
+    s->pin_nospc_until = 0;
+    if (s->o.ppm[F_EIO_SNAPSHOT] || s->o.ppm[F_SHORT_SNAPSHOT]) /* final in that life */
+        sby_kill(s);
     if (s->o.snapshot_bytes) { /* whoever is told that there is no room for the pin gives some */
         s->o.snapshot_bytes = 0;
         sby_kill(s);

@@ -87,6 +87,13 @@ const char *const sim_fault_name[F_FAULTS] = {
     [F_SHELTERED] = "spooled-region",
     [F_SPOOLED] = "spooled",
     [F_RESIZE] = "resized",
+    [F_PIN_NOSPC] = "pin-no-space",
+    [F_EIO_SNAPSHOT] = "eio-snapshot",
+    [F_SHORT_SNAPSHOT] = "short-snapshot",
+    [F_SHORT_SPOOL] = "short-spool",
+    [F_ROT_SPOOL] = "rot-spool",
+    [F_KILL_BOTH] = "kill-both",
+    [F_INITIAL] = "initial",
     [F_MEM_RING] = "memory-ring",
 };
 
@@ -336,6 +343,35 @@ static void draw_growth(struct sim_opts *o, uint64_t seed)
     o->mean_ns[F_RESIZE] = rng_range(&r, NS_S / 10, NS_S);
 }
 
+enum { SIM_MORE_ODDS = 40 };
+
+/* What may happen to the files of a resync, and in one; of a stream of its own. */
+static void draw_more(struct sim_opts *o, uint64_t seed)
+{
+    struct sim_rng r;
+
+    rng_seed(&r, seed, 16);
+    if (o->region_shift == 0)
+        return;
+    if (rng_below(&r, SIM_MORE_ODDS) == 0)
+        o->mean_ns[F_PIN_NOSPC] = rng_range(&r, 50, 500) * NS_MS;
+    if (rng_below(&r, SIM_MORE_ODDS) == 0)
+        o->mean_ns[F_KILL_BOTH] = rng_range(&r, 20, 200) * NS_MS;
+    if (rng_below(&r, SIM_MORE_ODDS) == 0) {
+        o->ppm[F_EIO_SNAPSHOT] = (uint32_t)rng_range(&r, 1000, 50000);
+        o->ppm[F_SHORT_SNAPSHOT] = (uint32_t)rng_range(&r, 1000, 50000);
+    }
+    if (rng_below(&r, SIM_MORE_ODDS) == 0) /* where rot of the snapshots' files would stand */
+        rng_next(&r);
+    if (o->spool_segments && rng_below(&r, SIM_MORE_ODDS) == 0)
+        o->ppm[F_SHORT_SPOOL] = (uint32_t)rng_range(&r, 500, 20000);
+    if (o->spool_segments && rng_below(&r, SIM_MORE_ODDS) == 0 && !o->damage) {
+        o->damage = true;
+        o->mean_ns[F_ROT_SPOOL] = rng_range(&r, 20, 300) * NS_MS;
+    }
+    o->initial = rng_below(&r, SIM_MORE_ODDS) == 0;
+}
+
 static void draw_work(struct sim_opts *o, struct sim_rng *r)
 {
     o->clients = (uint32_t)rng_range(r, 1, SIM_CLIENTS_MAX);
@@ -410,6 +446,7 @@ void sim_opts_draw(struct sim *s)
     draw_world(o, s->seed);
     draw_map(o, s->seed, s->each_percent);
     draw_spool(o, s->seed);
+    draw_more(o, s->seed);
     draw_overflow(o, s->seed);
     draw_growth(o, s->seed);
 #ifdef SIM_FED

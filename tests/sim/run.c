@@ -28,7 +28,7 @@ void sim_standby_super(struct sim *s, struct hk_super *super)
     super->version = HK_SUPER_VERSION;
     super->role = HK_ROLE_STANDBY;
     super->sequence = 1;
-    super->flags = HK_SF_ASSUMED_EQUAL;
+    super->flags = s->o.initial ? 0 : HK_SF_ASSUMED_EQUAL;
     super->group_id = s->group_id;
     super->site_id = s->site_id[1];
     super->replica_id = s->replica_id[1];

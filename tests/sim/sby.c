@@ -492,4 +492,13 @@ void sby_setup(struct sim *s)
     hk_super_encode(super, s->super.cur + (super->sequence & 1) * HK_SUPER_BYTES);
     memcpy(s->super.dur, s->super.cur, s->super.bytes);
     memcpy(s->super.good, s->super.cur, s->super.bytes);
+    for (unsigned v = 0; s->o.initial && v < SIM_VOLUMES; v++) {
+        struct sim_file *f = &s->replica[v];
+
+        for (unsigned i = 0; i < s->o.sectors; i++)
+            memcpy(f->cur + (size_t)i * SIM_SECTOR,
+                   pattern(v, i, (uint8_t)rng_below(&s->rng, SIM_VALUES)), SIM_SECTOR);
+        memcpy(f->dur, f->cur, f->bytes);
+        memcpy(f->good, f->cur, f->bytes);
+    }
 }

@@ -128,6 +128,13 @@ enum sim_fault {
     F_SHELTERED, /* a region rests on the spool; no fault */
     F_SPOOLED,   /* log was released because it is in the spool; no fault */
     F_RESIZE,    /* a volume has grown; no fault */
+    F_PIN_NOSPC, /* the snapshots' file system is full for a while */
+    F_EIO_SNAPSHOT,
+    F_SHORT_SNAPSHOT,
+    F_SHORT_SPOOL,
+    F_ROT_SPOOL,
+    F_KILL_BOTH, /* both sites at once, in a resync */
+    F_INITIAL,   /* a run that began with unequal copies has become consistent */
     F_MEM_RING,  /* a bit of a payload flips in the ring: every copy that is sent is bad */
     F_FAULTS
 };
@@ -164,8 +171,9 @@ struct sim_opts {
     bool primary_returns;       /* after a power loss */
     bool speedy;                /* clients do not think */
     uint32_t rmw_pct;           /* of the sectors, where reads are followed by such writes */
-    bool deceived;              /* the failover comes after a slow loss and a clock set back */
-    int32_t drift_ppm[2];       /* how much faster each site's clocks run */
+    bool initial;         /* nothing was ever equal: the initial synchronisation comes first */
+    bool deceived;        /* the failover comes after a slow loss and a clock set back */
+    int32_t drift_ppm[2]; /* how much faster each site's clocks run */
 };
 
 struct sim;
@@ -454,6 +462,7 @@ struct sim {
     struct sim_file origin[SIM_VOLUMES], md;
     struct sim_file spool_dir, spool[SIM_SEGMENTS_MAX];
     uint8_t *spool_window;
+    uint64_t pin_nospc_until;
     bool spool_error; /* an operation on the spool failed */
     struct sim_file super, pmd, journal_dir, replica[SIM_VOLUMES], segment[SIM_SEGMENTS_MAX];
     struct sim_file snapshot_dir, snapshot[SIM_SNAPSHOTS_MAX][1 + SIM_VOLUMES];
@@ -562,11 +571,6 @@ static inline void sim_struck(struct sim *s, enum sim_fault f)
         if (__builtin_expect(!(cond), 0))   \
             sim_fail(s, name, __VA_ARGS__); \
     } while (0)
-
-/* memory.c */
-void mem_frame(struct sim *s, uint64_t lsn, uint8_t *bytes, uint32_t len);
-void mem_ring(struct sim *s);
-bool mem_is_rotten(const struct sim *s, uint64_t lsn, uint64_t end);
 
 /* opts.c */
 void sim_opts_draw(struct sim *s);
@@ -760,12 +764,6 @@ uint32_t resync_ask_of(const struct hk_action *a, struct ipc_msg *m);
 void resync_answer(struct sim *s, uint32_t kind, const struct ipc_msg *m);
 void resync_hashes_gone(struct sim *s, unsigned site);
 void resync_hash(struct sim *s, unsigned site, const struct hk_action *a);
-
-/* ghost.c */
-void ghost_begin(struct sim *s);
-bool ghost_frame(struct sim *s, struct sim_frame *f);
-void ghost_control(struct sim *s, const struct hk_event *e);
-void ghost_gone(struct sim *s);
 
 /* sby.c */
 void sby_setup(struct sim *s);
