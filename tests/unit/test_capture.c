@@ -177,7 +177,7 @@ static void test_room_is_fair(void **state)
             assert_int_equal(admitted++, i);
         }
     }
-    assert_int_equal(admitted, RIG_SLOTS - 4); /* the rest is kept for control records */
+    assert_int_equal(admitted, RIG_SLOTS - 5); /* the rest is kept for control records */
     assert_int_equal(rig_status(&r).state, HK_STATE_PACING);
     assert_int_equal(rig_report(&r, op[1].end.v, 0, 0), 0);
     rig_expect_next(&r, &op[admitted], HK_COPY);
