@@ -412,6 +412,15 @@ static void end_if_needed(struct hk_group *g)
         hk_freeze_end(g, HK_FREEZE_RTO_BOUND, 0);
 }
 
+/* No mark comes any more, and nobody takes a step here from now on: whoever waits is told. */
+void hk_freeze_promoting(struct hk_group *g)
+{
+    struct hk_standby *s = g->standby;
+
+    if (s->freeze.stage != HK_ASK_NONE)
+        answer(g, &s->freeze, -EROFS, 0);
+}
+
 void hk_freeze_standby_step(struct hk_group *g)
 {
     struct hk_standby *s = g->standby;

@@ -487,6 +487,7 @@ bool hk_freeze_of_pin(const struct hk_group *g);
 void hk_freeze_say_again(struct hk_group *g);
 void hk_freeze_end(struct hk_group *g, enum hk_freeze_end why, uint64_t op_id);
 void hk_freeze_standby_step(struct hk_group *g);
+void hk_freeze_promoting(struct hk_group *g);
 void hk_freeze_reached(struct hk_group *g, uint64_t end, const char *name);
 uint64_t hk_freeze_standby_deadline_ns(const struct hk_group *g);
 /* promote.c */

@@ -199,6 +199,7 @@ static void catch_up(struct hk_group *g)
         s->promotion = HK_PROMOTION_NONE;
         return;
     }
+    hk_freeze_promoting(g);
     s->promotion = HK_PROMOTION_EPOCH;
     s->promotion_ticket = 0;
 }

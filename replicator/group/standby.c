@@ -433,7 +433,8 @@ uint64_t hk_standby_deadline_ns(const struct hk_group *g)
     const struct hk_standby *s = g->standby;
     uint64_t at = g->no_room ? UINT64_MAX : hk_receiver_deadline_ns(&s->receiver);
 
-    if (s->apply_more)
+    /* Nobody takes a step of the applier any more where the replicas go back, or one failed. */
+    if (s->apply_more && !s->going_back && !s->replica_failed)
         return g->now.mono_ns;
     if (s->session && !s->contact_lost)
         at = hk_min_u64(at, s->heard_ns + g->cfg.contact_timeout_ns);
