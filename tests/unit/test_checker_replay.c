@@ -23,7 +23,7 @@
 
 #include "../tools/journal_walk.h"
 
-enum { SEGMENT_BYTES = 32768, STREAM_END = 10240, SECOND_BATCH_LSN = 8960 };
+enum { SEGMENT_BYTES = 32768, STREAM_END = 10752, SECOND_BATCH_LSN = 8960 };
 static const char golden_name[] =
     "0000000001-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf-0000000000001000.seg";
 
