@@ -331,7 +331,7 @@ static void capture_changed(struct hk_group *g, const struct hk_event *e)
     if (other_lease || other_epoch) {
         /* Another life of the capture side: its word is what counts, and the standby hears it. */
         p->lease = e->capture.lease;
-        p->released = e->capture.released.v;
+        p->released = p->released_found = e->capture.released.v;
         p->acked = e->capture.acked.v;
         p->durable = e->capture.durable.v;
         p->produced = p->ring_end = p->ring_end_found = e->capture.produced.v;

@@ -83,6 +83,7 @@ struct hk_primary {
     bool source_gone;        /* the ring can't be read until capture is attached again */
     uint64_t ring_end;       /* of what the ring holds, as told */
     uint64_t ring_end_found; /* …, when this life of the capture side was met */
+    uint64_t released_found; /* … */
     bool spool_unjudged;     /* what the spool holds was not yet held against that */
     struct hk_spool spool;
     struct hk_lag_index index; /* records below what was released */

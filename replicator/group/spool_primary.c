@@ -216,6 +216,18 @@ bool hk_primary_spool_started(struct hk_group *g)
     return hk_spool_ready(&p->spool);
 }
 
+/*
+ * Nothing was ever given back of this ring, so it has all its log, and the spool nothing that is
+ * needed; but what it holds of these LSNs may be of a ring that metadata set back have forgotten.
+ */
+static bool of_another_ring(const struct hk_primary *p)
+{
+    uint64_t first = p->super.ring_first_lsn;
+
+    return p->released_found == first && p->durable >= first && p->super.spooled_lsn <= first &&
+           hk_spool_end(&p->spool) > first;
+}
+
 void hk_primary_spool_step(struct hk_group *g)
 {
     struct hk_primary *p = g->primary;
@@ -227,7 +239,8 @@ void hk_primary_spool_step(struct hk_group *g)
     }
     /* LSNs that this epoch has not given out yet: files from a later state of this site. */
     if (p->attached && !p->closed && !p->source_gone &&
-        (ring_is_short(p) || (p->spool_unjudged && p->ring_end_found < hk_spool_end(sp))))
+        (ring_is_short(p) ||
+         (p->spool_unjudged && (p->ring_end_found < hk_spool_end(sp) || of_another_ring(p)))))
         hk_spool_forget(sp);
     if (p->attached)
         p->spool_unjudged = false;

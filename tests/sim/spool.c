@@ -98,10 +98,18 @@ static bool follow(struct sim *s, const struct sim_file *f, uint64_t released, u
     return *at != before;
 }
 
+/* The standby stands where the parent of the newest epoch ended: no log lies between. */
+static uint64_t behind_the_gap(const struct sim *s, uint64_t durable)
+{
+    const struct ref_epoch *e = &s->ref.epoch[s->ref.epoch_count - 1];
+
+    return durable < e->first_lsn && durable >= e->parent_end ? e->first_lsn : durable;
+}
+
 /* I1: what leaves the ring is on the standby's disk or in the spool's files. */
 void spool_judge(struct sim *s, uint64_t released, uint64_t durable)
 {
-    uint64_t at = durable;
+    uint64_t at = behind_the_gap(s, durable);
     bool moved = true;
 
     if (released <= durable || s->forked || s->spool_error)
