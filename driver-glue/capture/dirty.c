@@ -329,6 +329,9 @@ void hk_dirty_done(struct hk_capture *c, struct hk_op *op, int result)
         note_flushed(c, op->volume);
         return;
     }
+    /* There may have been a flush in it, and what that should have made stable is lost as well. */
+    if (result < 0 && (op->flags & HK_REC_FUA))
+        flush_failed(c, op->volume);
     for (uint32_t r = s.from; r < s.to; r++) {
         if (!op->captured) {
             HK_ASSERT(d->region[r].uncaptured > 0);
@@ -349,9 +352,9 @@ void hk_dirty_redo_failed(struct hk_capture *c, const struct hk_record *r)
 {
     if (!c->dirty.on)
         return;
-    if (r->type == HK_REC_FLUSH)
+    if (r->type == HK_REC_FLUSH || (r->flags & HK_REC_FUA))
         flush_failed(c, r->volume);
-    else
+    if (r->type != HK_REC_FLUSH)
         hk_dirty_stale_range(c, r->volume, r->offset, r->length);
 }
 

@@ -429,6 +429,27 @@ static void test_a_lie_outlives_the_process(void **state)
     dirty_free(&r);
 }
 
+/* FUA may be a flush behind the write: when that fails, what it took along is lost, too. */
+static void test_a_failed_fua_is_a_failed_flush(void **state)
+{
+    struct hk_op other, op;
+    struct rig r;
+
+    (void)state;
+    dirty_live(&r);
+    other = dirty_write(0, 20);
+    dirty_run(&r, &other);
+    op = dirty_write(0, 8);
+    op.flags = HK_REC_FUA;
+    assert_int_equal(rig_begin(&r, &op), HK_WAIT);
+    rig_meta(&r);
+    rig_expect_next(&r, &op, HK_COPY);
+    rig_copy(&r, &op, 0x5a);
+    assert_int_equal(rig_written(&r, &op, -EIO), HK_WAIT);
+    assert_int_equal(rig_status(&r).regions_stale, 2);
+    dirty_free(&r);
+}
+
 /* Behind: capture passes, and what is not captured is stale in the map before it is written. */
 static void test_an_uncaptured_write_waits_for_the_map(void **state)
 {
@@ -710,6 +731,7 @@ int main(void)
         cmocka_unit_test(test_ring_gone_hot_is_stale),
         cmocka_unit_test(test_ring_there_hot_is_active),
         cmocka_unit_test(test_a_lie_outlives_the_process),
+        cmocka_unit_test(test_a_failed_fua_is_a_failed_flush),
         cmocka_unit_test(test_an_uncaptured_write_waits_for_the_map),
         cmocka_unit_test(test_no_deadline_that_has_passed),
         cmocka_unit_test(test_full_compare_becomes_stale_bits),
