@@ -289,6 +289,8 @@ static void complete(struct sim *s, uint64_t a, void *p)
         dmap_look_again(s);
     if (io->file->kind == C_JOURNAL && io->kind != HK_DISK_READ)
         naive_segment_written(s, io->file, io->offset, io->bytes);
+    if (io->file->kind == C_JOURNAL && io->kind == HK_DISK_FLUSH)
+        naive_look_again(s);
     if (io->file->kind == C_REPLICA && is_write(io->kind))
         check_replica_write(s, io);
     if (io->proc->paused_until > s->now)

@@ -236,13 +236,25 @@ static void judge(struct sim *s, const struct hk_super *super)
 
 static void check_clean(struct sim *s, const uint8_t *was_marked);
 
+/* There is room for more regions than the volumes have; what lies behind an end is nobody's. */
+static bool every_stale(const struct sim *s)
+{
+    uint32_t a_volume = dmap_regions(s) / SIM_VOLUMES;
+
+    for (uint32_t r = 0; r < dmap_regions(s); r++) {
+        uint64_t offset = (uint64_t)(r % a_volume) << s->o.region_shift;
+
+        if (!s->dmap->stale[r] && offset < (uint64_t)grow_now(s, r / a_volume) * SIM_SECTOR)
+            return false;
+    }
+    return true;
+}
+
 /* Whatever went wrong before: it will all be compared. */
 static void see_all_stale(struct sim *s)
 {
-    for (uint32_t r = 0; r < dmap_regions(s); r++)
-        if (!s->dmap->stale[r])
-            return;
-    s->origin_void = false;
+    if (every_stale(s))
+        s->origin_void = false;
 }
 
 static struct sim_dmap *look(struct sim *s)
@@ -403,12 +415,8 @@ uint64_t dmap_relied(struct sim *s, const struct hk_super *super)
 
 bool dmap_all_stale(struct sim *s)
 {
-    const struct sim_dmap *d = look(s);
-
-    for (uint32_t r = 0; r < dmap_regions(s); r++)
-        if (!d->stale[r])
-            return false;
-    return true;
+    look(s);
+    return every_stale(s);
 }
 
 uint32_t dmap_count_stale(struct sim *s)

@@ -266,6 +266,16 @@ void naive_truncate(struct sim *s, uint64_t lsn)
     naive_segment_changed(s);
 }
 
+/*
+ * A flush, or a power cut, has decided what stays of the writes of a process that was killed. They
+ * may lie over batches that an earlier life had left, were whole and fit, and that nobody was told
+ * of: those are read again. What was reported is never written over before it is applied.
+ */
+void naive_look_again(struct sim *s)
+{
+    naive_truncate(s, hk_max_u64(s->sby.said_durable, sby_durable(s)->applied));
+}
+
 /* It began again behind a hole, and no compare begun there has ended at or before `applied`. */
 static bool behind_hole(const struct sim *s, uint64_t applied)
 {

@@ -475,7 +475,7 @@ void sby_power(struct sim *s)
     sim_power_cut(s, 1);
     s->sby.doomed = false; /* what is gone is seen to be gone */
     clk_reboot(s, 1, 1ull << 41);
-    naive_segment_changed(s);
+    naive_look_again(s);
     restart_later(s);
 }
 

@@ -619,6 +619,7 @@ void naive_segment_changed(struct sim *s);
 void naive_segment_written(struct sim *s, const struct sim_file *f, uint64_t offset,
                            uint64_t bytes);
 void naive_truncate(struct sim *s, uint64_t lsn);
+void naive_look_again(struct sim *s);
 void naive_adopted(struct sim *s, uint64_t first_lsn, enum hk_epoch_reason reason);
 bool naive_in_doubt(const uint8_t *slots);
 bool naive_super(const struct sim_file *f, bool durable, struct hk_super *ret);
