@@ -89,8 +89,9 @@ static void fill(struct hk_ctl *c, enum hk_ctl_type type, uint32_t epochs)
         c->hashes.count = epochs / 4;
         unit_random_bytes(&seed, c->hashes.hash, epochs / 4 * HK_COMPARE_HASH_BYTES);
         break;
-    case HK_CTL_RESIZED: c->resize.error = -ENOSPC; /* fall through */
+    case HK_CTL_RESIZED:
     case HK_CTL_RESIZE:
+        c->resize.error = type == HK_CTL_RESIZED ? -ENOSPC : 0;
         c->resize.volume = HK_VOLUMES_MAX - 1;
         c->resize.bytes = 1ull << 50;
         break;
