@@ -36,7 +36,7 @@ STATUS_KEYS = {
     'ladder', 'stalled', 'spool_state', 'spool_used', 'spool_total',
     'acked_p50_ns', 'acked_p99_ns', 'durable_p50_ns', 'durable_p99_ns',
     'dirty_known', 'dirty_bytes', 'inconsistent', 'pinned', 'pin_lsn', 'pin_epoch', 'pin_time_ns',
-    'pin_bytes', 'resync'}
+    'pin_bytes', 'resync', 'lag_records', 'lag_records_bound', 'on_overflow'}
 
 
 def ask(cluster, site, verb, *argv, code=0):
