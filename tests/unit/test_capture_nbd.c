@@ -413,7 +413,7 @@ static void test_degrade_and_return(void **state)
     struct site s;
     struct writer w = {.seed = 6};
 
-    begin(&s, &w, "continue", 400, NULL, NULL);
+    begin(&s, &w, "continue", 1500, NULL, NULL);
     assert_true(work(&w, 100));
     settle(&w);
     end(&s.consumer, SIGKILL);
