@@ -26,7 +26,7 @@ static const struct {
     [9] = {AS_LENGTH, true, false, 0},     [10] = {FIXED, true, false, 0},
     [11] = {FIXED, false, false, 64},      [12] = {FIXED, false, false, 64},
     [13] = {AT_MOST, false, false, 4096},  [14] = {AT_MOST, false, false, 4096},
-    [15] = {AT_MOST, false, false, 4096},
+    [15] = {FIXED, false, false, 512},
 };
 
 static bool model_lengths(const struct hk_record *r)
@@ -40,6 +40,8 @@ static bool model_lengths(const struct hk_record *r)
     if (model[r->type].rule == AS_LENGTH && payload != r->length)
         return false;
     if (!model[r->type].any_length && (r->length > 0) != model[r->type].has_range)
+        return false;
+    if (r->type == 15 && r->offset != 0)
         return false;
     if (payload > most || (unsigned __int128)r->offset + r->length >= (unsigned __int128)1 << 64)
         return false;

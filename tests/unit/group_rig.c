@@ -172,6 +172,10 @@ static void cfg_common(struct rig *r, struct hk_group_cfg *c, enum hk_super_role
         c->volume_bytes[i] = RIG_VOLUME_BYTES;
         c->volume_name[i][0] = (char)('a' + i);
     }
+    if (r->grows_bytes) {
+        c->volume_bytes[0] = RIG_VOLUME_BYTES - r->grows_bytes;
+        c->volume_max[0] = RIG_VOLUME_BYTES;
+    }
     c->contact_timeout_ns = RIG_T;
     c->path_count = 2;
     c->frame_body_max[0] = 1400;

@@ -78,6 +78,7 @@ struct rig {
     unsigned loss;                  /* percent */
     bool cut;
     bool disk_stuck;          /* nothing completes */
+    uint64_t grows_bytes;     /* volume 0 is configured that much smaller than it may become */
     uint32_t region_shift;    /* of the map that a promotion writes; 0: none */
     unsigned disk_steps_left; /* so many completions more, then it is stuck; 0: no limit */
     uint32_t fail_file;       /* ops on this file fail, 0: none */

@@ -354,6 +354,51 @@ static void no_freeze_inside(void **state)
 }
 
 /* Metadata of version 1 can't say any of it: the applier stands, and nothing else is said. */
+/* A volume grew behind the pin: who goes back to the pin has the size of then. */
+static void a_pin_keeps_its_size(void **state)
+{
+    static uint8_t slot[HK_SUPER_BYTES] __attribute__((aligned(64)));
+    const uint64_t small = RIG_VOLUME_BYTES - 65536;
+    struct hk_resize sizes = {.bytes = {RIG_VOLUME_BYTES, RIG_VOLUME_BYTES}};
+    struct rig *r = rig_new(14);
+    uint64_t pin;
+
+    (void)state;
+    rig_durable_super(r, HK_FILE_SUPER, &super);
+    r->grows_bytes = 65536;
+    super.volume[0].bytes = small;
+    super.volume[0].room_bytes = RIG_VOLUME_BYTES;
+    hk_super_encode(&super, slot);
+    memdisk_poke(&r->disk, HK_FILE_SUPER, 0, slot, sizeof(slot));
+    r->super.mode = HK_MODE_SYNC;
+    r->super.on_link_loss = HK_LINK_LOSS_BLOCK;
+    logmaker_mode(&r->log, HK_MODE_SYNC, HK_LINK_LOSS_BLOCK, RIG_T);
+    rig_start_standby(r);
+    rig_start_primary(r);
+    rig_write(r, 10);
+    assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
+    pin = resync_begins(r, 1);
+    blocks(r, 4);
+    for (int twice = 0; twice < 2; twice++) {
+        logmaker_add(&r->log, HK_REC_RESIZE, 0, 0, 0, &sizes, sizeof(sizes));
+        rig_produced(r);
+        blocks(r, 2);
+    }
+    assert_true(rig_until(r, all_applied, 5000 * RIG_MS));
+    assert_true(super.flags & HK_SF_PINNED);
+    assert_int_equal(super.volume[0].bytes, RIG_VOLUME_BYTES);
+    assert_int_equal(super.volume[0].prior_bytes, small);
+    assert_int_equal(super.volume[1].prior_bytes, 0);
+    rig_kill_primary(r);
+    ask(r);
+    assert_true(rig_until(r, is_done, 5000 * RIG_MS));
+    check_promoted(r, pin);
+    assert_int_equal(super.volume[0].bytes, small);
+    assert_int_equal(super.volume[0].prior_bytes, 0);
+    assert_int_equal(super.volume[1].bytes, RIG_VOLUME_BYTES);
+    rig_free(r);
+}
+
 static void version_1_stands(void **state)
 {
     static uint8_t slot[HK_SUPER_BYTES] __attribute__((aligned(64)));
@@ -607,6 +652,7 @@ int main(void)
         cmocka_unit_test(the_end_is_here_although_there_is_no_room),
         cmocka_unit_test(no_freeze_inside),
         cmocka_unit_test(version_1_stands),
+        cmocka_unit_test(a_pin_keeps_its_size),
         cmocka_unit_test(a_freeze_waits),
         cmocka_unit_test(a_damaged_pin),
         cmocka_unit_test(the_pin_is_the_image),
