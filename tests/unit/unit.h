@@ -9,6 +9,17 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdlib.h>
+
+/* HK_CASE=name: that case alone. Weak: helpers of tests are linked without cmocka, too. */
+#pragma weak cmocka_set_test_filter
+__attribute__((constructor)) static void unit_one_case(void)
+{
+    const char *only = getenv("HK_CASE");
+
+    if (only && cmocka_set_test_filter)
+        cmocka_set_test_filter(only);
+}
 
 /* splitmix64: seeded, so that a failure repeats. */
 static inline uint64_t unit_random(uint64_t *state)
