@@ -14,8 +14,8 @@ import struct
 import subprocess
 import time
 
-from harness import MIB, die_with_parent, figure, judge, tool, wait_until
-from test_resync import equal
+from harness import MIB, die_with_parent, judge, tool, wait_until
+from test_resync import stopped_equal
 
 STORY = dict(mode='sync', policy='continue', ring_payload_mib=4, data_mib=64, backend='dpdk',
              group_lines='pace-bound-ms = 2000;\n')
@@ -84,13 +84,7 @@ def end_equal(cluster, stamper):
     assert s['pin_bytes'] == 0, s
     summary = stamper.stop(60)
     assert summary['errors'] == 0, summary
-    cluster.wait_caught_up(60)
-    cluster.assert_nobody_died()
-    for p in (cluster.plugin, cluster.primary, cluster.standby):
-        p.kill(sig=15)
-    equal(cluster)
-    out = judge(stamper.log, cluster.images(cluster.osaka), '--mode', 'sync')
-    return figure(out, r'(\d+) promised durable')
+    return stopped_equal(cluster, stamper)
 
 
 def test_both_killed_during_resync(cluster_of, stamper_of, rng):

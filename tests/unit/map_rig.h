@@ -105,6 +105,13 @@ static inline void live(enum hk_link_loss policy)
     settle();
 }
 
+/* A request for a block record of volume 0, read into `buffer`. */
+static inline struct hk_op a_block(uint64_t offset)
+{
+    return (struct hk_op){
+        .type = HK_REC_BLOCK, .offset = offset, .length = sizeof(buffer), .buffer = buffer};
+}
+
 static inline int teardown(void **state)
 {
     union {

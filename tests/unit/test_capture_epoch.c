@@ -586,12 +586,6 @@ static void open_resync(void)
     rig_drain(&r);
 }
 
-static struct hk_op a_block(uint64_t offset)
-{
-    return (struct hk_op){
-        .type = HK_REC_BLOCK, .offset = offset, .length = sizeof(buffer), .buffer = buffer};
-}
-
 static void block_takes_the_range(void **state)
 {
     struct hk_op w = rig_write(0, REGION, 4096), behind = rig_write(0, REGION + 4096, 4096);

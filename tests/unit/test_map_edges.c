@@ -7,12 +7,6 @@
  */
 #include "tests/unit/map_rig.h"
 
-static struct hk_op a_block(uint64_t offset)
-{
-    return (struct hk_op){
-        .type = HK_REC_BLOCK, .offset = offset, .length = sizeof(buffer), .buffer = buffer};
-}
-
 /* A write whose origin failed: one stale region, a resync that has begun. */
 static void open_resync(void)
 {
